@@ -1,0 +1,168 @@
+"""Numbered YAML files -> one validated, frozen Config.
+
+A file may name a `base:` and state only what differs. Unknown keys are refused with the nearest
+known one. Nothing here imports anything heavy, so `main.py --help` stays fast.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from configs.schema import MODEL_ARGS, Config, ConfigError, model_family
+from safe_io import nearest_hint
+
+FOLDER = Path(__file__).parent
+
+
+def load(name: str, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The config of that number in `configs/`, or of a path to a .yaml file.
+
+    overrides: full keys such as 'dataset_args.ntu.num_frame' to values, applied last.
+    Raises ConfigError naming the file, the key and what is allowed.
+    """
+    path = _find(name)
+    tree = _read_with_base(path, seen=())
+    for key, value in (overrides or {}).items():
+        _set(tree, key, value)
+    return _build(tree, str(tree.pop("name", path.stem)), path.name)
+
+
+def parse_set(items: Sequence[str]) -> dict[str, Any]:
+    """['a.b=64', 'c=[1, 2]'] -> {'a.b': 64, 'c': [1, 2]}; values are read as YAML."""
+    parsed = {}
+    for item in items:
+        key, equals, text = item.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {item!r} is not of the form key=value, e.g. seed=2")
+        try:
+            parsed[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {item!r}: the value is not YAML: {_line(error)}") from error
+    return parsed
+
+
+def dump(config: Config) -> str:
+    """The resolved config as YAML that `load` reads back to an equal Config."""
+    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
+
+
+def _find(name: str) -> Path:
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in FOLDER.glob("*.yaml"))
+        raise ConfigError(f"config {name!r} does not exist ({path}); {nearest_hint(name, known)}")
+    return path
+
+
+def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path in seen:
+        raise ConfigError(f"{path.name}: base: leads back to itself")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {_line(error)}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: must hold keys and values, e.g. 'dataset: ntu-xsub'")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    below = _read_with_base(_find(str(base)), (*seen, path))
+    if model_changes(below, tree):
+        below.pop("model_args", None)
+    return _merge(below, tree)
+
+
+def model_changes(base: Mapping[str, Any], delta: Mapping[str, Any]) -> bool:
+    """True where a delta names a model of another family, whose model_args start afresh."""
+    names = [tree.get("model_type", Config.model_type) for tree in (base, delta)]
+    return "model_type" in delta and model_family(names[0]) != model_family(names[1])
+
+
+def _merge(base: dict[str, Any], delta: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in delta.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _set(tree: dict[str, Any], key: str, value: Any) -> None:
+    if key == "model_type" and model_changes(tree, {key: value}):
+        tree.pop("model_args", None)
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{key}: {parent} is a value, not a group of keys")
+    tree[leaf] = value
+
+
+def _build(tree: dict[str, Any], name: str, file: str) -> Config:
+    family = model_family(tree.get("model_type", Config.model_type))
+    types = typing.get_type_hints(Config)
+    types["model_args"] = MODEL_ARGS[family]
+    tree.setdefault("model_args", {})
+    try:
+        return _fill(Config, {**tree, "name": name}, types, prefix="")
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def _fill(cls: type, tree: Any, types: Mapping[str, Any], prefix: str) -> Any:
+    """A dataclass from a dict: known keys only, values converted to the annotated type."""
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{prefix[:-1]} is {tree!r}; allowed: a group of keys")
+    values = {}
+    for key, value in tree.items():
+        if key not in types:
+            raise ConfigError(f"{prefix}{key} is unknown; {nearest_hint(key, types)}")
+        kind = types[key]
+        if dataclasses.is_dataclass(kind):
+            values[key] = _fill(kind, value, typing.get_type_hints(kind), f"{prefix}{key}.")
+        else:
+            values[key] = _convert(value, kind, prefix + key)
+    return cls(**values)
+
+
+def _convert(value: Any, kind: Any, key: str) -> Any:
+    """A YAML value as the annotated type, or ConfigError. An int is fine where a float is due;
+    nothing else is changed on the quiet (a quoted number stays text and is refused)."""
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{key} is {value!r}; allowed: a list")
+        if inner[-1] is Ellipsis:
+            inner = (inner[0],) * len(value)
+        if len(inner) != len(value):
+            raise ConfigError(f"{key} has {len(value)} entries; allowed: {len(inner)}")
+        return tuple(_convert(v, k, f"{key}[{n}]") for n, (v, k) in enumerate(zip(value, inner)))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is str and value is None:
+        return ""
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise ConfigError(f"{key} is {value!r}; allowed: {kind.__name__}")
+    if kind is float and not -1e30 < value < 1e30:
+        raise ConfigError(f"{key} is {value!r}; allowed: a finite number")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Tuples to lists, all the way down: what safe YAML can write."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,264 @@
+"""The configuration as frozen dataclasses. Each key is explained in docs/configs.md; a field's
+check stands beside it, and a wrong value is refused with its full key, e.g.
+`dataset_args.ntu.num_frame`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Union
+
+from safe_io import UserError
+
+
+class ConfigError(UserError):
+    """A configuration key or value that is not allowed."""
+
+
+def _check(holds: bool, key: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
+
+
+def _one_of(key: str, value: str, *allowed: str) -> None:
+    _check(value in allowed, key, value, ", ".join(allowed))
+
+
+@dataclass(frozen=True)
+class NTUArgs:
+    """`dataset_args.ntu`: where NTU-style recordings lie and how clips are cut and fed."""
+
+    train_batch_size: int = 16
+    eval_batch_size: int = 16
+    num_frame: int = 288
+    inputs: str = "JVB"
+    transform: bool = False
+    root_folder: str = "./data/npy_dataset"
+    ntu60_path: str = "./data/nturgbd_skeletons_s001_to_s017.zip"
+    ntu120_path: str = "./data/nturgbd_skeletons"
+    synthetic_path: str = "./data/synthetic_skeletons"
+    on_bad_file: str = "error"
+    num_workers: int = 2
+
+    def __post_init__(self) -> None:
+        key = "dataset_args.ntu."
+        for name in ("train_batch_size", "eval_batch_size"):
+            _check(getattr(self, name) >= 1, key + name, getattr(self, name), "1 or more")
+        _check(4 <= self.num_frame <= 300, key + "num_frame", self.num_frame, "4 to 300")
+        _check(self.num_workers >= 0, key + "num_workers", self.num_workers, "0 or more")
+        _one_of(key + "on_bad_file", self.on_bad_file, "error", "skip")
+        letters_ok = (
+            bool(self.inputs) and len(set(self.inputs)) == len(self.inputs)
+        ) and (set(self.inputs) <= set("JVB") or self.inputs == "X")
+        _check(
+            letters_ok, key + "inputs", self.inputs, "J, V, B in any subset, or X (raw x y z) alone"
+        )
+
+    def source_path(self, source: str) -> tuple[str, str]:
+        """(full key, path) of the recordings of a protocol's source, e.g. 'ntu60'."""
+        return f"dataset_args.ntu.{source}_path", getattr(self, f"{source}_path")
+
+    @property
+    def data_folder(self) -> str:
+        """Where generated data of this kind lies, without the protocol's folder."""
+        return f"{self.root_folder}/{'transformed' if self.transform else 'original'}"
+
+
+@dataclass(frozen=True)
+class DatasetArgs:
+    ntu: NTUArgs = field(default_factory=NTUArgs)
+
+
+@dataclass(frozen=True)
+class EfficientGCNArgs:
+    """`model_args` of EfficientGCN; the scaling B0 to B4 is the last character of model_type."""
+
+    stem_channel: int = 64
+    block_args: tuple[tuple[int, int, float], ...] = (
+        (48, 1, 0.5),
+        (24, 1, 0.5),
+        (64, 2, 1),
+        (128, 2, 1),
+    )
+    fusion_stage: int = 2
+    act_type: str = "swish"
+    att_type: str = "stja"
+    layer_type: str = "SG"
+    drop_prob: float = 0.25
+    kernel_size: tuple[int, int] = (5, 2)
+    scale_args: tuple[float, float] = (1.2, 1.35)
+    expand_ratio: int = 0
+    reduct_ratio: int = 2
+    bias: bool = True
+    edge: bool = True
+
+    def __post_init__(self) -> None:
+        key = "model_args."
+        for n, row in enumerate(self.block_args):
+            ok = len(row) == 3 and row[0] >= 1 and row[1] in (1, 2) and row[2] >= 0
+            _check(ok, f"{key}block_args[{n}]", row, "[channel >= 1, stride 1 or 2, depth >= 0]")
+        _check(
+            0 <= self.fusion_stage <= len(self.block_args),
+            key + "fusion_stage",
+            self.fusion_stage,
+            f"0 to {len(self.block_args)} (the number of block_args)",
+        )
+        _one_of(key + "act_type", self.act_type, "relu", "relu6", "hswish", "swish")
+        _one_of(key + "att_type", self.att_type, "stja", "pa", "ca", "fa", "ja", "none")
+        _one_of(key + "layer_type", self.layer_type, "Basic", "Bottleneck", "Sep", "SG")
+        _check(0 <= self.drop_prob < 1, key + "drop_prob", self.drop_prob, "0 to below 1")
+        kernel, hops = self.kernel_size
+        _check(
+            kernel >= 1 and kernel % 2 == 1 and hops >= 0,
+            key + "kernel_size",
+            self.kernel_size,
+            "[odd number of frames, largest hop >= 0]",
+        )
+        _check(self.reduct_ratio >= 1, key + "reduct_ratio", self.reduct_ratio, "1 or more")
+        _check(self.expand_ratio >= 0, key + "expand_ratio", self.expand_ratio, "0 or more")
+        _check(min(self.scale_args) > 0, key + "scale_args", self.scale_args, "two numbers above 0")
+        _check(self.stem_channel >= 1, key + "stem_channel", self.stem_channel, "1 or more")
+
+
+@dataclass(frozen=True)
+class STGCNArgs:
+    """`model_args` of the 4-D ST-GCN."""
+
+    strategy: str = "spatial"
+    max_hop: int = 1
+    dilation: int = 1
+    true_hops: bool = False
+    edge_importance: bool = True
+    drop_prob: float = 0.5
+    kernel_size: int = 9
+
+    def __post_init__(self) -> None:
+        key = "model_args."
+        _one_of(key + "strategy", self.strategy, "uniform", "distance", "spatial")
+        _check(self.max_hop >= 1, key + "max_hop", self.max_hop, "1 or more")
+        _check(self.dilation >= 1, key + "dilation", self.dilation, "1 or more")
+        _check(0 <= self.drop_prob < 1, key + "drop_prob", self.drop_prob, "0 to below 1")
+        odd = self.kernel_size >= 1 and self.kernel_size % 2 == 1
+        _check(odd, key + "kernel_size", self.kernel_size, "an odd number of frames")
+
+
+@dataclass(frozen=True)
+class MomentumArgs:
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    use_nesterov: bool = True
+    weight_decay: float = 0.0001
+
+    def __post_init__(self) -> None:
+        key = "optimizer_args.Momentum."
+        _check(self.learning_rate > 0, key + "learning_rate", self.learning_rate, "above 0")
+        _check(0 <= self.momentum < 1, key + "momentum", self.momentum, "0 to below 1")
+        _check(self.weight_decay >= 0, key + "weight_decay", self.weight_decay, "0 or more")
+
+
+@dataclass(frozen=True)
+class AdamArgs:
+    learning_rate: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0001
+
+    def __post_init__(self) -> None:
+        key = "optimizer_args.Adam."
+        _check(self.learning_rate > 0, key + "learning_rate", self.learning_rate, "above 0")
+        for name in ("beta1", "beta2"):
+            _check(0 <= getattr(self, name) < 1, key + name, getattr(self, name), "0 to below 1")
+        _check(self.weight_decay >= 0, key + "weight_decay", self.weight_decay, "0 or more")
+
+
+@dataclass(frozen=True)
+class OptimizerArgs:
+    Momentum: MomentumArgs = field(default_factory=MomentumArgs)
+    Adam: AdamArgs = field(default_factory=AdamArgs)
+
+
+@dataclass(frozen=True)
+class StepArgs:
+    max_epoch: int = 70
+    warm_up: int = 10
+    step_lr: tuple[int, ...] = (20, 50)
+
+    def __post_init__(self) -> None:
+        _check_epochs("scheduler_args.step.", self.max_epoch, self.warm_up)
+        rising = list(self.step_lr) == sorted(set(self.step_lr)) and min(self.step_lr, default=1) > 0
+        _check(rising, "scheduler_args.step.step_lr", self.step_lr, "epochs above 0, rising")
+
+
+@dataclass(frozen=True)
+class CosineArgs:
+    max_epoch: int = 70
+    warm_up: int = 10
+
+    def __post_init__(self) -> None:
+        _check_epochs("scheduler_args.cosine.", self.max_epoch, self.warm_up)
+
+
+def _check_epochs(key: str, max_epoch: int, warm_up: int) -> None:
+    _check(max_epoch >= 1, key + "max_epoch", max_epoch, "1 or more")
+    _check(
+        0 <= warm_up < max_epoch, key + "warm_up", warm_up, f"0 to below max_epoch ({max_epoch})"
+    )
+
+
+@dataclass(frozen=True)
+class SchedulerArgs:
+    step: StepArgs = field(default_factory=StepArgs)
+    cosine: CosineArgs = field(default_factory=CosineArgs)
+
+
+MODEL_ARGS = {"ST-GCN": STGCNArgs, "EfficientGCN": EfficientGCNArgs}
+
+
+def model_family(model_type: str) -> str:
+    """'EfficientGCN-B0' -> 'EfficientGCN'. Raises ConfigError for an unknown model_type."""
+    names = ["ST-GCN"] + [f"EfficientGCN-B{phi}" for phi in range(5)]
+    _one_of("model_type", model_type, *names)
+    return "EfficientGCN" if model_type.startswith("EfficientGCN") else model_type
+
+
+@dataclass(frozen=True)
+class Config:
+    """One resolved experiment. `name` is the number that was asked for, e.g. '2001'."""
+
+    name: str
+    model_args: Union[EfficientGCNArgs, STGCNArgs]  # noqa: UP007 - evaluated, and 3.9 has no X | Y
+    dataset: str = "ntu-xsub"
+    dataset_args: DatasetArgs = field(default_factory=DatasetArgs)
+    model_type: str = "EfficientGCN-B0"
+    optimizer: str = "Momentum"
+    optimizer_args: OptimizerArgs = field(default_factory=OptimizerArgs)
+    lr_scheduler: str = "cosine"
+    scheduler_args: SchedulerArgs = field(default_factory=SchedulerArgs)
+    gpus: tuple[int, ...] = ()
+    seed: int = 1
+    debug: bool = False
+    pretrained_path: str = ""
+    work_dir: str = "./workdir"
+    no_progress_bar: bool = False
+    cpu_setup: bool = True
+
+    def __post_init__(self) -> None:
+        _one_of("optimizer", self.optimizer, "Momentum", "Adam")
+        _one_of("lr_scheduler", self.lr_scheduler, "step", "cosine")
+        _check(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2147483647")
+        single = len(self.gpus) <= 1
+        _check(single, "gpus", list(self.gpus), "one GPU number, or none for CPU")
+        raw = self.dataset_args.ntu.inputs == "X"
+        if raw and isinstance(self.model_args, EfficientGCNArgs):
+            raise ConfigError(
+                "dataset_args.ntu.inputs is 'X', which EfficientGCN cannot take; "
+                "allowed with EfficientGCN: J, V, B in any subset"
+            )
+
+    @property
+    def max_epoch(self) -> int:
+        return getattr(self.scheduler_args, self.lr_scheduler).max_epoch
+
+    @property
+    def run_name(self) -> str:
+        """Folder of this experiment's runs below work_dir, e.g. '2001_EfficientGCN-B0_ntu-xsub'."""
+        return f"{self.name}_{self.model_type}_{self.dataset}"

@@ -1,0 +1,105 @@
+"""Raw joints -> the network's input branches. NumPy only; the one copy for training, evaluation
+and static inference. Definitions: EfficientGCN (TPAMI 2022, section 3.1).
+
+One clip is (C=3, T, V, M) in metres. Work is done in float64 on an array whose last axis is T, so
+that differences over time run along contiguous memory, and the result is already the 4-D clip
+tensor of the networks, (M*V, I*C, T), M slow and I slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from dataset.skeletons import Skeleton
+from safe_io import UserError
+
+BONE_EPSILON = 1e-4  # added to a bone's length before its angles; a zero bone gives pi/2
+
+Branch = Callable[[np.ndarray, Skeleton, np.ndarray], None]
+
+
+def _joint(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
+    """Coordinates, and coordinates relative to the origin joint of the same frame."""
+    out[:, :, :3] = x
+    np.subtract(x, x[:, skeleton.origin, None], out=out[:, :, 3:], casting="same_kind")
+
+
+def _velocity(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
+    """Change over the next one and the next two frames; both zero at the last two frames."""
+    out[..., -2:] = 0
+    np.subtract(x[..., 1:-1], x[..., :-2], out=out[:, :, :3, :-2], casting="same_kind")
+    np.subtract(x[..., 2:], x[..., :-2], out=out[:, :, 3:, :-2], casting="same_kind")
+
+
+def _bone(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
+    """Vector from the parent joint, and its angles to the axes in radians."""
+    out[:, :, :3] = x - x[:, list(skeleton.parents)]
+    bone = out[:, :, :3].astype(np.float64)  # rounded first, as the public code's float32 data
+    length = np.sqrt((bone * bone).sum(axis=2, keepdims=True))
+    length += BONE_EPSILON
+    bone /= length
+    np.arccos(bone, out=bone)
+    out[:, :, 3:] = bone
+
+
+def _raw(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
+    """Coordinates as recorded."""
+    out[:] = x
+
+
+BRANCHES: dict[str, tuple[int, Branch]] = {
+    "J": (6, _joint),
+    "V": (6, _velocity),
+    "B": (6, _bone),
+    "X": (3, _raw),
+}
+ORDER = "JVBX"  # branches are stacked in this order, whatever the order of the letters
+
+
+def branch_channels(inputs: str) -> list[int]:
+    """Channels of each branch of `inputs`, in stacking order: 'VJ' -> [6, 6]."""
+    unknown = sorted(set(inputs) - set(ORDER))
+    if unknown or not inputs:
+        raise UserError(f"inputs is {inputs!r}; allowed: letters of {ORDER}, each once")
+    return [BRANCHES[letter][0] for letter in ORDER if letter in inputs]
+
+
+def clip_tensor(
+    clip: np.ndarray, skeleton: Skeleton, inputs: str, num_frame: int | None = None
+) -> np.ndarray:
+    """One clip as the networks take it.
+
+    clip: (3, T, V, M), metres, any real dtype. num_frame: use only the first frames.
+    Returns (M*V, I*C, T) float32, C-contiguous. Raises UserError when a branch needs what the
+    clip or its layout lacks (3 coordinates, V joints, 3 frames, bone parents).
+    """
+    channels = branch_channels(inputs)
+    x = np.asarray(clip)[:, :num_frame]
+    c, t, v, m = x.shape
+    if (c, v) != (3, skeleton.num_joint):
+        raise UserError(
+            f"clip has shape {clip.shape}; allowed: (3, T, {skeleton.num_joint}, M) for the "
+            f"layout {skeleton.name}"
+        )
+    if t < 3 and "V" in inputs:
+        raise UserError(f"clip has {t} frames; the velocity branch needs 3 or more")
+    if "B" in inputs and not skeleton.parents:
+        raise UserError(f"layout {skeleton.name} has no bone parents, which input B needs")
+    x = np.ascontiguousarray(x.transpose(3, 2, 0, 1), dtype=np.float32)  # (M, V, C, T)
+    out = np.empty((m, v, sum(channels), t), dtype=np.float32)
+    start = 0
+    for letter in ORDER:
+        if letter in inputs:
+            size, branch = BRANCHES[letter]
+            branch(x, skeleton, out[:, :, start : start + size])
+            start += size
+    return out.reshape(m * v, sum(channels), t)
+
+
+def person_exists(clips: np.ndarray) -> np.ndarray:
+    """Which person slots hold anybody: (N, C, T, V, M) -> (N, M) bool, True where any coordinate
+    of any frame is not zero."""
+    n, _, _, _, m = clips.shape
+    return np.array([[clips[i, ..., j].any() for j in range(m)] for i in range(n)]).reshape(n, m)

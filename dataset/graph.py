@@ -1,0 +1,85 @@
+"""Skeleton -> normalised, partitioned adjacency (K, V, V). NumPy only.
+
+Convention everywhere: A[k, v, w] weighs the way from source joint v to target joint w, and joints
+are aggregated as `x @ A[k]` over the rows. Partitions follow ST-GCN (AAAI 2018, section 3.4);
+EfficientGCN uses 'distance' with max_hop 10 and keeps the first slices only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dataset.skeletons import Skeleton
+from safe_io import UserError
+
+
+def hop_distance(links: np.ndarray, num_joint: int, max_hop: int) -> np.ndarray:
+    """Links between joints on the shortest way, (V, V) float64; inf beyond max_hop.
+
+    links: (E, 2) integers, undirected.
+    """
+    step = np.eye(num_joint, dtype=bool)
+    step[links[:, 0], links[:, 1]] = step[links[:, 1], links[:, 0]] = True
+    hop = np.full((num_joint, num_joint), np.inf)
+    reach = np.eye(num_joint, dtype=bool)
+    for distance in range(max_hop + 1):
+        hop[reach & np.isinf(hop)] = distance
+        reach = (reach.astype(int) @ step.astype(int)) > 0
+    return hop
+
+
+def adjacency(
+    skeleton: Skeleton,
+    strategy: str,
+    *,
+    max_hop: int = 1,
+    dilation: int = 1,
+    true_hops: bool = False,
+) -> np.ndarray:
+    """Partitioned adjacency of a layout, (K, V, V) float32.
+
+    Joints 0, dilation, 2 dilation, ... up to max_hop links apart are neighbours; each target's
+    column is divided by its number of neighbours, so the columns summed over K are 1.
+    strategy: 'uniform' K=1; 'distance' one slice a hop; 'spatial' root, closer and farther by
+    distance to the centre joint, K=3 for max_hop=1.
+    true_hops: measure that distance on the whole graph. By default it is cut off at max_hop, as
+    in the published code, whose weights need it: links away from the centre then count as root.
+    """
+    num_joint = skeleton.num_joint
+    links = np.array(skeleton.links)
+    hop = hop_distance(links, num_joint, max_hop)
+    hops = range(0, max_hop + 1, dilation)
+    neighbour = np.isin(hop, list(hops)).astype(np.float64)
+    norm = neighbour / neighbour.sum(axis=0, keepdims=True)  # each column sums to 1
+
+    if strategy == "uniform":
+        slices = [norm]
+    elif strategy == "distance":
+        slices = [np.where(hop == h, norm, 0) for h in hops]
+    elif strategy == "spatial":
+        to_centre = hop_distance(links, num_joint, num_joint) if true_hops else hop
+        slices = _spatial_slices(norm, hop, to_centre[:, skeleton.centre], hops)
+    else:
+        raise UserError(f"strategy is {strategy!r}; allowed: uniform, distance, spatial")
+    return np.stack(slices).astype(np.float32)
+
+
+def _spatial_slices(
+    norm: np.ndarray, hop: np.ndarray, to_centre: np.ndarray, hops: range
+) -> list[np.ndarray]:
+    source, target = to_centre[:, None], to_centre[None, :]
+    slices = []
+    for h in hops:
+        here = np.where(hop == h, norm, 0)
+        root, close, further = (
+            np.where(mask, here, 0)
+            for mask in (source == target, source > target, source < target)
+        )
+        slices += [root] if h == 0 else [root + close, further]
+    return slices
+
+
+def efficientgcn_adjacency(skeleton: Skeleton, max_distance: int) -> np.ndarray:
+    """The (max_distance + 1, V, V) slices that EfficientGCN uses: normalised by the number of
+    joints within 10 hops, so they do not sum to 1 (released weights hold exactly these)."""
+    return adjacency(skeleton, "distance", max_hop=10)[: max_distance + 1]

@@ -1,0 +1,127 @@
+"""Attention of EfficientGCN: act(BN(x * att(x)) + x), (P, C, T, V) -> (P, C, T, V).
+
+'stja' is the paper's ST-JointAtt (TPAMI 2022, section 3.4, eq. 7); the others are the ones it is
+compared with there. Where the public Paddle port differs (joint attention pools by maximum, part
+attention cannot run), the original is followed. `fa` has no sigmoid in either code.
+"""
+
+from __future__ import annotations
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from model.layers import ACTIVATIONS, conv_norm
+
+
+class STJointAttention(nn.Layer):
+    """sigmoid over (C, T) times sigmoid over (C, V), from means over joints and over frames."""
+
+    def __init__(self, channel: int, *, reduct_ratio: int, bias: bool) -> None:
+        super().__init__()
+        inner = channel // reduct_ratio
+        self.fcn = conv_norm(channel, inner, bias=bias)
+        self.act = nn.Hardswish()
+        self.conv_t = nn.Conv2D(inner, channel, 1)
+        self.conv_v = nn.Conv2D(inner, channel, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, _, t, v = x.shape
+        over_time = x.mean(axis=3, keepdim=True)  # (P, C, T, 1)
+        over_joints = x.mean(axis=2, keepdim=True).transpose([0, 1, 3, 2])  # (P, C, V, 1)
+        both = self.act(self.fcn(paddle.concat([over_time, over_joints], axis=2)))
+        over_time, over_joints = paddle.split(both, [t, v], axis=2)
+        time_gate = F.sigmoid(self.conv_t(over_time))  # (P, C, T, 1)
+        joint_gate = F.sigmoid(self.conv_v(over_joints.transpose([0, 1, 3, 2])))  # (P, C, 1, V)
+        return time_gate * joint_gate
+
+
+class PartAttention(nn.Layer):
+    """Softmax over body parts; every joint takes the weight of its part."""
+
+    def __init__(
+        self, channel: int, *, reduct_ratio: int, bias: bool, parts: list[list[int]]
+    ) -> None:
+        super().__init__()
+        inner = channel // reduct_ratio
+        self.channel, self.num_part = channel, len(parts)
+        bias_attr = None if bias else False
+        self.fcn = nn.Sequential(
+            nn.AdaptiveAvgPool2D(1),
+            nn.Conv2D(channel, inner, 1, bias_attr=bias_attr),
+            nn.BatchNorm2D(inner),
+            nn.ReLU(),
+            nn.Conv2D(inner, channel * self.num_part, 1, bias_attr=bias_attr),
+        )
+        num_joint = sum(len(part) for part in parts)
+        members = paddle.zeros([self.num_part, num_joint])
+        for row, part in enumerate(parts):
+            members[row, part] = 1.0
+        self.register_buffer("members", members, persistable=False)  # (parts, V), one part a joint
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.fcn(x).reshape([-1, self.channel, 1, self.num_part])
+        return paddle.matmul(F.softmax(weight, axis=3), self.members)  # (P, C, 1, V)
+
+
+class ChannelAttention(nn.Layer):
+    """Squeeze and excite with a reduction of 4."""
+
+    def __init__(self, channel: int) -> None:
+        super().__init__()
+        self.fcn = nn.Sequential(
+            nn.AdaptiveAvgPool2D(1),
+            nn.Conv2D(channel, channel // 4, 1),
+            nn.BatchNorm2D(channel // 4),
+            nn.ReLU(),
+            nn.Conv2D(channel // 4, channel, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fcn(x)  # (P, C, 1, 1)
+
+
+class FrameAttention(nn.Layer):
+    """A convolution over 9 frames of each frame's mean and maximum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2D(2, 1, (9, 1), padding=(4, 0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean(axis=[1, 3], keepdim=True)  # (P, 1, T, 1)
+        peak = x.max(axis=[1, 3], keepdim=True)
+        return self.conv(paddle.concat([mean, peak], axis=1))
+
+
+class JointAttention(nn.Layer):
+    """Softmax over joints from each joint's mean over channels and frames."""
+
+    def __init__(self, num_joint: int) -> None:
+        super().__init__()
+        self.fcn = nn.Sequential(
+            nn.AdaptiveAvgPool2D(1),
+            nn.Conv2D(num_joint, num_joint // 2, 1),
+            nn.BatchNorm2D(num_joint // 2),
+            nn.ReLU(),
+            nn.Conv2D(num_joint // 2, num_joint, 1),
+            nn.Softmax(axis=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        by_joint = self.fcn(x.transpose([0, 3, 2, 1]))  # (P, V, 1, 1)
+        return by_joint.transpose([0, 3, 2, 1])  # (P, 1, 1, V)
+
+
+class AttentionLayer(nn.Layer):
+    """The gate of an attention, then BatchNorm, the way around and the activation."""
+
+    def __init__(self, channel: int, attention: nn.Layer, *, act: str) -> None:
+        super().__init__()
+        self.att = attention
+        self.bn = nn.BatchNorm2D(channel)
+        self.act = ACTIVATIONS[act]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(x * self.att(x)) + x)

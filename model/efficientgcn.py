@@ -1,0 +1,174 @@
+"""EfficientGCN (Song et al., TPAMI 2022, arXiv 2106.15125): one branch an input, fused early.
+
+Names of sub-layers and parameters equal those of the public Paddle port, whose weights load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+from model.fold import batch_norm_affine
+from model.graph_conv import FoldedGraphConv, graph_conv
+from model.head import Classifier, split_persons
+from model.layers import ACTIVATIONS, conv_norm
+
+
+class Block(NamedTuple):
+    """Output channels, stride over time of the first temporal layer, number of those layers."""
+
+    channel: int
+    stride: int
+    depth: int
+
+
+class Parts(NamedTuple):
+    """Factories of the parts that a configuration chooses.
+
+    spatial(in_channel, out_channel), temporal(channel, stride), attention(channel) -> layer or
+    None for no attention, stem_temporal(channel).
+    """
+
+    spatial: Callable[[int, int], nn.Layer]
+    stem_temporal: Callable[[int], nn.Layer]
+    temporal: Callable[[int, int], nn.Layer]
+    attention: Callable[[int], nn.Layer | None]
+
+
+class SpatialGraphConv(nn.Layer):
+    """Graph convolution with a learnt weight on every edge of every partition.
+
+    adjacency: (K, V, V). edge=False leaves the adjacency as it is (a constant 1).
+    """
+
+    def __init__(
+        self, in_channel: int, out_channel: int, adjacency: np.ndarray, *, bias: bool, edge: bool
+    ) -> None:
+        super().__init__()
+        num_partition = adjacency.shape[0]
+        self.gcn = nn.Conv2D(
+            in_channel, out_channel * num_partition, 1, bias_attr=None if bias else False
+        )
+        self.register_buffer("A", paddle.to_tensor(adjacency, dtype="float32"))
+        self.edge = None
+        if edge:
+            ones = nn.initializer.Constant(1.0)
+            self.edge = self.create_parameter(list(adjacency.shape), default_initializer=ones)
+
+    def adjacency(self) -> Tensor:
+        """(K, V, V) with the edge weights in it."""
+        return self.A if self.edge is None else self.A * self.edge
+
+    def forward(self, x: Tensor) -> Tensor:
+        return graph_conv(x, self.adjacency(), self.gcn.weight, self.gcn.bias)
+
+
+class SpatialGraphLayer(nn.Layer):
+    """act(BN(graph convolution) + residual), (P, C, T, V) -> (P, C', T, V)."""
+
+    def __init__(
+        self,
+        in_channel: int,
+        out_channel: int,
+        adjacency: np.ndarray,
+        *,
+        act: str,
+        bias: bool,
+        edge: bool,
+    ) -> None:
+        super().__init__()
+        self.conv = SpatialGraphConv(in_channel, out_channel, adjacency, bias=bias, edge=edge)
+        self.bn = nn.BatchNorm2D(out_channel)
+        same = in_channel == out_channel
+        self.residual = nn.Identity() if same else conv_norm(in_channel, out_channel, bias=bias)
+        self.act = ACTIVATIONS[act]()
+
+    def fold(self) -> None:
+        """Make constants of the convolution and its BatchNorm (see model/fold.py)."""
+        conv = self.conv
+        scale, shift = batch_norm_affine(self.bn)
+        self.conv = FoldedGraphConv(conv.adjacency(), conv.gcn.weight, conv.gcn.bias, scale, shift)
+        self.bn = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(x)) + self.residual(x))
+
+
+def _block_layers(
+    blocks: list[Block], in_channel: int, parts: Parts
+) -> list[tuple[str, nn.Layer]]:
+    """Named layers of consecutive blocks, in order."""
+    layers = []
+    for j, (channel, stride, depth) in enumerate(blocks):
+        layers.append((f"block-{j}_scn", parts.spatial(in_channel, channel)))
+        for k in range(depth):
+            layers.append((f"block-{j}_tcn-{k}", parts.temporal(channel, stride if k == 0 else 1)))
+        attention = parts.attention(channel)
+        if attention is not None:
+            layers.append((f"block-{j}_att", attention))
+        in_channel = channel
+    return layers
+
+
+class EfficientGCN(nn.Layer):
+    """branch_channels: channels of each input branch, equal for all. blocks: scaled block list.
+    fusion_stage: the first that many blocks run in every branch, the others on the branches'
+    concatenation. persons: M of a clip tensor; 1 gives logits per person.
+    """
+
+    def __init__(
+        self,
+        branch_channels: list[int],
+        num_joint: int,
+        num_class: int,
+        *,
+        persons: int,
+        stem_channel: int,
+        blocks: list[Block],
+        fusion_stage: int,
+        drop_prob: float,
+        parts: Parts,
+    ) -> None:
+        super().__init__()
+        self.branch_channels, self.num_joint, self.persons = branch_channels, num_joint, persons
+        self.input_branches = nn.LayerList()
+        for channel in branch_channels:
+            stem = [
+                ("init_bn", nn.BatchNorm2D(channel)),
+                ("stem_scn", parts.spatial(channel, stem_channel)),
+                ("stem_tcn", parts.stem_temporal(stem_channel)),
+            ]
+            early = _block_layers(blocks[:fusion_stage], stem_channel, parts)
+            self.input_branches.append(nn.Sequential(*stem, *early))
+        early_channel = blocks[fusion_stage - 1].channel if fusion_stage else stem_channel
+        fused = early_channel * len(branch_channels)
+        late = blocks[fusion_stage:]
+        self.main_stream = nn.Sequential(*_block_layers(late, fused, parts))
+        out_channel = late[-1].channel if late else fused
+        self.classifier = Classifier(out_channel, num_class, drop_prob)
+
+    @property
+    def checkpoint_shapes(self) -> dict[str, list[int]]:
+        """Parameters that checkpoints hold under another shape: the public port classifies by a
+        3-D convolution, whose weight has two trailing axes of 1 more."""
+        return {"classifier.fc.weight": [*self.classifier.fc.weight.shape, 1]}
+
+    def _trunk(self, clips: Tensor) -> Tensor:
+        """(N, M*V, I*C, T) -> (P, C', T', V)."""
+        x = split_persons(clips, self.num_joint)  # (P, I*C, T, V)
+        branches = paddle.split(x, self.branch_channels, axis=1)
+        fused = [layers(b) for layers, b in zip(self.input_branches, branches)]
+        return self.main_stream(paddle.concat(fused, axis=1))
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """(N, M*V, I*C, T) -> logits (N, num_class)."""
+        return self.classifier(self._trunk(clips), self.persons)
+
+    def extract_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, M*V, I*C, T) -> score map (P, num_class, T', V), feature (P, C', T', V)."""
+        feature = self._trunk(clips)
+        return self.classifier.score_map(feature), feature

@@ -1,0 +1,71 @@
+"""The one graph convolution of the project, 4-D and without einsum.
+
+Published form (ST-GCN, AAAI 2018, eq. 10; EfficientGCN, TPAMI 2022, eq. 3): a 1x1 convolution to
+K*C' channels, then y[.., w] = sum over k, v of x_k[.., v] A[k, v, w]. Here the joints are
+aggregated first and the channels mixed after, which is the same sum in another order and keeps
+every tensor at rank 4 with joints last:
+
+    y = conv1x1(concat_k(x @ A[k]))          K*C -> C'
+    bias of joint w = sum over k of bias_k * (column sum of A[k] at w)
+"""
+
+from __future__ import annotations
+
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+
+def aggregate_first(weight: Tensor, num_partition: int) -> Tensor:
+    """(K*C', C, 1, 1) with K slow, as checkpoints store it -> (C', K*C, 1, 1)."""
+    out_channel = weight.shape[0] // num_partition
+    weight = weight.reshape([num_partition, out_channel, -1])  # (K, C', C)
+    return weight.transpose([1, 0, 2]).reshape([out_channel, -1, 1, 1])  # (C', K*C, 1, 1)
+
+
+def joint_bias(bias: Tensor, adjacency: Tensor) -> Tensor:
+    """(K*C',) and (K, V, V) -> the bias that each joint ends up with, (1, C', 1, V)."""
+    num_partition, _, num_joint = adjacency.shape
+    per_partition = bias.reshape([num_partition, -1])  # (K, C')
+    per_joint = paddle.matmul(per_partition, adjacency.sum(axis=1), transpose_x=True)  # (C', V)
+    return per_joint.reshape([1, -1, 1, num_joint])
+
+
+def graph_conv(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Graph convolution with checkpoint-shaped weights.
+
+    x: (P, C, T, V). adjacency: (K, V, V), [k, source, target]. weight: (K*C', C, 1, 1), K slow.
+    bias: (K*C',) or None. Returns (P, C', T, V).
+    """
+    num_partition = adjacency.shape[0]
+    gathered = [paddle.matmul(x, adjacency[k]) for k in range(num_partition)]  # K of (P, C, T, V)
+    y = F.conv2d(paddle.concat(gathered, axis=1), aggregate_first(weight, num_partition))
+    return y if bias is None else y + joint_bias(bias, adjacency)
+
+
+class FoldedGraphConv(nn.Layer):
+    """A graph convolution and the BatchNorm behind it as constants, for export.
+
+    scale, shift: (C',), the BatchNorm as y * scale + shift.
+    """
+
+    def __init__(
+        self, adjacency: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor, shift: Tensor
+    ) -> None:
+        super().__init__()
+        self.num_partition = adjacency.shape[0]
+        for k in range(self.num_partition):  # apart, so that the program slices nothing
+            self.register_buffer(f"adjacency_{k}", adjacency[k].detach())
+        mixed = aggregate_first(weight, self.num_partition) * scale.reshape([-1, 1, 1, 1])
+        offset = shift.reshape([1, -1, 1, 1])
+        if bias is not None:
+            offset = offset + joint_bias(bias, adjacency) * scale.reshape([1, -1, 1, 1])
+        self.register_buffer("weight", mixed.detach())
+        self.register_buffer("offset", offset.detach())
+
+    def forward(self, x: Tensor, adjacency: Tensor | None = None) -> Tensor:
+        """(P, C, T, V) -> (P, C', T, V); `adjacency` is folded in already and not looked at."""
+        gathered = [
+            paddle.matmul(x, getattr(self, f"adjacency_{k}")) for k in range(self.num_partition)
+        ]
+        return F.conv2d(paddle.concat(gathered, axis=1), self.weight) + self.offset

@@ -1,0 +1,85 @@
+"""Temporal layers of EfficientGCN (TPAMI 2022, section 3.3): (P, C, T, V) -> (P, C, T/stride, V).
+
+Each has a way around. The separable ones, Sep and SG, add it without an activation after the sum,
+as the original code does. Sub-layer names are those of public checkpoints.
+"""
+
+from __future__ import annotations
+
+from paddle import Tensor, nn
+
+from model.layers import ACTIVATIONS, conv_norm, residual, temporal_conv
+
+
+class TemporalBasic(nn.Layer):
+    """act(BN(conv) + residual)."""
+
+    def __init__(self, channel: int, window: int, stride: int, *, act: str, bias: bool) -> None:
+        super().__init__()
+        self.conv = temporal_conv(channel, channel, window, stride=stride, bias=bias)
+        self.bn = nn.BatchNorm2D(channel)
+        self.residual = residual(channel, stride, bias)
+        self.act = ACTIVATIONS[act]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(x)) + self.residual(x))
+
+
+class TemporalBottleneck(nn.Layer):
+    """The convolution over time runs on channel // reduct_ratio channels."""
+
+    def __init__(
+        self, channel: int, window: int, stride: int, *, act: str, bias: bool, reduct_ratio: int
+    ) -> None:
+        super().__init__()
+        inner = channel // reduct_ratio
+        self.reduct_conv = conv_norm(channel, inner, bias=bias)
+        self.conv = conv_norm(inner, inner, window, stride=stride, bias=bias)
+        self.expand_conv = conv_norm(inner, channel, bias=bias)
+        self.residual = residual(channel, stride, bias)
+        self.act = ACTIVATIONS[act]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.act(self.conv(self.act(self.reduct_conv(x))))
+        return self.act(self.expand_conv(inner) + self.residual(x))
+
+
+class TemporalSep(nn.Layer):
+    """Depthwise separable (MobileNetV2); expand_ratio 0 leaves the expansion out."""
+
+    def __init__(
+        self, channel: int, window: int, stride: int, *, act: str, bias: bool, expand_ratio: int
+    ) -> None:
+        super().__init__()
+        inner = channel * expand_ratio if expand_ratio else channel
+        self.expand_conv = conv_norm(channel, inner, bias=bias) if expand_ratio else None
+        self.depth_conv = conv_norm(inner, inner, window, stride=stride, groups=inner, bias=bias)
+        self.point_conv = conv_norm(inner, channel, bias=bias)
+        self.residual = residual(channel, stride, bias)
+        self.act = ACTIVATIONS[act]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = x if self.expand_conv is None else self.act(self.expand_conv(x))
+        return self.point_conv(self.act(self.depth_conv(inner))) + self.residual(x)
+
+
+class TemporalSG(nn.Layer):
+    """Sandglass (MobileNeXt): depthwise, narrow pointwise pair, depthwise with the stride."""
+
+    def __init__(
+        self, channel: int, window: int, stride: int, *, act: str, bias: bool, reduct_ratio: int
+    ) -> None:
+        super().__init__()
+        inner = channel // reduct_ratio
+        self.depth_conv1 = conv_norm(channel, channel, window, groups=channel, bias=bias)
+        self.point_conv1 = conv_norm(channel, inner, bias=bias)
+        self.point_conv2 = conv_norm(inner, channel, bias=bias)
+        self.depth_conv2 = conv_norm(
+            channel, channel, window, stride=stride, groups=channel, bias=bias
+        )
+        self.residual = residual(channel, stride, bias)
+        self.act = ACTIVATIONS[act]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.point_conv1(self.act(self.depth_conv1(x)))
+        return self.depth_conv2(self.act(self.point_conv2(inner))) + self.residual(x)

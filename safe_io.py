@@ -8,7 +8,8 @@ import contextlib
 import difflib
 import os
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar, Union
 
@@ -38,6 +39,19 @@ def choose(table: Mapping[str, Choice], name: str, where: str) -> Choice:
     return table[name]
 
 
+def run_command(main: Callable[[], int]) -> int:
+    """The exit code of a command line: main's own, or 2 after printing a user's mistake as one
+    line. Every other exception is a bug and keeps its traceback."""
+    try:
+        return main()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
 @contextlib.contextmanager
 def whole_file(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a file that appears under `path` only when the block has ended well.
@@ -64,6 +78,11 @@ def whole_file(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
         raise
 
 
+def dump_pickle(value: Any, file: IO[bytes]) -> None:
+    """Write plain data so that Python 3.4 and later, and the public ports, read it."""
+    pickle.dump(value, file, protocol=4)
+
+
 def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
     """Stands in for `_codecs.encode`, which pickle protocol 2 uses to write bytes."""
     if encoding not in ("latin1", "latin-1"):
@@ -75,7 +94,7 @@ class _ContainersOnly(pickle.Unpickler):
     """Admits containers, numbers, strings and NumPy arrays. Every other name in the file is
     refused before anything is built, so a hostile pickle has nothing to call."""
 
-    _NUMPY = ("_reconstruct", "scalar", "_frombuffer", "ndarray", "dtype")
+    _NUMPY = ("_reconstruct", "scalar", "_frombuffer")
     _BUILTIN = {
         "builtins": {t.__name__: t for t in (tuple, list, dict, set, frozenset, bytearray, complex)}
     }
@@ -88,7 +107,7 @@ class _ContainersOnly(pickle.Unpickler):
             return dict
         if (module, name) == ("_codecs", "encode"):
             return _encode_latin1
-        if module in ("numpy", "numpy.dtypes") and name in ("ndarray", "dtype"):
+        if module == "numpy" and name in ("ndarray", "dtype"):
             return getattr(np, name)
         home = module.replace("numpy._core", "numpy.core")
         if home in ("numpy.core.multiarray", "numpy.core.numeric") and name in self._NUMPY:

@@ -46,9 +46,9 @@ class NTUArgs:
         _check(4 <= self.num_frame <= 300, key + "num_frame", self.num_frame, "4 to 300")
         _check(self.num_workers >= 0, key + "num_workers", self.num_workers, "0 or more")
         _one_of(key + "on_bad_file", self.on_bad_file, "error", "skip")
-        letters_ok = (
-            bool(self.inputs) and len(set(self.inputs)) == len(self.inputs)
-        ) and (set(self.inputs) <= set("JVB") or self.inputs == "X")
+        letters_ok = (bool(self.inputs) and len(set(self.inputs)) == len(self.inputs)) and (
+            set(self.inputs) <= set("JVB") or self.inputs == "X"
+        )
         _check(
             letters_ok, key + "inputs", self.inputs, "J, V, B in any subset, or X (raw x y z) alone"
         )
@@ -184,7 +184,9 @@ class StepArgs:
 
     def __post_init__(self) -> None:
         _check_epochs("scheduler_args.step.", self.max_epoch, self.warm_up)
-        rising = list(self.step_lr) == sorted(set(self.step_lr)) and min(self.step_lr, default=1) > 0
+        rising = (
+            list(self.step_lr) == sorted(set(self.step_lr)) and min(self.step_lr, default=1) > 0
+        )
         _check(rising, "scheduler_args.step.step_lr", self.step_lr, "epochs above 0, rising")
 
 

@@ -1,9 +1,10 @@
 """Raw joints -> the network's input branches. NumPy only; the one copy for training, evaluation
 and static inference. Definitions: EfficientGCN (TPAMI 2022, section 3.1).
 
-One clip is (C=3, T, V, M) in metres. Work is done in float64 on an array whose last axis is T, so
-that differences over time run along contiguous memory, and the result is already the 4-D clip
-tensor of the networks, (M*V, I*C, T), M slow and I slow.
+One clip is (C=3, T, V, M) in metres, float32 as on disk. Work is done on an array whose last axis
+is T, so that differences over time run along contiguous memory, and the result is already the 4-D
+clip tensor of the networks, (M*V, I*C, T), M slow and I slow. Differences are taken in float32 and
+bone angles in float64, as in the public code, whose features these equal bit for bit.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ Branch = Callable[[np.ndarray, Skeleton, np.ndarray], None]
 def _joint(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
     """Coordinates, and coordinates relative to the origin joint of the same frame."""
     out[:, :, :3] = x
-    np.subtract(x, x[:, skeleton.origin, None], out=out[:, :, 3:], casting="same_kind")
+    np.subtract(x, x[:, skeleton.origin, None], out=out[:, :, 3:])
 
 
 def _velocity(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
     """Change over the next one and the next two frames; both zero at the last two frames."""
     out[..., -2:] = 0
-    np.subtract(x[..., 1:-1], x[..., :-2], out=out[:, :, :3, :-2], casting="same_kind")
-    np.subtract(x[..., 2:], x[..., :-2], out=out[:, :, 3:, :-2], casting="same_kind")
+    np.subtract(x[..., 1:-1], x[..., :-2], out=out[:, :, :3, :-2])
+    np.subtract(x[..., 2:], x[..., :-2], out=out[:, :, 3:, :-2])
 
 
 def _bone(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
     """Vector from the parent joint, and its angles to the axes in radians."""
     out[:, :, :3] = x - x[:, list(skeleton.parents)]
-    bone = out[:, :, :3].astype(np.float64)  # rounded first, as the public code's float32 data
+    bone = out[:, :, :3].astype(np.float64)
     length = np.sqrt((bone * bone).sum(axis=2, keepdims=True))
     length += BONE_EPSILON
     bone /= length

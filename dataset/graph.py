@@ -72,8 +72,7 @@ def _spatial_slices(
     for h in hops:
         here = np.where(hop == h, norm, 0)
         root, close, further = (
-            np.where(mask, here, 0)
-            for mask in (source == target, source > target, source < target)
+            np.where(mask, here, 0) for mask in (source == target, source > target, source < target)
         )
         slices += [root] if h == 0 else [root + close, further]
     return slices

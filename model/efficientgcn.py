@@ -98,9 +98,7 @@ class SpatialGraphLayer(nn.Layer):
         return self.act(self.bn(self.conv(x)) + self.residual(x))
 
 
-def _block_layers(
-    blocks: list[Block], in_channel: int, parts: Parts
-) -> list[tuple[str, nn.Layer]]:
+def _block_layers(blocks: list[Block], in_channel: int, parts: Parts) -> list[tuple[str, nn.Layer]]:
     """Named layers of consecutive blocks, in order."""
     layers = []
     for j, (channel, stride, depth) in enumerate(blocks):
@@ -166,9 +164,14 @@ class EfficientGCN(nn.Layer):
 
     def forward(self, clips: Tensor) -> Tensor:
         """(N, M*V, I*C, T) -> logits (N, num_class)."""
-        return self.classifier(self._trunk(clips), self.persons)
+        return self.with_feature(clips)[0]
 
     def extract_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """(N, M*V, I*C, T) -> score map (P, num_class, T', V), feature (P, C', T', V)."""
         feature = self._trunk(clips)
         return self.classifier.score_map(feature), feature
+
+    def with_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, M*V, I*C, T) -> logits (N, num_class), feature (P, C', T', V), in one pass."""
+        feature = self._trunk(clips)
+        return self.classifier(feature, self.persons), feature

@@ -142,10 +142,15 @@ class STGCN(nn.Layer):
 
     def forward(self, clips: Tensor) -> Tensor:
         """(N, M*V, C, T) -> logits (N, num_class)."""
-        pooled = mean_over_persons(self._trunk(clips), self.persons)  # (N, 256, 1, 1)
-        return self.fcn(pooled).reshape([-1, self.num_class])
+        return self.with_feature(clips)[0]
 
     def extract_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """(N, M*V, C, T) -> score map (P, num_class, T', V), feature (P, 256, T', V)."""
         feature = self._trunk(clips)
         return self.fcn(feature), feature
+
+    def with_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, M*V, C, T) -> logits (N, num_class), feature (P, 256, T', V), in one pass."""
+        feature = self._trunk(clips)
+        pooled = mean_over_persons(feature, self.persons)  # (N, 256, 1, 1)
+        return self.fcn(pooled).reshape([-1, self.num_class]), feature

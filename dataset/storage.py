@@ -1,0 +1,132 @@
+"""Data on disk: `<phase>_data.npy`, `<phase>_label.pkl` and `manifest.json`, opened and checked.
+
+The data stay on the disk (memory-mapped); a clip is read when it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from safe_io import PathLike, UserError, load_pickle
+
+PHASES = ("train", "eval")
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips of one file. data: (N, 3, T, V, M) memory map, metres. labels: (N,) int64 counted
+    from 0, or None where there are none. lengths: frames that hold data, or None. manifest: what
+    the generator wrote about the set, or None for data from elsewhere."""
+
+    path: Path
+    data: np.ndarray
+    names: list[str]
+    labels: np.ndarray | None
+    lengths: list[int] | None
+    manifest: dict[str, Any] | None
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+def open_clips(data_file: PathLike, label_file: PathLike | None = None) -> ClipSet:
+    """Open a clip file with the labels and the manifest that lie beside it.
+
+    label_file: where the labels are, if not beside the data (see `find_label_file`).
+    Raises UserError for a missing, damaged, or wrongly shaped file, and for labels that do not
+    fit the data.
+    """
+    path = Path(data_file)
+    data = _open_array(path)
+    label_path = Path(label_file) if label_file else find_label_file(path)
+    names: list[str] = [f"clip-{n}" for n in range(len(data))]
+    labels = lengths = None
+    if label_path is not None:
+        names, labels, lengths = _read_labels(label_path, len(data), path)
+    return ClipSet(path, data, names, labels, lengths, read_manifest(path.parent))
+
+
+def open_split(folder: PathLike, phase: str, command: str) -> ClipSet:
+    """The train or eval half of a generated data set. command: what makes the data, named in the
+    error when they are missing."""
+    path = Path(folder) / f"{phase}_data.npy"
+    label_path = path.with_name(f"{phase}_label.pkl")
+    for file in (path, label_path):
+        if not file.is_file():
+            raise UserError(f"{file.name} not found in {folder}; run: {command}")
+    return open_clips(path, label_path)
+
+
+def find_label_file(data_file: Path) -> Path | None:
+    """Labels beside `x_data.npy` or `x.npy`: `x_label.pkl`, else `x.pkl`; None if neither is."""
+    stem = data_file.stem[: -len("_data")] if data_file.stem.endswith("_data") else data_file.stem
+    for name in (f"{stem}_label.pkl", f"{stem}.pkl"):
+        if data_file.with_name(name).is_file():
+            return data_file.with_name(name)
+    return None
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """What the generator says about the data in a folder; None where it says nothing."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("transform"), bool):
+        raise UserError(f"{path}: not a manifest of this project (no 'transform' true or false)")
+    return manifest
+
+
+def _open_array(path: Path) -> np.ndarray:
+    try:
+        data = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, ValueError, EOFError, SyntaxError, OverflowError, MemoryError) as error:
+        raise UserError(f"{path}: not an npy file: {' '.join(str(error).split())}") from error
+    if not isinstance(data, np.ndarray):
+        raise UserError(f"{path}: an npz archive; allowed: one npy array (N, 3, T, V, M)")
+    if data.ndim != 5 or data.shape[1] != 3 or data.dtype.kind != "f" or 0 in data.shape:
+        raise UserError(
+            f"{path}: {data.dtype} array of shape {data.shape}; allowed: float (N, 3, T, V, M) "
+            "with at least one clip"
+        )
+    return data
+
+
+def _read_labels(
+    path: Path, count: int, data_path: Path
+) -> tuple[list[str], np.ndarray, list[int] | None]:
+    """(names, labels[, lengths]) of a label pickle, of this project or of the public ones."""
+    content = load_pickle(path)
+    if not isinstance(content, (tuple, list)) or len(content) not in (2, 3):
+        raise UserError(f"{path}: allowed: a pickle of (names, labels) or (names, labels, lengths)")
+    for what, column in zip(("names", "labels", "lengths"), content):
+        if not isinstance(column, (list, tuple, np.ndarray)) or len(column) != count:
+            size = len(column) if isinstance(column, (list, tuple, np.ndarray)) else "no list of"
+            raise UserError(f"{path}: {size} {what} for {count} clips in {data_path.name}")
+    names = [str(name).replace("\\", "/").rsplit("/", 1)[-1] for name in content[0]]
+    labels = _integers(path, "labels", content[1])
+    if labels.min() < 0:
+        raise UserError(f"{path}: label {labels.min()}; allowed: 0 or more")
+    lengths = _integers(path, "lengths", content[2]).tolist() if len(content) == 3 else None
+    return names, labels, lengths
+
+
+def _integers(path: Path, what: str, values: Any) -> np.ndarray:
+    try:
+        array = np.array(values)
+    except ValueError as error:
+        raise UserError(f"{path}: {what} are no list of whole numbers") from error
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise UserError(f"{path}: {what} are {array.dtype}; allowed: whole numbers")
+    return array.astype(np.int64)

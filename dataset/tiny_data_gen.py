@@ -1,0 +1,100 @@
+"""Cut a small data set out of a large one, for trials, TIPC and static inference.
+
+    python dataset/tiny_data_gen.py --source_path data/npy_dataset --data_num 80 \\
+        --save_dir data/tiny --mode eval
+
+source_path may be a root that holds {original,transformed}/<dataset>/ (each is cut, into the same
+folders below save_dir), or one such <dataset> folder. Labels and manifest go along.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+if __name__ == "__main__":  # run as a script: the project's modules lie one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dataset.storage import MANIFEST, PHASES, open_split
+from safe_io import UserError, dump_pickle, run_command, whole_file
+
+
+def choose_clips(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Positions of `count` clips, rising: as many of each class as there are, to one (the first
+    clip of every class is chosen before the second of any). All clips if there are fewer."""
+    rng = np.random.RandomState(seed)
+    order = rng.permutation(len(labels))
+    turn = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        mine = order[labels[order] == label]
+        turn[mine] = np.arange(len(mine))
+    tie = rng.permutation(len(labels))
+    return np.sort(np.lexsort((tie, turn))[:count])
+
+
+def write_tiny(folder: Path, save_dir: Path, phase: str, count: int, seed: int) -> int:
+    """Cut one phase of one data folder; returns how many clips were written."""
+    clips = open_split(folder, phase, command="python main.py -c <config> -gd")
+    chosen = choose_clips(clips.labels, count, seed)
+    lengths = clips.lengths or [clips.data.shape[2]] * len(clips)
+    labels = (
+        [clips.names[n] for n in chosen],
+        [int(clips.labels[n]) for n in chosen],
+        [lengths[n] for n in chosen],
+    )
+    with whole_file(save_dir / f"{phase}_data.npy") as file:
+        np.save(file, clips.data[chosen])
+    with whole_file(save_dir / f"{phase}_label.pkl") as file:
+        dump_pickle(labels, file)
+    if clips.manifest is not None:
+        manifest = {**clips.manifest, "tiny": {"mode": phase, "data_num": count, "seed": seed}}
+        with whole_file(save_dir / MANIFEST, "w") as file:
+            json.dump(manifest, file, indent=1)
+    return len(chosen)
+
+
+def data_folders(source: Path, phase: str) -> dict[Path, Path]:
+    """Data folders at or below `source` -> their place below the output folder."""
+    name = f"{phase}_data.npy"
+    if (source / name).is_file():
+        return {source: Path()}
+    found = sorted(source.glob(f"*/*/{name}"))
+    return {file.parent: file.parent.relative_to(source) for file in found}
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Cut a small data set out of a large one.")
+    parser.add_argument("--source_path", type=Path, default=Path("data/npy_dataset"))
+    parser.add_argument("--data_num", type=int, default=80, help="clips to keep (default 80)")
+    parser.add_argument("--save_dir", type=Path, default=Path("data/tiny_dataset"))
+    parser.add_argument("--mode", choices=PHASES, default="eval", help="which split (default eval)")
+    parser.add_argument("--seed", type=int, default=1, help="choice of clips (default 1)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(argv)
+    if args.data_num < 1:
+        raise UserError(f"--data_num is {args.data_num}; allowed: 1 or more")
+    folders = data_folders(args.source_path, args.mode)
+    if not folders:
+        raise UserError(
+            f"no {args.mode}_data.npy in {args.source_path} or in its "
+            "{original,transformed}/<dataset> folders; run: python main.py -c 2001 -gd"
+        )
+    for folder, place in folders.items():
+        target = args.save_dir / place
+        if target.resolve() == folder.resolve():
+            raise UserError(f"--save_dir {args.save_dir} would overwrite its source")
+        count = write_tiny(folder, target, args.mode, args.data_num, args.seed)
+        print(f"{count} clips of {folder} -> {target / args.mode}_data.npy")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,80 @@
+"""`name.meta.yaml`: what whoever runs a static model must know about its input."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from safe_io import PathLike, UserError, whole_file
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StaticMeta:
+    """Preprocessing and contract of a static model.
+
+    config: number of the configuration. persons: M of the model's input, 1 where `per_person`.
+    clip_persons: persons of a whole clip. batch_size: 0 where the batch axis is free.
+    normalisation: how coordinates were prepared ('none', or that of `transform`).
+    """
+
+    config: str
+    model_type: str
+    dataset: str
+    skeleton: str
+    inputs: str
+    num_frame: int
+    persons: int
+    clip_persons: int
+    per_person: bool
+    transform: bool
+    normalisation: str
+    batch_size: int
+    outputs: list[str]
+    class_names: list[str]
+    weights: str
+    weights_sha256: str
+    paddle_version: str
+    format: int = FORMAT
+
+    def save(self, path: PathLike) -> None:
+        with whole_file(path, "w") as file:
+            yaml.safe_dump(dataclasses.asdict(self), file, sort_keys=False)
+
+    @classmethod
+    def load(cls, path: PathLike) -> StaticMeta:
+        """Raises UserError for a file that `save` cannot have written."""
+        try:
+            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+            raise UserError(f"{path}: not readable as YAML: {error}") from error
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        if not isinstance(tree, dict) or set(tree) != set(fields):
+            given = set(tree) if isinstance(tree, dict) else set()
+            odd = sorted(str(name) for name in given ^ set(fields))
+            raise UserError(f"{path}: missing or unknown keys: {', '.join(odd)}; export again")
+        for name, value in tree.items():
+            _check_type(path, name, value, fields[name].type)
+        meta = cls(**tree)
+        if meta.format != FORMAT:
+            raise UserError(f"{path}: format {meta.format}; this version reads {FORMAT}")
+        return meta
+
+
+def _check_type(path: PathLike, name: str, value: Any, annotation: str) -> None:
+    wanted = {"str": str, "int": int, "bool": bool, "list[str]": list}[annotation]
+    items_ok = wanted is not list or all(isinstance(item, str) for item in value)
+    if type(value) is not wanted or not items_ok or (wanted is int and value < 0):
+        raise UserError(f"{path}: {name} is {value!r}; allowed: {annotation}")
+
+
+def meta_path(model_file: PathLike) -> Path:
+    """xsub.pdmodel, or the same without its ending -> xsub.meta.yaml beside it."""
+    path = Path(model_file)
+    stem = path.name[: -len(".pdmodel")] if path.name.endswith(".pdmodel") else path.name
+    return path.with_name(f"{stem}.meta.yaml")

@@ -1,0 +1,55 @@
+"""Network -> .pdmodel and .pdiparams, with constants folded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import paddle
+from paddle import Tensor, nn
+from paddle.static import InputSpec
+
+from deploy.meta import meta_path
+from model.fold import fold_network
+from safe_io import UserError, whole_file
+
+SUFFIXES = (".pdiparams", ".pdmodel")
+
+
+class WithFeature(nn.Layer):
+    """Gives (logits, feature (P, C', T', V)) where the network alone gives logits."""
+
+    def __init__(self, network: nn.Layer) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.with_feature(clips)
+
+
+def write_static(
+    network: nn.Layer, target: Path, input_shape: list[int | None], *, with_feature: bool
+) -> None:
+    """Fold a network and write it as `target` + .pdmodel and .pdiparams.
+
+    The network is changed by the folding and stays good for evaluation only. input_shape: of the
+    clip tensor, None for a free batch axis.
+    """
+    network.eval()
+    fold_network(network)
+    program = WithFeature(network) if with_feature else network
+    paddle.jit.save(program, str(target), [InputSpec(input_shape, "float32", name="clips")])
+    if not all(Path(f"{target}{suffix}").is_file() for suffix in SUFFIXES):
+        raise UserError(
+            f"Paddle {paddle.__version__} wrote no .pdmodel; unset FLAGS_enable_pir_api, or "
+            "install paddlepaddle==3.1.1"
+        )
+
+
+def publish(trial: Path, target: Path) -> None:
+    """Put a checked model under its final name, its meta file last: no meta file ever vouches for
+    another model's weights. Raises UserError when the folder cannot be written."""
+    meta_path(target).unlink(missing_ok=True)
+    files = [(f"{trial}{suffix}", f"{target}{suffix}") for suffix in SUFFIXES]
+    for source, final in [*files, (meta_path(trial), meta_path(target))]:
+        with whole_file(final) as file:
+            file.write(Path(source).read_bytes())

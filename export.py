@@ -1,0 +1,188 @@
+"""Checkpoint -> static model (.pdmodel, .pdiparams, .meta.yaml), proven equal to the network.
+
+python export.py -c 2001 -pp xsub.pdparams
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import configs
+from configs.schema import Config
+from safe_io import UserError, run_command
+from utils import file_hash, prepare_process, setup_logging
+
+if TYPE_CHECKING:
+    from paddle import nn
+
+    from deploy.meta import StaticMeta
+    from initializer import Initializer
+
+TOLERANCE = 1e-4  # largest difference allowed, relative to the largest logit (float32 noise: 1e-6)
+BATCH_SIZES = (1, 3)  # compared with the network
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-c", "--config", required=True, help="number in configs/, or a .yaml file")
+    parser.add_argument(
+        "-pp", "--pretrained_path", default="", help="weights; without: fresh ones, for trials"
+    )
+    parser.add_argument("-d", "--dataset", help="protocol, e.g. ntu-xview")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend")
+    parser.add_argument("--save_dir", type=Path, help="default: beside the weights, or .")
+    parser.add_argument(
+        "--batch_size", type=int, default=0, help="fix the batch axis (default: free)"
+    )
+    parser.add_argument(
+        "--per_person", action="store_true", help="one person an input: empty slots cost nothing"
+    )
+    parser.add_argument(
+        "--with_feature", action="store_true", help="second output: feature (P, C', T', V)"
+    )
+    parser.add_argument("--no_cpu_setup", action="store_true", help="leave threads, malloc alone")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(argv)
+    if args.batch_size < 0:
+        raise UserError(f"--batch_size is {args.batch_size}; allowed: 1 or more, or leave it out")
+    overrides = {"pretrained_path": args.pretrained_path, **configs.parse_set(args.set)}
+    if args.dataset:
+        overrides["dataset"] = args.dataset
+    config = configs.load(args.config, overrides)
+    prepare_process(config.cpu_setup and not args.no_cpu_setup)
+    setup_logging()
+    target = export(
+        config,
+        args.save_dir,
+        batch_size=args.batch_size,
+        per_person=args.per_person,
+        with_feature=args.with_feature,
+    )
+    logging.info("Next: python infer.py --model_file %s.pdmodel --data_file DATA.npy", target)
+    return 0
+
+
+def export(
+    config: Config,
+    save_dir: Path | None = None,
+    *,
+    batch_size: int = 0,
+    per_person: bool = False,
+    with_feature: bool = False,
+) -> Path:
+    """Write and check the static model of a configuration and its `pretrained_path`.
+
+    Returns the path without its endings, named after the weights. Raises UserError when the
+    written model differs from the network by more than TOLERANCE, or breaks the promise of rank 4
+    and no einsum; then nothing is left in save_dir.
+    """
+    from dataset.features import branch_channels
+    from dataset.protocols import NUM_PERSON
+    from deploy.meta import meta_path
+    from deploy.static_export import publish, write_static
+    from initializer import Initializer
+
+    weights = config.pretrained_path
+    if not weights:
+        logging.warning("No -pp: exporting FRESH weights, good for benchmarks and compilers only")
+    initializer = Initializer(config)
+    persons = 1 if per_person else NUM_PERSON
+    reference = initializer.network(persons, load=True)
+    folded = initializer.network(persons, load=False)
+    folded.set_state_dict(reference.state_dict())
+    args = config.dataset_args.ntu
+    clip_shape = [
+        persons * initializer.skeleton.num_joint,
+        sum(branch_channels(args.inputs)),
+        args.num_frame,
+    ]
+    name = Path(weights).stem if weights else f"{config.name}_fresh"
+    target = (save_dir or Path(weights).parent) / name
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / name
+        write_static(folded, trial, [batch_size or None, *clip_shape], with_feature=with_feature)
+        _check(trial, reference, clip_shape, batch_size)
+        _meta(initializer, persons, batch_size, with_feature).save(meta_path(trial))
+        publish(trial, target)
+    logging.info("Static model: %s.pdmodel, .pdiparams, .meta.yaml", target)
+    return target
+
+
+def _check(target: Path, reference: nn.Layer, clip_shape: list[int], batch_size: int) -> None:
+    import paddle
+
+    from deploy.predictor import Predictor
+    from deploy.verify import inspect_program, largest_difference
+
+    model_file = Path(f"{target}.pdmodel")
+    facts = inspect_program(model_file)
+    operators = sum(facts.ops.values())
+    logging.info("Program: %d operators, largest rank %d", operators, facts.max_rank)
+    if facts.problems:
+        raise UserError(
+            f"{model_file.name} breaks the 4-D promise: {'; '.join(facts.problems[:5])}"
+        )
+    reference.eval()
+    predictor = Predictor(model_file, engine="paddle")
+    with paddle.no_grad():
+        difference, scale = largest_difference(
+            lambda clips: predictor.run(clips)[0],
+            lambda clips: reference(paddle.to_tensor(clips)).numpy(),
+            clip_shape,
+            (batch_size,) if batch_size else BATCH_SIZES,
+        )
+    allowed = TOLERANCE * max(scale, 1.0)
+    logging.info(
+        "Largest difference from the network: %.2e at a scale of %.1f (allowed %.0e)",
+        *(difference, scale, allowed),
+    )
+    if not difference <= allowed:
+        raise UserError(
+            f"{model_file.name} differs from the network by {difference:.2e}, allowed {allowed:.0e}"
+        )
+
+
+def _meta(
+    initializer: Initializer, persons: int, batch_size: int, with_feature: bool
+) -> StaticMeta:
+    import paddle
+
+    from dataset.protocols import NUM_PERSON
+    from deploy.meta import StaticMeta
+
+    config, args = initializer.config, initializer.args
+    weights = config.pretrained_path
+    return StaticMeta(
+        config=config.name,
+        model_type=config.model_type,
+        dataset=config.dataset,
+        skeleton=initializer.skeleton.name,
+        inputs=args.inputs,
+        num_frame=args.num_frame,
+        persons=persons,
+        clip_persons=NUM_PERSON,
+        per_person=persons == 1,
+        transform=args.transform,
+        normalisation="2s-AGCN: centred, rotated, looped" if args.transform else "none",
+        batch_size=batch_size,
+        outputs=["logits", "feature"] if with_feature else ["logits"],
+        class_names=initializer.protocol.class_names(),
+        weights=Path(weights).name if weights else "fresh",
+        weights_sha256=file_hash(weights) if weights else "",
+        paddle_version=paddle.__version__,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,189 @@
+"""Static inference: predictions, accuracy and speed of an exported model on a clip file.
+
+python infer.py --model_file xsub.pdmodel --data_file tiny_eval.npy
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from safe_io import UserError, run_command, whole_file
+from utils import num_cores, prepare_process, setup_logging
+
+if TYPE_CHECKING:
+    from dataset.storage import ClipSet
+    from deploy.clip_model import ClipModel, Scores
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    files = parser.add_argument_group("files")
+    files.add_argument("--model_file", type=Path, required=True, help=".pdmodel")
+    files.add_argument("--data_file", type=Path, required=True, help=".npy, (N, 3, T, V, M) metres")
+    files.add_argument("--params_file", type=Path, help="default: .pdiparams beside the model")
+    files.add_argument(
+        "--label_file", type=Path, help="default: X_label.pkl or X.pkl beside X_data.npy or X.npy"
+    )
+    files.add_argument("--output", type=Path, help="write predictions to a .json or .csv file")
+
+    run = parser.add_argument_group("how to run")
+    run.add_argument("-b", "--batch_size", "--batch-size", type=int, default=16, help="clips")
+    run.add_argument(
+        "--engine", choices=("auto", "paddle", "onednn", "openvino"), default="auto",
+        help="on the CPU (default auto: the fastest that works)",
+    )  # fmt: skip
+    run.add_argument("--cpu_threads", type=int, default=num_cores(), help="default: all cores")
+    run.add_argument("--use_gpu", action="store_true", help="run on GPU 0")
+    run.add_argument("--inputs", default="", help="branches of a public port's model (default JVB)")
+    run.add_argument("--topk", type=int, default=5, help="classes listed for each clip")
+    run.add_argument("--benchmark", action="store_true", help="measure speed instead of predicting")
+    run.add_argument("-np", "--no_progress_bar", action="store_true", help="no lines for batches")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(argv)
+    for name in ("batch_size", "cpu_threads", "topk"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name} is {getattr(args, name)}; allowed: 1 or more")
+    if args.output and args.output.suffix not in (".json", ".csv"):
+        raise UserError(f"--output {args.output}: allowed: a name ending in .json or .csv")
+    from dataset.storage import open_clips
+
+    clips = open_clips(args.data_file, args.label_file)
+    prepare_process(cpu_setup=False)  # engines have thread settings of their own
+    setup_logging()
+    from deploy.clip_model import ClipModel
+    from deploy.predictor import load_predictor
+
+    engine = "gpu" if args.use_gpu else args.engine
+    predictor = load_predictor(args.model_file, args.params_file, engine, args.cpu_threads)
+    model = ClipModel(predictor, args.inputs)
+    model.check_data(clips)
+    if clips.manifest is None:
+        logging.warning("%s: no manifest.json beside it; taken as what the model wants", clips.path)
+    if args.benchmark:
+        return benchmark(model, clips, args)
+    return predict(model, clips, args)
+
+
+def predict(model: ClipModel, clips: ClipSet, args: argparse.Namespace) -> int:
+    """Run every clip once, in order; print the public port's lines, names and the accuracy."""
+    rows: list[dict[str, Any]] = []
+    num_right = 0
+    for start in range(0, len(clips), args.batch_size):
+        stop = min(start + args.batch_size, len(clips))
+        scores = run_batch(model, clips, start, stop)
+        predicted = scores.logits.argmax(axis=1)
+        names = clips.names[start:stop]
+        line = f"Batch action class Predict: {predicted.tolist()}"
+        if clips.labels is not None:
+            labels = clips.labels[start:stop]
+            right = int((predicted == labels).sum())
+            num_right += right
+            line += f" Batch action class True: {labels.tolist()}"
+            line += f" Batch Accuracy: {right / len(labels):.4g}"
+        batch_rows = [
+            row_of(model, clips, scores, n, start + n, args.topk) for n in range(len(names))
+        ]
+        rows += batch_rows
+        if not args.no_progress_bar:
+            print(f"{line} Batch sample Name: {names}")
+            for row in batch_rows:
+                print(f"  {describe(row)}")
+    accuracy = num_right / len(clips) if clips.labels is not None else None
+    if args.output:
+        write_output(args.output, rows, model.predictor.engine, accuracy)
+    if accuracy is None:
+        print(f"{len(clips)} clips predicted; no labels, so no accuracy")
+    else:
+        print(f"Infer Mean Accuracy: {accuracy:.6g}")
+    return 0
+
+
+def run_batch(model: ClipModel, clips: ClipSet, start: int, stop: int) -> Scores:
+    try:
+        return model.run(clips.data[start:stop])
+    except UserError as error:
+        raise UserError(f"{clips.path}, clips {start} to {stop - 1}: {error}") from error
+
+
+def row_of(
+    model: ClipModel, clips: ClipSet, scores: Scores, n: int, index: int, topk: int
+) -> dict[str, Any]:
+    """What is known of one clip: name, label, best classes with probability, and each person's
+    class where the model works by person."""
+    logits = scores.logits[n].astype(np.float64)
+    probability = np.exp(logits - logits.max())
+    probability /= probability.sum()
+    best = np.argsort(-logits, kind="stable")[:topk]
+    row: dict[str, Any] = {"name": clips.names[index]}
+    if clips.labels is not None:
+        label = int(clips.labels[index])
+        row.update(label=label, label_name=class_name(model, label))
+    row["top"] = [
+        {"class": int(c), "name": class_name(model, c), "probability": round(probability[c], 6)}
+        for c in best
+    ]
+    if scores.person_logits is not None:
+        classes = scores.person_logits[n].argmax(axis=1)
+        row["persons"] = [
+            {"person": m, "class": int(c), "name": class_name(model, c)}
+            for m, c in enumerate(classes)
+            if scores.exists[n, m]
+        ]
+    return row
+
+
+def class_name(model: ClipModel, label: int) -> str:
+    names = model.class_names
+    return names[label] if label < len(names) else f"class {label}"
+
+
+def describe(row: dict[str, Any]) -> str:
+    """One clip in one line: 'name: drink water 0.981, eat meal/snack 0.012'."""
+    text = ", ".join(f"{top['name']} {top['probability']:.3f}" for top in row["top"])
+    persons = "; ".join(f"person {p['person']}: {p['name']}" for p in row.get("persons", []))
+    return f"{row['name']}: {text}" + (f" ({persons})" if persons else "")
+
+
+def write_output(
+    path: Path, rows: list[dict[str, Any]], engine: str, accuracy: float | None
+) -> None:
+    """All rows as one JSON object, or as CSV with the best class of each clip."""
+    if path.suffix == ".json":
+        with whole_file(path, "w") as file:
+            json.dump({"engine": engine, "accuracy": accuracy, "clips": rows}, file, indent=1)
+        return
+    from report import write_csv
+
+    header = ["name", "label", "class", "class_name", "probability", "persons"]
+    table = [header]
+    for row in rows:
+        best, persons = row["top"][0], row.get("persons", [])
+        each = "; ".join(f"{p['person']}: {p['name']}" for p in persons)
+        label = row.get("label", "")
+        table.append([row["name"], label, best["class"], best["name"], best["probability"], each])
+    write_csv(path, table)
+
+
+def benchmark(model: ClipModel, clips: ClipSet, args: argparse.Namespace) -> int:
+    """Latency from raw clips in memory to logits, batch after batch through the file."""
+    from deploy.speed import measure
+
+    print(measure(model, clips.data, args.batch_size, args.cpu_threads))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,188 @@
+"""Config -> Session: builds every part that a mode needs, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Union
+
+from paddle import nn
+from paddle.io import DataLoader
+from paddle.optimizer import Adam, Momentum
+from paddle.optimizer.lr import LambdaDecay
+
+import utils
+from configs.schema import Config, STGCNArgs
+from dataset.features import branch_channels
+from dataset.feeder import ClipFeeder, eval_loader, train_loader
+from dataset.graph import adjacency, efficientgcn_adjacency
+from dataset.protocols import NUM_PERSON, Protocol, protocol
+from dataset.skeletons import Skeleton, skeleton
+from dataset.storage import open_split
+from model import build
+from safe_io import UserError
+from scheduler import schedules
+
+DEBUG_CLIPS = 300  # clips of each split that a debug run uses
+
+Optimizer = Union[Momentum, Adam]
+
+
+@dataclass(frozen=True)
+class Session:
+    """Built parts. A part that the mode does not need is None."""
+
+    config: Config
+    protocol: Protocol
+    network: nn.Layer
+    train: DataLoader | None = None
+    eval: DataLoader | None = None
+    scheduler: LambdaDecay | None = None
+    optimizer: Optimizer | None = None
+    evaluates_after: Callable[[int], bool] | None = None  # an epoch, counted from 1
+
+
+class Initializer:
+    """Builds sessions of one configuration. Sets device and seed."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.protocol = protocol(config.dataset)
+        self.skeleton: Skeleton = skeleton(self.protocol.skeleton)
+        self.args = config.dataset_args.ntu
+        utils.set_device(config.gpus)
+        utils.set_seed(config.seed)
+
+    def for_training(self, *, load_weights: bool) -> Session:
+        """Network, both loaders, rate and optimizer. load_weights: start from pretrained_path,
+        where one is given."""
+        train, evaluate = self._train_loader(), self._eval_loader("eval")
+        network = self.network(NUM_PERSON, load=load_weights)
+        scheduler = self._scheduler(len(train))
+        optimizer = self._optimizer(scheduler, network)
+        return Session(self.config, self.protocol, network, train, evaluate, scheduler, optimizer)
+
+    def for_evaluation(self, split: str) -> Session:
+        """Network and a loader over every clip of `split` ('train' or 'eval'), in order."""
+        loader = self._eval_loader(split)
+        network = self.network(NUM_PERSON, load=True)
+        return Session(self.config, self.protocol, network, eval=loader)
+
+    def network(self, persons: int, *, load: bool) -> nn.Layer:
+        """The configured network for clips of that many persons. load: with the weights of
+        pretrained_path, where one is given; else fresh."""
+        args = self.config.model_args
+        channels = branch_channels(self.args.inputs)
+        builder = _stgcn if isinstance(args, STGCNArgs) else _efficientgcn
+        network = builder(self.config, self.skeleton, channels, self.protocol.num_class, persons)
+        weights = self.config.pretrained_path
+        if load and weights:
+            utils.load_weights(network, utils.load_checkpoint(weights)["model"], source=weights)
+            logging.info("Weights: %s", weights)
+        if load:
+            size = sum(p.size for p in network.parameters() if not p.stop_gradient)
+            logging.info("Model: %s, %s trainable parameters", self.config.model_type, f"{size:,}")
+        return network
+
+    def _feeder(self, phase: str) -> ClipFeeder:
+        config, args = self.config, self.args
+        folder = f"{args.data_folder}/{config.dataset}"
+        transform = " --set dataset_args.ntu.transform=true" * args.transform
+        command = f"python main.py -c {config.name} -gd -d {config.dataset}{transform}"
+        clips = open_split(folder, phase, command)
+        if clips.manifest is None:
+            logging.warning("%s has no manifest.json: taken as %s data", folder, args.data_folder)
+        elif clips.manifest["transform"] != args.transform:
+            raise UserError(
+                f"{folder}: its manifest says transform {clips.manifest['transform']}, the "
+                f"configuration says {args.transform}; run: {command}"
+            )
+        feeder = ClipFeeder(
+            clips,
+            self.skeleton,
+            inputs=args.inputs,
+            num_frame=args.num_frame,
+            num_class=self.protocol.num_class,
+            limit=DEBUG_CLIPS if config.debug else None,
+        )
+        logging.info("Data: %s, %d %s clips", folder, len(feeder), phase)
+        return feeder
+
+    def _train_loader(self) -> DataLoader:
+        args = self.args
+        return train_loader(self._feeder("train"), args.train_batch_size, args.num_workers)
+
+    def _eval_loader(self, split: str) -> DataLoader:
+        args = self.args
+        return eval_loader(self._feeder(split), args.eval_batch_size, args.num_workers)
+
+    def _scheduler(self, steps_per_epoch: int) -> LambdaDecay:
+        config = self.config
+        args = getattr(config.scheduler_args, config.lr_scheduler)
+        table = {"cosine": schedules.cosine, "step": schedules.stepped}
+        settings = asdict(args)
+        if config.lr_scheduler == "step":
+            del settings["max_epoch"]
+        factor = partial(table[config.lr_scheduler], steps_per_epoch=steps_per_epoch, **settings)
+        base = getattr(config.optimizer_args, config.optimizer).learning_rate
+        logging.info("LR_Scheduler: %s %s", config.lr_scheduler, asdict(args))
+        return LambdaDecay(base, factor)
+
+    def _evaluation_policy(self) -> Callable[[int], bool]:
+        config, last = self.config, self.config.max_epoch
+        low_rate_from = last - schedules.COSINE_TAIL
+        if config.lr_scheduler == "step":
+            low_rate_from = max(config.scheduler_args.step.step_lr, default=0)
+        return partial(schedules.evaluates_after, max_epoch=last, low_rate_from=low_rate_from)
+
+    def _optimizer(self, scheduler: LambdaDecay, network: nn.Layer) -> Optimizer:
+        config = self.config
+        settings = asdict(getattr(config.optimizer_args, config.optimizer))
+        logging.info("Optimizer: %s %s", config.optimizer, settings)
+        settings["learning_rate"] = scheduler
+        table = {"Momentum": Momentum, "Adam": Adam}
+        trainable = [p for p in network.parameters() if not p.stop_gradient]
+        return table[config.optimizer](parameters=trainable, **settings)
+
+
+def _efficientgcn(
+    config: Config, layout: Skeleton, channels: list[int], num_class: int, persons: int
+) -> nn.Layer:
+    settings = asdict(config.model_args)
+    window, max_distance = settings.pop("kernel_size")
+    if settings["att_type"] == "pa" and not layout.parts:
+        raise UserError(f"model_args.att_type is pa, but layout {layout.name} has no body parts")
+    return build.efficientgcn(
+        int(config.model_type[-1]),
+        channels,
+        num_class,
+        efficientgcn_adjacency(layout, max_distance),
+        layout.parts,
+        persons=persons,
+        window=window,
+        **settings,
+    )
+
+
+def _stgcn(
+    config: Config, layout: Skeleton, channels: list[int], num_class: int, persons: int
+) -> nn.Layer:
+    args = config.model_args
+    graph = adjacency(
+        layout,
+        args.strategy,
+        max_hop=args.max_hop,
+        dilation=args.dilation,
+        true_hops=args.true_hops,
+    )
+    return build.stgcn(
+        channels,
+        num_class,
+        graph,
+        persons=persons,
+        edge_importance=args.edge_importance,
+        drop_prob=args.drop_prob,
+        kernel_size=args.kernel_size,
+    )

@@ -1,0 +1,38 @@
+"""The rate as a factor of the base rate, and the epochs after which to evaluate.
+
+EfficientGCN (TPAMI 2022, section 4.2 and public code). `step` counts optimizer steps from 0 and
+moves within epochs; the ramp starts at exactly 0, so the first step of a run only fills momentum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+EVAL_EVERY = 5  # epochs, until the rate is low; then every epoch
+COSINE_TAIL = 10  # epochs at the end of a cosine that are all evaluated
+
+
+def cosine(step: int, *, steps_per_epoch: int, max_epoch: int, warm_up: int) -> float:
+    """Linear ramp over `warm_up` epochs, then half a cosine down to 0 at the last step."""
+    ramp, total = warm_up * steps_per_epoch, max_epoch * steps_per_epoch
+    if step < ramp:
+        return step / ramp
+    return 0.5 * (math.cos(math.pi * (step - ramp) / (total - ramp)) + 1)
+
+
+def stepped(
+    step: int, *, steps_per_epoch: int, warm_up: int, step_lr: Sequence[int], decay: float = 0.1
+) -> float:
+    """Linear ramp over `warm_up` epochs, then times `decay` at each epoch of `step_lr`."""
+    ramp = warm_up * steps_per_epoch
+    if step < ramp:
+        return step / ramp
+    epoch = step // steps_per_epoch
+    return decay ** sum(epoch >= milestone for milestone in step_lr)
+
+
+def evaluates_after(epoch: int, *, max_epoch: int, low_rate_from: int) -> bool:
+    """Whether to evaluate when `epoch` (from 1) is over: every fifth, all from `low_rate_from`
+    on, and the last."""
+    return epoch % EVAL_EVERY == 0 or epoch > low_rate_from or epoch == max_epoch

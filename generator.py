@@ -136,8 +136,7 @@ def generate(config: Config, *, workers: int, progress: bool) -> Path:
         )
     folder = Path(ntu.data_folder) / rules.name
     with _only_writer(folder):
-        for stale in folder.glob(".*.part"):
-            stale.unlink()
+        _remove_stale(folder)
         _check_space(folder, len(chosen))
         with _new_files(folder, len(chosen)) as files:
             splits = {
@@ -256,6 +255,15 @@ def _only_writer(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def _remove_stale(folder: Path) -> None:
+    """What a killed run has left beside its places; nobody else writes here now."""
+    for part in folder.glob(".*.part"):
+        try:
+            part.unlink()
+        except OSError as error:
+            raise UserError(f"{part}: cannot be removed: {error.strerror}") from error
+
+
 def _check_space(folder: Path, num_clip: int) -> None:
     if shutil.disk_usage(folder).free < num_clip * CLIP_BYTES:
         raise _disk_full(folder, num_clip)
@@ -272,11 +280,11 @@ def _full_disk_named(folder: Path, num_clip: int) -> Iterator[None]:
 
 
 def _disk_full(folder: Path, num_clip: int) -> UserError:
-    free = shutil.disk_usage(folder).free
+    needed, free = num_clip * CLIP_BYTES / 1e6, shutil.disk_usage(folder).free / 1e6
     return UserError(
-        f"{folder}: the disk is too full: {num_clip} clips need {num_clip * CLIP_BYTES / 1e9:.2f} "
-        f"GB besides any older data there, {free / 1e9:.2f} GB are free; make room, or choose "
-        "another disk: --set dataset_args.ntu.root_folder=PATH"
+        f"{folder}: the disk is too full: {num_clip} clips need {needed:,.1f} MB besides any older "
+        f"data there, {free:,.1f} MB are free; make room, or choose another disk: "
+        "--set dataset_args.ntu.root_folder=PATH"
     )
 
 

@@ -62,7 +62,16 @@ class Initializer:
         network = self.network(NUM_PERSON, load=load_weights)
         scheduler = self._scheduler(len(train))
         optimizer = self._optimizer(scheduler, network)
-        return Session(self.config, self.protocol, network, train, evaluate, scheduler, optimizer)
+        return Session(
+            self.config,
+            self.protocol,
+            network,
+            train,
+            evaluate,
+            scheduler,
+            optimizer,
+            self._evaluation_policy(),
+        )
 
     def for_evaluation(self, split: str) -> Session:
         """Network and a loader over every clip of `split` ('train' or 'eval'), in order."""

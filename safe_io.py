@@ -68,13 +68,12 @@ def whole_file(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
+        # A failed write names no file; an error with another file's name is the block's own.
+        if isinstance(error, OSError) and error.filename in (None, str(part), str(path.parent)):
+            raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
         raise
 
 
@@ -90,30 +89,80 @@ def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
     return codecs.latin_1_encode(text)[0]
 
 
+class _Dtype:
+    """Stands in for numpy.dtype while a pickle is read; plain numbers and text only."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        self.dtype = np.dtype(str(code))
+        if self.dtype.kind not in "?biufcSU":
+            raise pickle.UnpicklingError(f"arrays of {self.dtype} are not admitted")
+
+    def __setstate__(self, state: tuple) -> None:
+        if any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("arrays of records are not admitted")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stands in for an ndarray while a pickle is read. NumPy's own `__setstate__` trusts what it
+    is given; this one goes through the checks of frombuffer and reshape."""
+
+    def __init__(self, *_: object) -> None:
+        self.array = np.empty(0)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, fortran, content = state
+        self.array = _from_bytes(content, dtype, shape, "F" if fortran else "C")
+
+
+def _from_bytes(content: bytes, dtype: _Dtype, shape: tuple, order: str) -> np.ndarray:
+    if isinstance(content, str):  # protocol 0 to 2 of Python 2
+        content = _encode_latin1(content)
+    return np.frombuffer(content, dtype.dtype).reshape(shape, order=order).copy()
+
+
+def _scalar(dtype: _Dtype, content: bytes) -> np.generic:
+    return _from_bytes(content, dtype, (), "C")[()]
+
+
 class _ContainersOnly(pickle.Unpickler):
     """Admits containers, numbers, strings and NumPy arrays. Every other name in the file is
     refused before anything is built, so a hostile pickle has nothing to call."""
 
-    _NUMPY = ("_reconstruct", "scalar", "_frombuffer")
-    _BUILTIN = {
-        "builtins": {t.__name__: t for t in (tuple, list, dict, set, frozenset, bytearray, complex)}
-    }
-
     def find_class(self, module: str, name: str) -> Any:
-        builtin = self._BUILTIN.get(module.replace("__builtin__", "builtins"), {})
-        if name in builtin:
-            return builtin[name]
-        if (module, name) == ("collections", "OrderedDict"):
-            return dict
-        if (module, name) == ("_codecs", "encode"):
-            return _encode_latin1
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        home = module.replace("numpy._core", "numpy.core")
-        if home in ("numpy.core.multiarray", "numpy.core.numeric") and name in self._NUMPY:
-            source = np._core.multiarray if "multiarray" in home else np._core.numeric
-            return getattr(source, name)
-        raise pickle.UnpicklingError(f"{module}.{name} is not admitted")
+        home = module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
+        if (home, name) not in _ADMITTED:
+            raise pickle.UnpicklingError(f"{module}.{name} is not admitted")
+        return _ADMITTED[home, name]
+
+
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): dict,
+    ("_codecs", "encode"): _encode_latin1,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy.core.numeric", "_frombuffer"): _from_bytes,
+    **{
+        ("builtins", kind.__name__): kind
+        for kind in (tuple, list, dict, set, frozenset, bytearray, complex)
+    },
+}
+
+
+def _with_arrays(value: Any, done: dict[int, Any]) -> Any:
+    """The value with every stand-in replaced by its array. done: id -> result, for shared parts."""
+    if isinstance(value, _Array):
+        return value.array
+    if isinstance(value, _Dtype):
+        return value.dtype
+    if id(value) not in done and isinstance(value, dict):
+        pairs = [(_with_arrays(k, done), _with_arrays(v, done)) for k, v in value.items()]
+        done[id(value)] = dict(pairs)
+    elif id(value) not in done and isinstance(value, (list, tuple)):
+        done[id(value)] = type(value)([_with_arrays(inner, done) for inner in value])
+    return done.get(id(value), value)
 
 
 def load_pickle(path: PathLike) -> Any:
@@ -123,10 +172,11 @@ def load_pickle(path: PathLike) -> Any:
     """
     try:
         with open(path, "rb") as file:
-            return _ContainersOnly(file, encoding="latin1").load()
+            content = _ContainersOnly(file, encoding="latin1").load()
+            return _with_arrays(content, {})
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a pickle of plain data: {error}") from error
-    except (IndexError, KeyError, ImportError, OverflowError, MemoryError) as error:
+    except (IndexError, KeyError, ImportError, OverflowError, MemoryError, RecursionError) as error:
         raise UserError(f"{path}: damaged pickle: {type(error).__name__}") from error

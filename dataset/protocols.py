@@ -11,13 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataset.synthetic_actions import ACTION_TABLE
 from safe_io import choose
 
 MAX_FRAME = 300  # frames kept of a clip on disk
 NUM_PERSON = 2  # persons kept of a clip on disk
 
 _CLIP_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})(\.skeleton)?")
-_CLASS_NAMES = Path(__file__).parent / "class_names"
+_NTU_CLASS_FILE = Path(__file__).parent / "class_names" / "ntu120.txt"
+_SYNTHETIC = tuple(action.name for action in ACTION_TABLE)
 
 _XSUB_60 = frozenset((1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38))
 _XSUB_120 = _XSUB_60 | frozenset(
@@ -54,13 +56,17 @@ class Protocol:
     source: str
     num_class: int
     is_train: Callable[[ClipName], bool]
-    class_file: str
     skeleton: str = "ntu-25"
 
     def class_names(self) -> list[str]:
         """Names in label order, `num_class` of them."""
-        lines = (_CLASS_NAMES / self.class_file).read_text(encoding="utf-8").splitlines()
-        return lines[: self.num_class]
+        names = _SYNTHETIC if self.source == "synthetic" else _ntu_class_names()
+        return list(names[: self.num_class])
+
+
+def _ntu_class_names() -> list[str]:
+    """All 120, of which NTU RGB+D 60 has the first half."""
+    return _NTU_CLASS_FILE.read_text(encoding="utf-8").splitlines()
 
 
 def _by_subject(train: frozenset[int]) -> Callable[[ClipName], bool]:
@@ -73,12 +79,12 @@ _NTU120 = ("ntu120", 120)
 PROTOCOLS = {
     p.name: p
     for p in (
-        Protocol("ntu-xsub", *_NTU60, _by_subject(_XSUB_60), "ntu120.txt"),
-        Protocol("ntu-xview", *_NTU60, lambda clip: clip.camera in (2, 3), "ntu120.txt"),
-        Protocol("ntu-xsub120", *_NTU120, _by_subject(_XSUB_120), "ntu120.txt"),
-        Protocol("ntu-xset120", *_NTU120, lambda clip: clip.setup % 2 == 0, "ntu120.txt"),
+        Protocol("ntu-xsub", *_NTU60, _by_subject(_XSUB_60)),
+        Protocol("ntu-xview", *_NTU60, lambda clip: clip.camera in (2, 3)),
+        Protocol("ntu-xsub120", *_NTU120, _by_subject(_XSUB_120)),
+        Protocol("ntu-xset120", *_NTU120, lambda clip: clip.setup % 2 == 0),
         Protocol(
-            "synthetic-xsub", "synthetic", 12, lambda clip: clip.subject % 2 == 1, "synthetic.txt"
+            "synthetic-xsub", "synthetic", len(_SYNTHETIC), lambda clip: clip.subject % 2 == 1
         ),
     )
 }

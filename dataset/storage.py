@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from safe_io import PathLike, UserError, load_pickle
 
 PHASES = ("train", "eval")
 MANIFEST = "manifest.json"
+
+# What NumPy raises for one damaged file or another.
+_UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, OverflowError, MemoryError, BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def _open_array(path: Path) -> np.ndarray:
         data = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, SyntaxError, OverflowError, MemoryError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"{path}: not an npy file: {' '.join(str(error).split())}") from error
     if not isinstance(data, np.ndarray):
         raise UserError(f"{path}: an npz archive; allowed: one npy array (N, 3, T, V, M)")

@@ -12,6 +12,7 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
+from model.conv import Conv2D
 from model.fold import batch_norm_affine
 from model.graph_conv import FoldedGraphConv, graph_conv
 from model.head import Classifier, split_persons
@@ -50,7 +51,7 @@ class SpatialGraphConv(nn.Layer):
     ) -> None:
         super().__init__()
         num_partition = adjacency.shape[0]
-        self.gcn = nn.Conv2D(
+        self.gcn = Conv2D(
             in_channel, out_channel * num_partition, 1, bias_attr=None if bias else False
         )
         self.register_buffer("A", paddle.to_tensor(adjacency, dtype="float32"))

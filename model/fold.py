@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from paddle import Tensor, nn
 
+from model.conv import Conv2D
+
 
 def batch_norm_affine(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor]:
     """(scale, shift), each (C,), of a BatchNorm in evaluation."""
@@ -21,8 +23,8 @@ class Affine(nn.Layer):
 
     def __init__(self, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
-        self.register_buffer("scale", scale.reshape([1, -1, 1, 1]))
-        self.register_buffer("shift", shift.reshape([1, -1, 1, 1]))
+        self.register_buffer("scale", scale.reshape([-1, 1, 1]))
+        self.register_buffer("shift", shift.reshape([-1, 1, 1]))
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.scale + self.shift
@@ -31,7 +33,7 @@ class Affine(nn.Layer):
 def fold_conv(conv: nn.Conv2D, norm: nn.BatchNorm2D) -> nn.Conv2D:
     """A convolution that does what `conv` and then `norm` do in evaluation."""
     scale, shift = batch_norm_affine(norm)
-    folded = nn.Conv2D(
+    folded = Conv2D(
         conv._in_channels,
         conv._out_channels,
         conv._kernel_size,

@@ -24,11 +24,17 @@ def aggregate_first(weight: Tensor, num_partition: int) -> Tensor:
 
 
 def joint_bias(bias: Tensor, adjacency: Tensor) -> Tensor:
-    """(K*C',) and (K, V, V) -> the bias that each joint ends up with, (1, C', 1, V)."""
-    num_partition, _, num_joint = adjacency.shape
-    per_partition = bias.reshape([num_partition, -1])  # (K, C')
+    """(K*C',) and (K, V, V) -> the bias that each joint ends up with, (C', 1, V)."""
+    per_partition = bias.reshape([adjacency.shape[0], -1])  # (K, C')
     per_joint = paddle.matmul(per_partition, adjacency.sum(axis=1), transpose_x=True)  # (C', V)
-    return per_joint.reshape([1, -1, 1, num_joint])
+    return per_joint.unsqueeze(1)
+
+
+def add_joint_bias(y: Tensor, bias: Tensor) -> Tensor:
+    """(P, C, T, V) + (C, 1, V). Expanded over T first, which makes Paddle's sum 7 times faster: it
+    is quick only where the smaller shape is a run of the larger one's axes."""
+    _, c, t, v = y.shape
+    return y + bias.expand([c, t, v])
 
 
 def graph_conv(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -40,7 +46,7 @@ def graph_conv(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tensor | None
     num_partition = adjacency.shape[0]
     gathered = [paddle.matmul(x, adjacency[k]) for k in range(num_partition)]  # K of (P, C, T, V)
     y = F.conv2d(paddle.concat(gathered, axis=1), aggregate_first(weight, num_partition))
-    return y if bias is None else y + joint_bias(bias, adjacency)
+    return y if bias is None else add_joint_bias(y, joint_bias(bias, adjacency))
 
 
 class FoldedGraphConv(nn.Layer):
@@ -57,9 +63,9 @@ class FoldedGraphConv(nn.Layer):
         for k in range(self.num_partition):  # apart, so that the program slices nothing
             self.register_buffer(f"adjacency_{k}", adjacency[k].detach())
         mixed = aggregate_first(weight, self.num_partition) * scale.reshape([-1, 1, 1, 1])
-        offset = shift.reshape([1, -1, 1, 1])
+        offset = shift.reshape([-1, 1, 1]) + paddle.zeros([adjacency.shape[-1]])  # (C', 1, V)
         if bias is not None:
-            offset = offset + joint_bias(bias, adjacency) * scale.reshape([1, -1, 1, 1])
+            offset = offset + joint_bias(bias, adjacency) * scale.reshape([-1, 1, 1])
         self.register_buffer("weight", mixed.detach())
         self.register_buffer("offset", offset.detach())
 
@@ -68,4 +74,5 @@ class FoldedGraphConv(nn.Layer):
         gathered = [
             paddle.matmul(x, getattr(self, f"adjacency_{k}")) for k in range(self.num_partition)
         ]
-        return F.conv2d(paddle.concat(gathered, axis=1), self.weight) + self.offset
+        mixed = F.conv2d(paddle.concat(gathered, axis=1), self.weight)
+        return add_joint_bias(mixed, self.offset)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from paddle import Tensor, nn
 
+from model.conv import Conv2D
+
 
 def split_persons(clips: Tensor, num_joint: int) -> Tensor:
     """(N, M*V, I*C, T), M slow -> (P, I*C, T, V) with P = N*M."""
@@ -29,7 +31,7 @@ class Classifier(nn.Layer):
         super().__init__()
         self.num_class = num_class
         self.dropout = nn.Dropout(drop_prob)
-        self.fc = nn.Conv2D(channel, num_class, 1)
+        self.fc = Conv2D(channel, num_class, 1)
 
     def forward(self, feature: Tensor, persons: int) -> Tensor:
         """(P, C, T, V) -> (N, num_class)."""

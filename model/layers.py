@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from paddle import nn
 
+from model.conv import Conv2D
+
 # Values are classes, so that every layer owns an activation of its own.
 ACTIVATIONS: dict[str, type[nn.Layer]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
     "hswish": nn.Hardswish,
-    "swish": nn.Silu,
+    "swish": nn.Swish,  # not Silu, whose gradient is NaN below -88 in Paddle 3.1
 }
 
 
@@ -38,9 +40,9 @@ def temporal_conv(
     stride: int = 1,
     groups: int = 1,
     bias: bool = True,
-) -> nn.Conv2D:
+) -> Conv2D:
     """Convolution over `window` frames (odd), padded so that only the stride shortens T."""
-    return nn.Conv2D(
+    return Conv2D(
         in_channel,
         out_channel,
         (window, 1),

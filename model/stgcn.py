@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
+from model.conv import Conv2D
 from model.fold import Affine, batch_norm_affine
 from model.graph_conv import FoldedGraphConv, graph_conv
 from model.head import mean_over_persons, split_persons
@@ -23,7 +24,7 @@ class GraphConv(nn.Layer):
 
     def __init__(self, in_channel: int, out_channel: int, num_partition: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2D(in_channel, out_channel * num_partition, 1)
+        self.conv = Conv2D(in_channel, out_channel * num_partition, 1)
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
         """(P, C, T, V), (K, V, V) -> (P, C', T, V)."""
@@ -53,7 +54,7 @@ class STGCNBlock(nn.Layer):
         self.tcn = nn.Sequential(
             nn.BatchNorm2D(out_channel),
             nn.ReLU(),
-            nn.Conv2D(out_channel, out_channel, (kernel_size, 1), (stride, 1), (pad, 0)),
+            Conv2D(out_channel, out_channel, (kernel_size, 1), (stride, 1), (pad, 0)),
             nn.BatchNorm2D(out_channel),
             nn.Dropout(drop_prob),
         )
@@ -62,7 +63,7 @@ class STGCNBlock(nn.Layer):
             self.residual = nn.Identity()
         elif not first:
             self.residual = nn.Sequential(
-                nn.Conv2D(in_channel, out_channel, 1, (stride, 1)), nn.BatchNorm2D(out_channel)
+                Conv2D(in_channel, out_channel, 1, (stride, 1)), nn.BatchNorm2D(out_channel)
             )
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ class STGCN(nn.Layer):
             for _ in BLOCKS:
                 weight = self.create_parameter(list(adjacency.shape), default_initializer=ones)
                 self.edge_importance.append(weight)
-        self.fcn = nn.Conv2D(channel, num_class, 1)
+        self.fcn = Conv2D(channel, num_class, 1)
         self.num_class = num_class
 
     def _adjacencies(self) -> list[Tensor]:

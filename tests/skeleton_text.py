@@ -1,0 +1,41 @@
+"""Valid `.skeleton` text from arrays, for tests that need no real recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+Frames = Sequence[Sequence[np.ndarray]]  # for each frame its bodies, each (V=25, C=3), metres
+
+REST_OF_JOINT = "277.419 191.8218 1036.233 519.1677 -0.2059419 0.05349901 0.9692109 -0.1239193 2"
+
+
+def random_frames(seed: int, *num_bodies: int) -> list[list[np.ndarray]]:
+    """Frames with so many bodies each. Four decimals, which text holds without loss."""
+    rng = np.random.default_rng(seed)
+    return [
+        [np.round(rng.normal(size=(25, 3)) + (0, 0, 3), 4) for _ in range(n)] for n in num_bodies
+    ]
+
+
+def skeleton_lines(frames: Frames) -> list[str]:
+    lines = [str(len(frames))]
+    for bodies in frames:
+        lines.append(str(len(bodies)))
+        for number, body in enumerate(bodies):
+            lines += [f"7205759403793110{number} 0 1 1 1 1 0 0.02764709 0.05745083 2", "25"]
+            lines += [f"{x:.4f} {y:.4f} {z:.4f} {REST_OF_JOINT}" for x, y, z in body]
+    return lines
+
+
+def skeleton_text(frames: Frames, line_end: str = "\n") -> bytes:
+    return (line_end.join(skeleton_lines(frames)) + line_end).encode()
+
+
+def write_recordings(folder: Path, texts: dict[str, bytes]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / f"{name}.skeleton").write_bytes(text)
+    return folder

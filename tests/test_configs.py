@@ -1,0 +1,140 @@
+"""Every configuration loads, builds and runs; wrong ones are refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+
+import configs
+from configs.schema import ConfigError
+from dataset.protocols import NUM_PERSON
+from initializer import Initializer
+
+NAMES = sorted(path.stem for path in configs.FOLDER.glob("*.yaml"))
+PROTOCOLS = ["ntu-xsub", "ntu-xview", "ntu-xsub120", "ntu-xset120"]
+
+
+def test_numbering() -> None:
+    expected = [str(n) for n in (*range(1001, 1005), *range(2001, 2025), 9001)]
+    assert expected == NAMES
+    for name in expected[:-1]:
+        config = configs.load(name)
+        assert config.dataset == PROTOCOLS[(int(name) - 1) % 4]
+        is_xview_gcn = name.startswith("2") and config.dataset == "ntu-xview"
+        assert config.dataset_args.ntu.transform == is_xview_gcn
+        if name.startswith("2"):
+            assert config.model_type[-1] == "024"[(int(name) - 2001) % 12 // 4]
+            first_generation = int(name) >= 2013
+            args = config.model_args
+            wanted = ("Sep", 2, 4) if first_generation else ("SG", 0, 2)
+            assert (args.layer_type, args.expand_ratio, args.reduct_ratio) == wanted
+
+
+def test_published_hyper_parameters() -> None:
+    gcn, stgcn = configs.load("2006"), configs.load("1003")
+    momentum = gcn.optimizer_args.Momentum
+    assert (momentum.learning_rate, momentum.momentum, momentum.weight_decay) == (0.1, 0.9, 1e-4)
+    assert momentum.use_nesterov and gcn.lr_scheduler == "cosine"
+    assert (gcn.scheduler_args.cosine.max_epoch, gcn.scheduler_args.cosine.warm_up) == (70, 10)
+    assert (gcn.dataset_args.ntu.num_frame, gcn.dataset_args.ntu.train_batch_size) == (288, 16)
+    assert stgcn.lr_scheduler == "step" and stgcn.scheduler_args.step.step_lr == (10, 50)
+    assert (stgcn.max_epoch, stgcn.model_args.drop_prob) == (80, 0.5)
+    assert (stgcn.dataset_args.ntu.inputs, stgcn.dataset_args.ntu.num_frame) == ("X", 300)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_builds_and_runs(name: str) -> None:
+    config = configs.load(name, {"dataset_args.ntu.num_frame": 16})
+    initializer = Initializer(config)
+    network = initializer.network(NUM_PERSON, load=False)
+    network.eval()
+    channels = 3 if config.dataset_args.ntu.inputs == "X" else 18
+    clips = paddle.to_tensor(np.random.RandomState(0).randn(1, 50, channels, 16).astype("float32"))
+    with paddle.no_grad():
+        logits = network(clips)
+    assert list(logits.shape) == [1, initializer.protocol.num_class]
+    assert np.isfinite(logits.numpy()).all()
+
+
+@pytest.mark.parametrize("name", ["1001", "2014", "9001"])
+def test_dump_reads_back(name: str, tmp_path: Path) -> None:
+    config = configs.load(name, {"seed": 7})
+    (tmp_path / "config.yaml").write_text(configs.dump(config))
+    assert configs.load(str(tmp_path / "config.yaml")) == config
+
+
+def test_overrides_reach_any_key() -> None:
+    items = ["dataset_args.ntu.num_frame=64", "model_args.scale_args=[1, 2.5]", "work_dir=./x"]
+    config = configs.load("2001", configs.parse_set(items))
+    assert config.dataset_args.ntu.num_frame == 64
+    assert config.model_args.scale_args == (1.0, 2.5) and config.work_dir == "./x"
+
+
+def test_another_family_starts_its_model_args_afresh() -> None:
+    config = configs.load("2001", {"model_type": "ST-GCN", "dataset_args.ntu.inputs": "JB"})
+    assert config.model_args.strategy == "spatial" and config.dataset_args.ntu.inputs == "JB"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"dataset_args.ntu.numframe": 64}, "numframe is unknown; did you mean num_frame"),
+        ({"model_args.drop_probb": 0}, "did you mean drop_prob"),
+        ({"dataset_args.ntu.num_frame": "64"}, "'64'; allowed: int"),
+        ({"dataset_args.ntu.num_frame": 301}, "allowed: 4 to 300"),
+        ({"dataset_args.ntu.inputs": "JJ"}, "J, V, B in any subset"),
+        ({"dataset_args.ntu.inputs": "X"}, "EfficientGCN cannot take"),
+        ({"dataset_args.ntu": 3}, "allowed: a group of keys"),
+        ({"model_args.att_type": "se"}, "allowed: stja, pa"),
+        ({"model_args.block_args": [[48, 3, 1]]}, r"block_args\[0\]"),
+        ({"model_args.fusion_stage": 5}, "allowed: 0 to 4"),
+        ({"model_args.kernel_size": [4, 2]}, "odd number of frames"),
+        ({"model_args.kernel_size": [5]}, "has 1 entries; allowed: 2"),
+        ({"model_type": "EfficientGCN-B9"}, "EfficientGCN-B4"),
+        ({"optimizer": "SGD"}, "allowed: Momentum, Adam"),
+        ({"optimizer_args.Momentum.learning_rate": float("nan")}, "finite"),
+        ({"scheduler_args.cosine.warm_up": 70}, "0 to below max_epoch"),
+        ({"scheduler_args.step.step_lr": [50, 20]}, "rising"),
+        ({"debug": 1}, "allowed: bool"),
+        ({"seed": True}, "allowed: int"),
+        ({"seed.x": 1}, "not a group"),
+        ({"gpus": [0, 1]}, "one GPU number"),
+    ],
+)
+def test_wrong_values_are_refused(override: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        configs.load("2001", override)
+
+
+def test_wrong_files_are_refused(tmp_path: Path) -> None:
+    for text, message in (
+        ("- a list", "must hold keys"),
+        ("a: [", "not YAML"),
+        ("base: 31337", "does not exist"),
+        (f"base: {tmp_path / 'f.yaml'}", "leads back"),
+        ("modle_type: ST-GCN", "f.yaml: modle_type is unknown; did you mean model_type"),
+    ):
+        (tmp_path / "f.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            configs.load(str(tmp_path / "f.yaml"))
+    with pytest.raises(ConfigError, match="did you mean 2011"):
+        configs.load("20011")
+    with pytest.raises(ConfigError, match="key=value"):
+        configs.parse_set(["seed"])
+
+
+def test_every_key_is_explained() -> None:
+    """docs/configs.md has a row for every key of the resolved configurations."""
+    page = (configs.FOLDER.parent / "docs/configs.md").read_text()
+
+    def leaves(tree: dict) -> set[str]:
+        nested = [leaves(v) if isinstance(v, dict) else {k} for k, v in tree.items()]
+        return set().union(*nested)
+
+    for name in ("1001", "2001"):
+        for key in leaves(yaml.safe_load(configs.dump(configs.load(name)))):
+            assert f"`{key}`" in page, key

@@ -1,0 +1,101 @@
+"""Adjacencies against published counts, golden arrays and invariants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataset.graph import adjacency, efficientgcn_adjacency, hop_distance
+from dataset.skeletons import SKELETONS, Skeleton, skeleton
+from safe_io import UserError
+
+GOLDEN = Path(__file__).parent / "golden"
+LAYOUTS = sorted(SKELETONS)
+
+
+def test_hop_distance_on_a_path() -> None:
+    hop = hop_distance(np.array([[0, 1], [1, 2], [2, 3]]), 4, max_hop=2)
+    expected = [[0, 1, 2, np.inf], [1, 0, 1, 2], [2, 1, 0, 1], [np.inf, 2, 1, 0]]
+    np.testing.assert_array_equal(hop, expected)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("strategy", ["uniform", "distance", "spatial"])
+@pytest.mark.parametrize("max_hop", [1, 2])
+def test_columns_sum_to_one(layout: str, strategy: str, max_hop: int) -> None:
+    graph = adjacency(skeleton(layout), strategy, max_hop=max_hop)
+    np.testing.assert_allclose(graph.sum(axis=(0, 1)), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layout", "published", "true_hops"),
+    [
+        ("openpose-18", [18, 25, 9], [18, 17, 17]),
+        ("ntu-25", [25, 40, 8], [25, 24, 24]),
+        ("ntu_edge-24", [24, 41, 5], [24, 23, 23]),
+    ],
+)
+def test_spatial_partition_counts(layout: str, published: list, true_hops: list) -> None:
+    for expected, flag in ((published, False), (true_hops, True)):
+        graph = adjacency(skeleton(layout), "spatial", true_hops=flag)
+        assert [int((a > 0).sum()) for a in graph] == expected
+
+
+@pytest.mark.parametrize(
+    ("layout", "file"), [("ntu-25", "stgcn_nturgbd"), ("openpose-18", "stgcn_openpose")]
+)
+def test_equals_golden_adjacency(layout: str, file: str) -> None:
+    golden = np.load(GOLDEN / f"{file}.npz")["A"]
+    np.testing.assert_array_equal(adjacency(skeleton(layout), "spatial"), golden)
+
+
+def test_partition_direction() -> None:
+    """In a star the leaves are farther from the centre: into the centre is 'closer'."""
+    star = Skeleton("star", 3, ((0, 1), (0, 2)), centre=0)
+    root, close, further = adjacency(star, "spatial")
+    np.testing.assert_allclose(root, np.diag([1 / 3, 1 / 2, 1 / 2]), rtol=1e-6)
+    np.testing.assert_allclose(close[:, 0], [0, 1 / 3, 1 / 3], rtol=1e-6)  # leaves -> centre
+    np.testing.assert_allclose(further[0], [0, 1 / 2, 1 / 2], rtol=1e-6)  # centre -> leaves
+
+
+def test_dilation_keeps_every_second_hop() -> None:
+    path = Skeleton("path", 4, ((0, 1), (1, 2), (2, 3)), centre=0)
+    graph = adjacency(path, "distance", max_hop=2, dilation=2)
+    np.testing.assert_array_equal(
+        graph[1] > 0, [[0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0], [0, 1, 0, 0]]
+    )
+    assert len(graph) == 2
+
+
+def test_efficientgcn_is_normalised_by_ten_hops() -> None:
+    full = adjacency(skeleton("ntu-25"), "distance", max_hop=10)
+    assert [int((a > 0).sum()) for a in full] == [25, 48, 54, 60, 66, 72, 72, 72, 56, 40, 30]
+    graph = efficientgcn_adjacency(skeleton("ntu-25"), 2)
+    assert graph.shape == (3, 25, 25)
+    sums = graph.sum(axis=(0, 1))
+    np.testing.assert_allclose([sums.min(), sums.max()], [0.12, 0.36], rtol=1e-6)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_are_consistent(layout: str) -> None:
+    bones = skeleton(layout)
+    joints = set(range(bones.num_joint))
+    hop = hop_distance(np.array(bones.links), bones.num_joint, bones.num_joint)
+    assert np.isfinite(hop).all(), "every joint is linked"
+    if bones.parents:
+        climb = np.arange(bones.num_joint)
+        for _ in joints:
+            climb = np.array(bones.parents)[climb]
+        roots = [v for v, p in enumerate(bones.parents) if v == p]
+        assert len(roots) == 1 and (climb == roots[0]).all(), "every bone leads to the root"
+    if bones.parts:
+        assert sorted(v for part in bones.parts for v in part) == sorted(joints)
+
+
+def test_wrong_names_are_refused() -> None:
+    with pytest.raises(UserError, match="coco-17, ntu-25"):
+        skeleton("kinect")
+    with pytest.raises(UserError, match="uniform, distance, spatial"):
+        adjacency(skeleton("ntu-25"), "random")

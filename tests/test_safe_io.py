@@ -1,0 +1,130 @@
+"""Whole files, and pickles that cannot run code."""
+
+from __future__ import annotations
+
+import collections
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from safe_io import (
+    UserError,
+    choose,
+    dump_pickle,
+    load_pickle,
+    nearest_hint,
+    run_command,
+    whole_file,
+)
+
+
+def test_whole_file_appears_only_at_the_end(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "a.txt"
+    with whole_file(target, "w") as file:
+        file.write("one")
+        assert not target.exists()
+    assert target.read_text() == "one"
+    with pytest.raises(RuntimeError), whole_file(target, "w") as file:
+        file.write("two")
+        raise RuntimeError
+    assert target.read_text() == "one"
+    assert os.listdir(target.parent) == ["a.txt"]
+
+
+def test_whole_file_names_what_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"), whole_file(tmp_path / "file" / "b"):
+        pass
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_plain_data_round_trip(tmp_path: Path, protocol: int) -> None:
+    value = {
+        "a": [1, 2.5, "x", None, True, b"bytes", {3}, (4,)],
+        "b": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "c": np.float64(0.5),
+        "d": np.array(["p", "q"]),
+        "e": collections.OrderedDict(f=1),
+        "g": np.asfortranarray(np.arange(6, dtype=">i2").reshape(2, 3)),
+    }
+    file = tmp_path / "v.pkl"
+    file.write_bytes(pickle.dumps(value, protocol))
+    got = load_pickle(file)
+    np.testing.assert_array_equal(got.pop("b"), value["b"])
+    np.testing.assert_array_equal(got.pop("d"), value["d"])
+    np.testing.assert_array_equal(got.pop("g"), value["g"])
+    assert got == {k: value[k] for k in "ace"}
+
+
+class Evil:
+    def __init__(self, call, *args) -> None:
+        self.call = call, args
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    "call", [(os.system, "touch {}"), (eval, "open('{}', 'w')"), (getattr, [], "pop")]
+)
+def test_code_is_refused_before_it_runs(tmp_path: Path, call: tuple) -> None:
+    mark = tmp_path / "ran"
+    function, *args = call
+    args = [a.format(mark) if isinstance(a, str) else a for a in args]
+    for content in (Evil(function, *args), np.array([Evil(function, *args)], dtype=object)):
+        (tmp_path / "evil.pkl").write_bytes(pickle.dumps(content))
+        with pytest.raises(UserError, match=r"evil.pkl.*admitted"):
+            load_pickle(tmp_path / "evil.pkl")
+    assert not mark.exists()
+
+
+def test_damaged_pickles_are_refused(tmp_path: Path) -> None:
+    whole = pickle.dumps({"a": np.arange(100), "b": ["text"] * 10})
+    rng = np.random.RandomState(0)
+    file = tmp_path / "d.pkl"
+    refused = 0
+    for trial in range(300):
+        damaged = bytearray(whole[: rng.randint(len(whole))] if trial % 2 else whole)
+        for _ in range(3):
+            if damaged:
+                damaged[rng.randint(len(damaged))] = rng.randint(256)
+        file.write_bytes(damaged)
+        try:
+            load_pickle(file)
+        except UserError as error:
+            assert str(file) in str(error)
+            refused += 1
+    assert refused > 100
+    with pytest.raises(UserError, match="No such file"):
+        load_pickle(tmp_path / "absent.pkl")
+
+
+def test_dumped_pickles_are_read_by_anybody(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "p.pkl") as file:
+        dump_pickle((["a"], [1]), file)
+    assert pickle.loads((tmp_path / "p.pkl").read_bytes()) == (["a"], [1])
+
+
+def test_names_are_suggested() -> None:
+    assert nearest_hint("ntu_xsub", ["ntu-xsub", "other"]) == "did you mean ntu-xsub?"
+    assert nearest_hint("zzz", ["b", "a"]) == "allowed: a, b"
+    with pytest.raises(UserError, match="mode is 'c'; allowed: a, b"):
+        choose({"b": 1, "a": 2}, "c", "mode")
+
+
+def test_run_command(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> int:
+        raise UserError("first\nsecond")
+
+    assert run_command(lambda: 0) == 0
+    assert run_command(fails) == 2
+    assert capsys.readouterr().err == "error: first second\n"
+
+
+def test_whole_file_leaves_the_blocks_own_errors_alone(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="other"), whole_file(tmp_path / "a.txt", "w"):
+        (tmp_path / "other").read_text()
+    assert not list(tmp_path.iterdir())

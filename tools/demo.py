@@ -1,0 +1,89 @@
+"""The whole main job on recordings that the project makes itself: `make demo`.
+
+Runs the same commands that a user would type, one after the other, each printed first, and ends
+with a table of what came out and what to type for real NTU RGB+D data.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = Path("demo")
+DATA = "synthetic-xsub"
+REQUIRED_ACCURACY = 0.90  # of held-out subjects; chance is 1 in 12
+
+NEXT = """
+Next, with NTU RGB+D (https://rose1.ntu.edu.sg/dataset/actionRecognition):
+  python main.py -c 2001 -gd --set dataset_args.ntu.ntu60_path=nturgbd_skeletons_s001_to_s017.zip
+  python main.py -c 2001
+  python main.py -c 2001 -e -pp workdir/2001_EfficientGCN-B0_ntu-xsub/<run>/best.pdparams
+(python is .venv/bin/python here; every key: docs/configs.md)"""
+
+
+def run(command: str) -> str:
+    """Run a command line of the project, showing it and what it prints; returns that text."""
+    print(f"\n$ python {command}", flush=True)
+    process = subprocess.Popen(
+        [sys.executable, *shlex.split(command)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    lines = []
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        lines.append(line)
+    if process.wait() != 0:
+        sys.exit(f"demo stopped: exit code {process.returncode} of: python {command}")
+    return "".join(lines)
+
+
+def percent(pattern: str, text: str) -> str:
+    return f"{re.findall(pattern, text)[-1]} %"
+
+
+def main() -> int:
+    start = time.time()
+    rows: list[tuple[str, str, str]] = []
+    run(f"dataset/synthetic.py --save_dir {DEMO}/recordings --subjects 10")
+    run("main.py -c 9001 -gd")
+    data = DEMO / "data/original" / DATA
+    clips = json.loads((ROOT / data / "manifest.json").read_text(encoding="utf-8"))["clips"]
+    rows.append(("data", f"{clips['train']} + {clips['eval']} clips", str(data)))
+
+    text = run("main.py -c 9001")
+    runs = sorted((ROOT / DEMO / "workdir").glob(f"9001_*_{DATA}/[0-9]*"))
+    run_dir = runs[-1].relative_to(ROOT)
+    rows.append(("training", percent(r"Best top-1 accuracy: ([\d.]+)%", text), f"{run_dir}"))
+
+    text = run(f"main.py -c 9001 -e -pp {run_dir}/best.pdparams")
+    rows.append(("evaluation", percent(r"Top-1 accuracy: .*?\(([\d.]+)%\)", text), "confusion.png"))
+
+    run(f"export.py -c 9001 -pp {run_dir}/best.pdparams --save_dir {DEMO}/static --per_person")
+    run(
+        f"dataset/tiny_data_gen.py --source_path {DEMO}/data --data_num 60 --mode eval "
+        f"--save_dir {DEMO}/tiny"
+    )
+    text = run(
+        f"infer.py --model_file {DEMO}/static/best.pdmodel -np "
+        f"--data_file {DEMO}/tiny/original/{DATA}/eval_data.npy --output {DEMO}/predictions.json"
+    )
+    accuracy = float(re.findall(r"Infer Mean Accuracy: ([\d.]+)", text)[-1])
+    rows.append(("static inference", f"{100 * accuracy:.2f} %", f"{DEMO}/predictions.json"))
+
+    print(f"\nDemo finished in {time.time() - start:.0f} s; everything lies in {DEMO}/")
+    for stage, result, place in rows:
+        print(f"  {stage:<18}{result:<20}{place}")
+    print(f"  curves: {run_dir}/curves.png")
+    print(NEXT)
+    if accuracy < REQUIRED_ACCURACY:
+        sys.exit(f"accuracy {accuracy:.3f} is below {REQUIRED_ACCURACY}: something is wrong")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

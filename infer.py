@@ -112,6 +112,7 @@ def predict(model: ClipModel, clips: ClipSet, args: argparse.Namespace) -> int:
 
 
 def run_batch(model: ClipModel, clips: ClipSet, start: int, stop: int) -> Scores:
+    """Scores of some clips of the file; an error says which."""
     try:
         return model.run(clips.data[start:stop])
     except UserError as error:
@@ -146,6 +147,7 @@ def row_of(
 
 
 def class_name(model: ClipModel, label: int) -> str:
+    """Its name, or 'class 7' for a model without names."""
     names = model.class_names
     return names[label] if label < len(names) else f"class {label}"
 

@@ -64,6 +64,8 @@ def _import_paddle_quietly() -> None:
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         importlib.import_module("paddle")
+    # Said at every BatchNorm in training mode, and true of every framework.
+    warnings.filterwarnings("ignore", message="When training, we now always track global mean")
 
 
 def num_cores() -> int:

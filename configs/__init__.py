@@ -7,6 +7,7 @@ known one. Nothing here imports anything heavy, so `main.py --help` stays fast.
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from configs.schema import MODEL_ARGS, Config, ConfigError, model_family
 from safe_io import nearest_hint
 
 FOLDER = Path(__file__).parent
+_EXPONENT = re.compile(r"[+-]?\d+e[+-]?\d+", re.IGNORECASE)
 
 
 def load(name: str, overrides: Mapping[str, Any] | None = None) -> Config:
@@ -146,6 +148,8 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
         return tuple(_convert(v, k, f"{key}[{n}]") for n, (v, k) in enumerate(zip(value, inner)))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
+        return float(value)  # YAML 1.1 takes 1e-3 for text, because it has no dot
     if kind is str and value is None:
         return ""
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):

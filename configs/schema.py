@@ -65,6 +65,8 @@ class NTUArgs:
 
 @dataclass(frozen=True)
 class DatasetArgs:
+    """`dataset_args`: one group a kind of recordings."""
+
     ntu: NTUArgs = field(default_factory=NTUArgs)
 
 
@@ -143,6 +145,8 @@ class STGCNArgs:
 
 @dataclass(frozen=True)
 class MomentumArgs:
+    """`optimizer_args.Momentum`: SGD with (Nesterov) momentum."""
+
     learning_rate: float = 0.1
     momentum: float = 0.9
     use_nesterov: bool = True
@@ -157,6 +161,8 @@ class MomentumArgs:
 
 @dataclass(frozen=True)
 class AdamArgs:
+    """`optimizer_args.Adam`."""
+
     learning_rate: float = 0.001
     beta1: float = 0.9
     beta2: float = 0.99
@@ -172,12 +178,16 @@ class AdamArgs:
 
 @dataclass(frozen=True)
 class OptimizerArgs:
+    """`optimizer_args`: settings of each optimizer; `optimizer` chooses."""
+
     Momentum: MomentumArgs = field(default_factory=MomentumArgs)
     Adam: AdamArgs = field(default_factory=AdamArgs)
 
 
 @dataclass(frozen=True)
 class StepArgs:
+    """`scheduler_args.step`: the rate falls to a tenth at each epoch of step_lr."""
+
     max_epoch: int = 70
     warm_up: int = 10
     step_lr: tuple[int, ...] = (20, 50)
@@ -192,6 +202,8 @@ class StepArgs:
 
 @dataclass(frozen=True)
 class CosineArgs:
+    """`scheduler_args.cosine`: the rate falls along half a cosine."""
+
     max_epoch: int = 70
     warm_up: int = 10
 
@@ -208,6 +220,8 @@ def _check_epochs(key: str, max_epoch: int, warm_up: int) -> None:
 
 @dataclass(frozen=True)
 class SchedulerArgs:
+    """`scheduler_args`: settings of each schedule; `lr_scheduler` chooses."""
+
     step: StepArgs = field(default_factory=StepArgs)
     cosine: CosineArgs = field(default_factory=CosineArgs)
 
@@ -258,6 +272,7 @@ class Config:
 
     @property
     def max_epoch(self) -> int:
+        """Of the schedule that is chosen."""
         return getattr(self.scheduler_args, self.lr_scheduler).max_epoch
 
     @property

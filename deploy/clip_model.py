@@ -36,6 +36,7 @@ class ClipModel:
 
     def __init__(self, predictor: Predictor, inputs: str = "") -> None:
         self.predictor, meta = predictor, predictor.meta
+        self._empty_logits: np.ndarray | None = None
         shape = predictor.input_shape
         if meta is None:
             self._from_port(shape, inputs or "JVB")
@@ -71,7 +72,6 @@ class ClipModel:
         self.persons = self.clip_persons = shape[5]
         self.class_names: list[str] = []
         self.batch_size = max(shape[0], 0)
-        self._absent: np.ndarray | None = None
 
     def check_data(self, clips: ClipSet) -> None:
         """Raises UserError where a data set is not what the model was made for."""
@@ -113,15 +113,13 @@ class ClipModel:
         """Logits (N, M, num_class). Only persons that exist are run; an empty slot's logits are a
         constant of the model. The clip's logits are the mean over persons, because the head is
         linear."""
-        tensors = [
-            self._tensor(clips[n, ..., m : m + 1]) for n, m in zip(*np.nonzero(exists))
-        ]  # K of (V, I*C, T)
-        if not exists.all():
-            tensors.append(self._tensor(np.zeros_like(clips[0, ..., :1])))
-        logits = self._logits(tensors)
-        persons = np.empty((*exists.shape, logits.shape[1]), np.float32)
-        persons[exists] = logits[: exists.sum()]
-        persons[~exists] = logits[-1]
+        if self._empty_logits is None:
+            self._empty_logits = self._logits([self._tensor(np.zeros_like(clips[0, ..., :1]))])[0]
+        persons = np.tile(self._empty_logits, (*exists.shape, 1))  # (N, M, num_class)
+        if exists.any():
+            slots = zip(*np.nonzero(exists))
+            tensors = [self._tensor(clips[n, ..., m : m + 1]) for n, m in slots]  # (V, I*C, T)
+            persons[exists] = self._logits(tensors)
         return persons
 
     def _tensor(self, clip: np.ndarray) -> np.ndarray:

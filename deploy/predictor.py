@@ -103,7 +103,10 @@ def read_program(model_file: Path) -> paddle.static.Program:
     content = model_file.read_bytes()
     paddle.enable_static()  # Paddle reads programs in static mode only
     try:
-        return paddle.static.deserialize_program(content)
+        program = paddle.static.deserialize_program(content)
+        if program.blocks and program.global_block().ops:
+            return program
+        raise UserError(f"{model_file}: an empty program; write it again with export.py")
     except (RuntimeError, ValueError, TypeError, KeyError, SystemError) as error:
         raise UserError(f"{model_file}: not a static model of Paddle") from error
     finally:

@@ -27,3 +27,33 @@ def samples() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of generated data: 48 synthetic clips of 4 subjects, original and transformed."""
+    import configs
+    import generator
+    from dataset.synthetic import write_recordings
+
+    folder = tmp_path_factory.mktemp("tiny")
+    write_recordings(folder / "recordings", subjects=(1, 2, 3, 4), cameras=(2,))
+    for transform in (False, True):
+        keys = {
+            "dataset_args.ntu.root_folder": str(folder / "npy"),
+            "dataset_args.ntu.synthetic_path": str(folder / "recordings"),
+            "dataset_args.ntu.transform": transform,
+        }
+        generator.generate(configs.load("9001", keys), workers=1, progress=False)
+    return folder / "npy"
+
+
+@pytest.fixture
+def tiny_keys(tiny_data: Path, tmp_path: Path) -> list[str]:
+    """--set arguments of a network and a run so small that an epoch takes a second."""
+    return [
+        *("--set", f"dataset_args.ntu.root_folder={tiny_data}", "dataset_args.ntu.num_frame=16"),
+        *("model_args.stem_channel=8", "model_args.block_args=[[16,1,0],[16,1,0],[16,2,1]]"),
+        *("scheduler_args.cosine.max_epoch=4", "scheduler_args.cosine.warm_up=1"),
+        *("dataset_args.ntu.train_batch_size=8", f"work_dir={tmp_path / 'work'}"),
+    ]

@@ -68,9 +68,15 @@ def test_dump_reads_back(name: str, tmp_path: Path) -> None:
 
 
 def test_overrides_reach_any_key() -> None:
-    items = ["dataset_args.ntu.num_frame=64", "model_args.scale_args=[1, 2.5]", "work_dir=./x"]
+    items = [
+        "optimizer_args.Adam.learning_rate=1e-3",
+        "dataset_args.ntu.num_frame=64",
+        "model_args.scale_args=[1, 2.5]",
+        "work_dir=./x",
+    ]
     config = configs.load("2001", configs.parse_set(items))
     assert config.dataset_args.ntu.num_frame == 64
+    assert config.optimizer_args.Adam.learning_rate == 0.001
     assert config.model_args.scale_args == (1.0, 2.5) and config.work_dir == "./x"
 
 

@@ -29,7 +29,7 @@ SHOW = "import os, utils; utils.prepare_process({}); print(os.environ.get('OMP_N
     [(True, None, str(utils.num_cores())), (True, "1", "1"), (False, None, "1")],
 )
 def test_cpu_set_up_yields_to_the_user(set_up: bool, own: str | None, expected: str) -> None:
-    env = {k: v for k, v in os.environ.items() if "THREADS" not in k}
+    env = {k: v for k, v in os.environ.items() if "threads" not in k.lower()}
     env.update({"OMP_NUM_THREADS": own} if own else {})
     done = subprocess.run(
         [sys.executable, "-c", SHOW.format(set_up)],
@@ -85,7 +85,7 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     utils.save_checkpoint(file, {"model": utils.weights_of(network), "epoch": 3})
     content = utils.load_checkpoint(file)
     assert content["epoch"] == 3
-    assert content["model"]["classifier.fc.weight"].shape == (60, 32, 1, 1, 1)
+    assert content["model"]["classifier.fc.weight"].shape == (60, 16, 1, 1, 1)
     utils.load_weights(other, content["model"], source=file)
     for (name, a), b in zip(network.state_dict().items(), other.state_dict().values()):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=name)
@@ -122,25 +122,30 @@ def test_wrong_weights_are_refused_by_name(tmp_path: Path) -> None:
             utils.load_checkpoint(tmp_path / "x.pdparams")
 
 
+@pytest.mark.filterwarnings("ignore:When training:UserWarning")
 def test_optimizer_state_survives_other_parameter_names() -> None:
-    """Paddle numbers parameters by process; ours are stored under the network's own names."""
-    paddle.seed(0)
+    """Paddle numbers parameters by process; ours are stored under the network's own names. A step
+    with the stored momentum must be the step that the first optimizer would make."""
     pair = []
     for _ in range(2):  # the second network's parameters are called otherwise
-        network = efficientgcn(**SMALL, branches=1)
+        network = efficientgcn(**{**SMALL, "drop_prob": 0.0}, branches=1)
         pair.append((network, paddle.optimizer.Momentum(0.1, 0.9, network.parameters())))
     (first, optimizer), (second, fresh) = pair
-    first(paddle.randn([2, 50, 6, 8])).sum().backward()
-    optimizer.step()
+    x = paddle.to_tensor(np.random.RandomState(0).randn(2, 50, 6, 8).astype(np.float32))
+
+    def step(network: paddle.nn.Layer, optimizer: paddle.optimizer.Momentum) -> np.ndarray:
+        (network(x) ** 2).sum().backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        return network.main_stream[0].conv.gcn.weight.numpy().copy()
+
+    step(first, optimizer)
+    second.set_state_dict(first.state_dict())
     stored = {k: v.numpy() for k, v in utils.optimizer_state(first, optimizer).items()}
-    assert np.abs(stored["classifier.fc.bias.velocity_0"]).max() > 0
+    assert len(stored) == len([p for p in first.parameters() if not p.stop_gradient])
     utils.load_optimizer_state(second, fresh, stored, source="f")
-    second(paddle.zeros([2, 50, 6, 8])).sum().backward()
-    fresh.clear_grad()
-    again = {k: v.numpy() for k, v in utils.optimizer_state(second, fresh).items() if k in stored}
-    second.classifier.fc.bias.grad = None
-    fresh.step()
-    assert again == {} or all((again[k] == stored[k]).all() for k in again)
+    expected, got = step(first, optimizer), step(second, fresh)
+    np.testing.assert_array_equal(got, expected)
     with pytest.raises(UserError, match="optimizer state for 'nobody'"):
         utils.load_optimizer_state(second, fresh, {"nobody.velocity_0": np.zeros(1)}, source="f")
 

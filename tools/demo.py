@@ -49,7 +49,7 @@ def percent(pattern: str, text: str) -> str:
 def main() -> int:
     start = time.time()
     rows: list[tuple[str, str, str]] = []
-    run(f"dataset/synthetic.py --save_dir {DEMO}/recordings --subjects 10")
+    run(f"dataset/synthetic.py --save_dir {DEMO}/recordings")
     run("main.py -c 9001 -gd")
     data = DEMO / "data/original" / DATA
     clips = json.loads((ROOT / data / "manifest.json").read_text(encoding="utf-8"))["clips"]

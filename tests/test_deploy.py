@@ -1,0 +1,377 @@
+"""Export, what is written, and static inference through every engine."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+
+import configs
+import export as export_cli
+import infer as infer_cli
+import main as main_cli
+from dataset.storage import open_clips
+from deploy.clip_model import ClipModel
+from deploy.meta import StaticMeta, meta_path
+from deploy.predictor import CPU_ENGINES, Predictor, load_predictor
+from deploy.static_export import write_static
+from deploy.verify import inspect_program
+from initializer import Initializer
+from safe_io import UserError, run_command
+from utils import save_checkpoint, weights_of
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = {
+    "dataset_args.ntu.num_frame": 16,
+    "model_args.stem_channel": 8,
+    "model_args.block_args": [[16, 1, 0], [16, 1, 0], [16, 2, 1]],
+}
+SET = ["--set", *(f"{key}={json.dumps(value)}" for key, value in SMALL.items())]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that tell clips apart, exported whole, by person, with a fixed batch and with the
+    feature: `<name>/small.pdmodel`."""
+    folder = tmp_path_factory.mktemp("models")
+    network = Initializer(configs.load("9001", SMALL)).network(2, load=False)
+    rng = np.random.RandomState(0)
+    for parameter in network.parameters():
+        if not parameter.stop_gradient:
+            noise = rng.standard_normal(parameter.shape).astype(np.float32)
+            parameter.set_value(parameter + 0.3 * paddle.to_tensor(noise))
+    save_checkpoint(folder / "small.pdparams", {"model": weights_of(network)})
+    argv = ["-c", "9001", "-pp", str(folder / "small.pdparams"), *SET]
+    for name, flags in {
+        "whole": [],
+        "person": ["--per_person"],
+        "fixed": ["--batch_size", "5", "--per_person"],
+        "feature": ["--with_feature"],
+    }.items():
+        assert export_cli.main([*argv, "--save_dir", str(folder / name), *flags]) == 0
+    return folder
+
+
+def logits_by_dygraph(models: Path, clips: np.ndarray) -> np.ndarray:
+    config = configs.load("9001", {**SMALL, "pretrained_path": str(models / "small.pdparams")})
+    initializer = Initializer(config)
+    network = initializer.network(2, load=True)
+    network.eval()
+    from dataset.features import clip_tensor
+
+    tensors = np.stack([clip_tensor(c, initializer.skeleton, "JVB", 16) for c in clips])
+    with paddle.no_grad():
+        return network(paddle.to_tensor(tensors)).numpy()
+
+
+def eval_clips(tiny_data: Path, kind: str = "original") -> Path:
+    return tiny_data / kind / "synthetic-xsub/eval_data.npy"
+
+
+@pytest.mark.parametrize("engine", CPU_ENGINES)
+@pytest.mark.parametrize("name", ["whole", "person", "fixed", "feature"])
+def test_every_engine_and_form_equals_dygraph(
+    models: Path, tiny_data: Path, engine: str, name: str
+) -> None:
+    """Clips of one and of two persons, a batch of 7 that fills no fixed batch."""
+    data = open_clips(eval_clips(tiny_data)).data
+    clips = np.concatenate([data[:4], data[-3:]])
+    exists = clips.any(axis=(1, 2, 3))
+    assert exists.all(axis=1).any() and not exists.all()
+    expected = logits_by_dygraph(models, clips)
+    model = ClipModel(Predictor(models / name / "small.pdmodel", engine=engine))
+    scores = model.run(clips)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(scores.logits, expected, atol=2e-5 * scale)
+    np.testing.assert_array_equal(scores.exists, exists)
+    assert (scores.person_logits is not None) == model.per_person
+    if name == "feature":
+        tensors = np.zeros((3, 50, 18, 16), np.float32)
+        logits, feature = model.predictor.run(tensors)
+        assert logits.shape == (3, 12) and feature.shape == (6, 16, 8, 25)
+
+
+def test_absent_persons_are_not_run(models: Path, tiny_data: Path) -> None:
+    clips = np.array(open_clips(eval_clips(tiny_data)).data[:3])
+    clips[..., 1] = 0
+    model = ClipModel(Predictor(models / "person/small.pdmodel", engine="paddle"))
+    sizes = []
+    run = model.predictor.run
+    model.predictor.run = lambda batch: sizes.append(len(batch)) or run(batch)
+    model.run(clips)
+    model.run(clips)
+    assert sizes == [1, 3, 3], "the constant of an empty slot is worked out once"
+
+
+def test_program_is_4d_and_folded(models: Path) -> None:
+    facts = inspect_program(models / "whole/small.pdmodel")
+    assert facts.max_rank == 4 and not facts.problems
+    assert facts.ops["conv2d"] > 20 and "batch_norm" not in facts.ops and "dropout" not in facts.ops
+    assert sorted(p.name for p in (models / "whole").iterdir()) == [
+        "small.meta.yaml",
+        "small.pdiparams",
+        "small.pdmodel",
+    ]
+
+
+def test_a_5d_einsum_program_is_caught(tmp_path: Path) -> None:
+    class FiveD(paddle.nn.Layer):
+        def forward(self, clips):
+            return paddle.einsum("nctv,vw->nctw", clips, paddle.ones([25, 25])).unsqueeze(0)
+
+    spec = [paddle.static.InputSpec([2, 3, 4, 25], "float32")]
+    paddle.jit.save(FiveD(), str(tmp_path / "m"), spec)
+    problems = " ".join(inspect_program(tmp_path / "m.pdmodel").problems)
+    assert "rank 5" in problems and "einsum" in problems
+
+
+def test_export_above_the_tolerance_fails_and_leaves_nothing(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def wrong(network, target, shape, *, with_feature):
+        with paddle.no_grad():
+            network.classifier.fc.bias.set_value(network.classifier.fc.bias + 1.0)
+        write_static(network, target, shape, with_feature=with_feature)
+
+    monkeypatch.setattr("deploy.static_export.write_static", wrong)
+    argv = ["-c", "9001", "-pp", str(models / "small.pdparams"), *SET]
+    code = run_command(lambda: export_cli.main([*argv, "--save_dir", str(tmp_path / "out")]))
+    assert code == 2 and "differs from the network by 1.00e+00" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_meta_file(models: Path, tmp_path: Path) -> None:
+    file = meta_path(models / "fixed/small.pdmodel")
+    meta = StaticMeta.load(file)
+    assert (meta.dataset, meta.inputs, meta.num_frame, meta.persons) == (
+        "synthetic-xsub",
+        "JVB",
+        16,
+        1,
+    )
+    assert (meta.batch_size, meta.per_person, meta.transform) == (5, True, False)
+    assert len(meta.class_names) == 12 and len(meta.weights_sha256) == 64
+    tree = yaml.safe_load(file.read_text())
+    for change, message in (
+        ({"num_frame": "16"}, "num_frame is '16'; allowed: int"),
+        ({"class_names": [1]}, "class_names"),
+        ({"persons": True}, "persons is True"),
+        ({"extra": 1}, "unknown keys: extra"),
+        ({"format": 9}, "format 9"),
+    ):
+        (tmp_path / "m.yaml").write_text(yaml.safe_dump({**tree, **change}))
+        with pytest.raises(UserError, match=message):
+            StaticMeta.load(tmp_path / "m.yaml")
+    (tmp_path / "m.yaml").write_text("!!python/object/apply:os.system ['true']")
+    with pytest.raises(UserError, match="not readable"):
+        StaticMeta.load(tmp_path / "m.yaml")
+
+
+def test_main_extract_and_fresh_weights(models: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    weights = tmp_path / "w.pdparams"
+    weights.write_bytes((models / "small.pdparams").read_bytes())
+    assert main_cli.main(["-c", "9001", "-ex", "-pp", str(weights), *SET]) == 0
+    assert (tmp_path / "w.pdmodel").is_file() and (tmp_path / "w.meta.yaml").is_file()
+    monkeypatch.chdir(tmp_path)
+    assert export_cli.main(["-c", "9001", *SET, "-d", "ntu-xsub"]) == 0
+    assert "FRESH weights" in capsys.readouterr().out
+    assert StaticMeta.load(tmp_path / "9001_fresh.meta.yaml").class_names[0] == "drink water"
+    again = run_command(lambda: export_cli.main(["-c", "9001", *SET, "--batch_size", "-1"]))
+    assert again == 2
+
+
+def infer(*argv: object) -> int:
+    return run_command(lambda: infer_cli.main([str(a) for a in argv]))
+
+
+def test_infer_prints_the_ports_lines(
+    models: Path, tiny_data: Path, tmp_path: Path, capsys
+) -> None:
+    model, data = models / "person/small.pdmodel", eval_clips(tiny_data)
+    output = tmp_path / "out.json"
+    argv = ["--model_file", model, "--data_file", data, "-b", 10, "--topk", 3, "--output", output]
+    assert infer(*argv) == 0
+    out = capsys.readouterr().out
+    lines = [line for line in out.splitlines() if line.startswith("Batch action")]
+    pattern = (
+        r"Batch action class Predict: \[.*\] Batch action class True: \[.*\] "
+        r"Batch Accuracy: [\d.]+ Batch sample Name: \['S00"
+    )
+    assert len(lines) == 3 and all(re.match(pattern, line) for line in lines)
+    assert re.search(r"Engine: openvino \(auto: the fastest", out)
+    clips = open_clips(data)
+    expected = logits_by_dygraph(models, clips.data)
+    accuracy = (expected.argmax(axis=1) == clips.labels).mean()
+    assert f"Infer Mean Accuracy: {accuracy:.6g}\n" in out, "weighted by sample, not by batch"
+    result = json.loads(output.read_text())
+    assert result["accuracy"] == pytest.approx(accuracy) and len(result["clips"]) == 24
+    for row, logits, name in zip(result["clips"], expected, clips.names):
+        best = row["top"][0]
+        assert row["name"] == name and best["class"] == logits.argmax() and len(row["top"]) == 3
+        share = np.exp(logits - logits.max())
+        assert best["probability"] == pytest.approx(share.max() / share.sum(), abs=1e-4)
+        assert row["persons"] and row["label_name"]
+    assert infer(*argv[:-1], tmp_path / "out.csv", "-np") == 0
+    table = list(csv.reader((tmp_path / "out.csv").open()))
+    assert len(table) == 25 and table[1][0] == clips.names[0]
+    assert "Batch action" not in capsys.readouterr().out
+
+
+def test_infer_without_labels_and_manifest(models: Path, tmp_path: Path, tiny_data, capsys) -> None:
+    np.save(tmp_path / "x.npy", open_clips(eval_clips(tiny_data)).data[:3])
+    assert (
+        infer("--model_file", models / "whole/small.pdmodel", "--data_file", tmp_path / "x.npy")
+        == 0
+    )
+    out = capsys.readouterr().out
+    assert "no manifest.json" in out and "3 clips predicted; no labels" in out
+
+
+def test_infer_refuses_data_of_the_other_kind(models: Path, tiny_data: Path, capsys) -> None:
+    data = eval_clips(tiny_data, "transformed")
+    assert infer("--model_file", models / "whole/small.pdmodel", "--data_file", data) == 2
+    error = capsys.readouterr().err
+    assert "is transformed, the model wants original" in error
+    assert "python main.py -c 9001 -gd -d synthetic-xsub" in error
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--model_file": "none.pdmodel"}, "none.pdmodel: no such file"),
+        ({"--data_file": "none.npy"}, "none.npy: no such file"),
+        ({"--params_file": "none.pdiparams"}, "none.pdiparams: no such file"),
+        ({"--label_file": "none.pkl"}, "none.pkl: cannot be read"),
+        ({"--output": "x.txt"}, "ending in .json or .csv"),
+        ({"-b": "0"}, "--batch_size is 0"),
+        ({"--topk": "0"}, "--topk is 0"),
+        ({"--inputs": "JV"}, "leave out"),
+        ({"--use_gpu": None}, "a GPU was asked for"),
+    ],
+)
+def test_wrong_arguments_end_in_one_line(
+    models: Path, tiny_data: Path, change: dict, message: str, capsys
+) -> None:
+    argv = {"--model_file": models / "whole/small.pdmodel", "--data_file": eval_clips(tiny_data)}
+    flat = [part for pair in {**argv, **change}.items() for part in pair if part is not None]
+    assert infer(*flat) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_wrong_data_is_refused_by_name(
+    models: Path, tmp_path: Path, tiny_data: Path, capsys
+) -> None:
+    good = np.array(open_clips(eval_clips(tiny_data)).data[:3])
+    nan = good.copy()
+    nan[1, 0, 3, 4, 0] = np.inf
+    model = models / "whole/small.pdmodel"
+    for data, labels, message in (
+        (nan, None, "clips 0 to 2: clip 1 of this batch holds NaN or infinity"),
+        (good[:, :, :10], None, "the model wants 16 frames or more"),
+        (good[..., :1], None, "1 persons; the model wants"),
+        (good[:, :, :, :20], None, "20 joints"),
+        (good, ["a", "b", "c"], "label 12; the model has classes 0 to 11"),
+    ):
+        np.save(tmp_path / "x.npy", data)
+        if labels:
+            (tmp_path / "x.pkl").write_bytes(pickle.dumps((labels, [0, 1, 12])))
+        assert infer("--model_file", model, "--data_file", tmp_path / "x.npy") == 2
+        assert message in capsys.readouterr().err
+
+
+def test_damaged_models_are_refused(models: Path, tmp_path: Path, tiny_data: Path) -> None:
+    """In a process of its own: engines may end the process on such files."""
+    whole = {s: (models / f"whole/small{s}").read_bytes() for s in (".pdmodel", ".pdiparams")}
+    for suffix, content in (
+        (".pdmodel", b""),
+        (".pdmodel", b"\0" * 100),
+        (".pdmodel", whole[".pdmodel"][:5000]),
+        (".pdiparams", whole[".pdiparams"][:1000]),
+    ):
+        for name, good in whole.items():
+            (tmp_path / f"m{name}").write_bytes(content if name == suffix else good)
+        meta_path(tmp_path / "m").write_text(meta_path(models / "whole/small").read_text())
+        argv = ["--model_file", tmp_path / "m.pdmodel", "--data_file", eval_clips(tiny_data)]
+        done = subprocess.run(
+            [sys.executable, "infer.py", *map(str, argv), "--engine", "paddle"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2 and done.stderr.startswith("error: "), done.stderr[-500:]
+        assert done.stderr.count("\n") == 1
+
+
+class PortContract(paddle.nn.Layer):
+    """The public port's static model: (N, I, C, T, V, M) in, (logits, feature) out."""
+
+    def __init__(self, network: paddle.nn.Layer) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        n, i, c, t, v, m = x.shape
+        clips = x.transpose([0, 5, 4, 1, 2, 3]).reshape([n, m * v, i * c, t])
+        return self.network.with_feature(clips)
+
+
+def test_the_public_ports_models_run_too(
+    models: Path, tmp_path: Path, tiny_data: Path, capsys
+) -> None:
+    config = configs.load("9001", {**SMALL, "pretrained_path": str(models / "small.pdparams")})
+    network = Initializer(config).network(2, load=True)
+    network.eval()
+    spec = [paddle.static.InputSpec([4, 3, 6, 16, 25, 2], "float32")]
+    paddle.jit.save(PortContract(network), str(tmp_path / "port"), spec)
+    data = open_clips(eval_clips(tiny_data)).data[:7]
+    model = ClipModel(load_predictor(tmp_path / "port.pdmodel", None, "paddle", 1))
+    expected = logits_by_dygraph(models, data)
+    np.testing.assert_allclose(model.run(data).logits, expected, atol=1e-4)
+    argv = ["--model_file", tmp_path / "port.pdmodel", "--data_file", eval_clips(tiny_data)]
+    assert infer(*argv) == 0 and "Infer Mean Accuracy" in capsys.readouterr().out
+    assert infer(*argv, "--inputs", "JV") == 2
+    assert "takes [4, 3, 6, 16, 25, 2]" in capsys.readouterr().err
+
+
+def test_a_model_and_another_ones_meta_are_refused(models: Path, tmp_path: Path) -> None:
+    for suffix in (".pdmodel", ".pdiparams"):
+        (tmp_path / f"m{suffix}").write_bytes((models / f"whole/small{suffix}").read_bytes())
+    meta_path(tmp_path / "m").write_text(meta_path(models / "person/small").read_text())
+    with pytest.raises(UserError, match="do not belong together"):
+        ClipModel(Predictor(tmp_path / "m.pdmodel", engine="paddle"))
+
+
+def test_auto_says_why_an_engine_is_passed_over(models: Path, monkeypatch, caplog) -> None:
+    real = Predictor.__init__
+
+    def no_openvino(self, *args, engine: str, cpu_threads: int) -> None:
+        if engine == "openvino":
+            raise UserError("not in this build")
+        real(self, *args, engine=engine, cpu_threads=cpu_threads)
+
+    monkeypatch.setattr(Predictor, "__init__", no_openvino)
+    with caplog.at_level("INFO"):
+        predictor = load_predictor(models / "whole/small.pdmodel", None, "auto", 1)
+    assert predictor.engine == "paddle"
+    assert "openvino does not run it (not in this build)" in caplog.text
+
+
+def test_benchmark_line(models: Path, tiny_data: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("deploy.speed.MAX_SECONDS", 0.0)
+    argv = ["--model_file", models / "person/small.pdmodel", "--data_file", eval_clips(tiny_data)]
+    assert infer(*argv, "--benchmark", "--engine", "paddle", "--cpu_threads", 2, "-b", 4) == 0
+    pattern = (
+        r"Engine: paddle, threads: 2, batch: 4 clips, warm-up: \d+ ms, latency median: [\d.]+ ms, "
+        r"95th percentile: [\d.]+ ms \(8 runs\), [\d.]+ clips/s"
+    )
+    assert re.search(pattern, capsys.readouterr().out)

@@ -1,0 +1,198 @@
+"""The command line from data on disk to a trained, resumed and evaluated network."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import configs
+import main as cli
+from safe_io import run_command
+from utils import load_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Dies as by kill -9 at the moment when the third last.pdparams would get its name.
+DIE_WHILE_SAVING = """
+import os, signal, sys
+import safe_io
+real, seen = os.replace, []
+def replace(source, target):
+    seen.extend([target] if str(target).endswith("last.pdparams") else [])
+    if len(seen) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(source, target)
+safe_io.os.replace = replace
+import main
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def run_dirs(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "work/9001_EfficientGCN-B0_synthetic-xsub").iterdir())
+
+
+def weights(run_dir: Path, name: str = "last") -> dict[str, np.ndarray]:
+    return load_checkpoint(run_dir / f"{name}.pdparams")["model"]
+
+
+def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+@pytest.mark.slow
+def test_train_resume_after_a_kill_and_evaluate(
+    tiny_keys: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """4 epochs in one go = 2 + kill in the middle of saving + the rest, bit for bit."""
+    argv = ["-c", "9001", "-np", *tiny_keys]
+    assert cli.main(argv) == 0
+    log = capsys.readouterr().out
+    assert re.search(r"Epoch: 4/4, Training accuracy: \d+/24\(\d+\.\d\d%\), Training time: ", log)
+    pattern = r"Top-1 accuracy: \d+/24\(.*%\), Top-5 accuracy: \d+/24\(.*%\), Mean loss:\d+\.\d{4}"
+    assert re.search(pattern, log)
+    assert re.search(r"Evaluating time: .*s, Speed: .* sequences/second", log)
+    (whole,) = run_dirs(tmp_path)
+    assert len(list(csv.reader((whole / "curves.csv").open()))) == 5
+    assert (whole / "curves.png").is_file() and "Finish training!" in (
+        whole / "log.txt"
+    ).read_text()
+    assert configs.load(str(whole / "config.yaml")).dataset_args.ntu.num_frame == 16
+
+    killed = subprocess.run([sys.executable, "-c", DIE_WHILE_SAVING, *argv], cwd=ROOT)
+    assert killed.returncode == -9
+    cut = run_dirs(tmp_path)[1]
+    assert load_checkpoint(cut / "last.pdparams")["epoch"] == 2
+    assert cli.main(["-r", *argv]) == 0
+    assert run_dirs(tmp_path) == [whole, cut], "a resumed run goes on in its own folder"
+    assert_same(weights(cut), weights(whole))
+    both = [load_checkpoint(d / "last.pdparams") for d in (cut, whole)]
+    assert both[0]["history"] == both[1]["history"] and both[0]["epoch"] == 4
+    for name, array in both[0]["opt"].items():
+        np.testing.assert_array_equal(array, both[1]["opt"][name])
+
+    capsys.readouterr()
+    best = load_checkpoint(whole / "best.pdparams")
+    assert cli.main([*argv, "-e", "-pp", str(whole / "best.pdparams")]) == 0
+    log = capsys.readouterr().out
+    right = round(24 * float(best["best_state"]["acc_top1"]))
+    assert f"Top-1 accuracy: {right}/24" in log and "Mean class accuracy" in log
+    evaluation = next(d for d in run_dirs(tmp_path) if d.name.startswith("evaluate-eval"))
+    matrix = np.array(list(csv.reader((evaluation / "confusion.csv").open())))[1:, 1:].astype(int)
+    np.testing.assert_array_equal(matrix, best["best_state"]["cm"])
+    for batch in (5, 24):
+        keys = [f"dataset_args.ntu.eval_batch_size={batch}"]
+        assert cli.main([*argv, *keys, "-e", "-pp", str(whole / "best.pdparams")]) == 0
+        assert f"Top-1 accuracy: {right}/24" in capsys.readouterr().out
+
+    assert run_command(lambda: cli.main(["-r", *argv, "model_args.drop_prob=0.5"])) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_settings_that_change_a_run(tiny_keys: list[str], tmp_path: Path) -> None:
+    """Seed, starting weights, optimizer, schedule and debug all reach the training."""
+    epochs = ["scheduler_args.cosine.max_epoch=2", "scheduler_args.step.max_epoch=2"]
+    keys = [*tiny_keys, *epochs, "scheduler_args.step.warm_up=0"]
+
+    def last_weights(*extra: str) -> dict[str, np.ndarray]:
+        before = set((tmp_path / "work").glob("*/*"))
+        assert cli.main(["-c", "9001", "-np", *extra, *keys]) == 0
+        (run_dir,) = set((tmp_path / "work").glob("*/*")) - before
+        return weights(run_dir)
+
+    plain = last_weights()
+    assert_same(plain, last_weights("-db"))  # 24 clips are below debug's limit
+    for extra in (["-s", "2"], ["-o", "Adam"], ["-ls", "step"]):
+        bias = last_weights(*extra)["classifier.fc.bias"]
+        assert (bias != plain["classifier.fc.bias"]).any(), extra
+    wide = last_weights("-mt", "EfficientGCN-B4")  # 16 channels * 1.2^4, to a multiple of 16
+    assert wide["classifier.fc.weight"].shape[1] == 32
+
+    start = max((tmp_path / "work").glob("*/*/last.pdparams"), key=lambda p: p.stat().st_mtime)
+    keys += ["model_type=EfficientGCN-B4"]
+    keys += ["optimizer_args.Momentum.learning_rate=1e-20"]
+    again = last_weights("-pp", str(start))["classifier.fc.weight"]
+    np.testing.assert_allclose(again, load_checkpoint(start)["model"]["classifier.fc.weight"])
+
+
+def test_evaluating_the_training_split(tiny_keys: list[str], tmp_path: Path, capsys) -> None:
+    from initializer import Initializer
+    from utils import save_checkpoint, weights_of
+
+    config = configs.load("9001", configs.parse_set(tiny_keys[1:]))
+    network = Initializer(config).network(2, load=False)
+    save_checkpoint(tmp_path / "w.pdparams", {"model": weights_of(network)})
+    argv = ["-c", "9001", "-np", "-e", "-pp", str(tmp_path / "w.pdparams"), *tiny_keys]
+    assert cli.main([*argv, "--split", "train"]) == 0
+    log = capsys.readouterr().out
+    assert "24 train clips" in log and "/24" in log
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["-c", "9001", "-e"], "-e needs weights"),
+        (["-c", "9001", "-e", "-pp", "none.pdparams"], "none.pdparams: cannot be read"),
+        (["-c", "9001", "-r"], "no last.pdparams below"),
+        (
+            ["-c", "9001", "-d", "ntu-xsub"],
+            "not found in .*ntu-xsub; run: python main.py -c 9001 -gd",
+        ),
+        (["-c", "9001", "-d", "ntu"], "allowed: ntu-xset120"),
+        (["-c", "9001", "-g", "0"], "GPU 0 was asked for"),
+        (["-c", "9001", "-dh", "-1"], "--delay_hours"),
+        (["-c", "9001", "-gd", "--workers", "0"], "--workers 1 or more"),
+        (["-c", "9001", "seed"], "key=value"),
+    ],
+)
+def test_wrong_commands_end_in_one_line(
+    argv: list[str], message: str, tiny_keys: list[str], tmp_path: Path, capsys
+) -> None:
+    keys = [k for k in tiny_keys if k != "seed"] + [a for a in argv if a == "seed"]
+    argv = [a for a in argv if a != "seed"]
+    assert run_command(lambda: cli.main([*argv, *keys])) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1
+    assert not (tmp_path / "work").exists(), "a refused command leaves nothing behind"
+
+
+def test_diverging_training_and_broken_clips_are_told_apart(
+    tiny_data: Path, tiny_keys: list[str], tmp_path: Path, capsys
+) -> None:
+    argv = ["-c", "9001", "-np", *tiny_keys]
+    wild = [*argv, "optimizer_args.Momentum.learning_rate=1e20"]
+    assert run_command(lambda: cli.main(wild)) == 2
+    assert "training diverged" in capsys.readouterr().err
+    folder = tmp_path / "npy/original/synthetic-xsub"
+    folder.mkdir(parents=True)
+    for file in (tiny_data / "original/synthetic-xsub").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    data = np.load(folder / "train_data.npy", mmap_mode="r+")
+    data[3, 0, 5, 7, 0] = np.nan
+    data.flush()
+    assert (
+        run_command(lambda: cli.main([*argv, f"dataset_args.ntu.root_folder={tmp_path / 'npy'}"]))
+        == 2
+    )
+    assert re.search(r"train_data.npy: clip S\d+.* holds NaN", capsys.readouterr().err)
+
+
+def test_help_and_generation_never_import_paddle(tmp_path: Path) -> None:
+    code = (
+        "import sys, safe_io, main\n"
+        "sys.argv[1:] and safe_io.run_command(lambda: main.main(sys.argv[1:]))\n"
+        "assert 'paddle' not in sys.modules\n"
+    )
+    path = f"dataset_args.ntu.ntu60_path={tmp_path}"
+    for argv in ([], ["-c", "2001", "-gd", "--set", path]):
+        done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True)
+        assert done.returncode == 0, done.stderr

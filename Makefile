@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 help:  ## list these targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -e 's/:.*## /\t/'
 
-$(VENV)/ready: requirements.txt requirements-dev.txt
+$(VENV)/ready: requirements.txt requirements-dev.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 9) <= sys.version_info < (3, 13))' || \
 	  { echo "$(PYTHON) must be Python 3.9 to 3.12; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
 	rm -rf $(VENV)

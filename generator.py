@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from configs.schema import Config
 from dataset.protocols import MAX_FRAME, NUM_PERSON, ClipName, Protocol, protocol
+from dataset.storage import MANIFEST, PHASES
 from reader.ntu_reader import NUM_JOINT, Clip
 from reader.parallel import read_clips
 from reader.recordings import BadRecording, Recording, find_recordings, missing_skeletons
@@ -38,8 +39,6 @@ except ImportError:  # Windows: nothing keeps two runs apart there
     fcntl = None
 
 VERSION = 1  # of the layout above
-PHASES = ("train", "eval")
-MANIFEST = "manifest.json"
 # The manifest comes first here and last on the disk.
 FILES = (MANIFEST, *(f"{phase}_{kind}" for phase in PHASES for kind in ("data.npy", "label.pkl")))
 CLIP_SHAPE = (3, MAX_FRAME, NUM_JOINT, NUM_PERSON)  # C, T, V, M

@@ -1,11 +1,18 @@
-"""Valid `.skeleton` text from arrays, for tests that need no real recordings."""
+"""Valid `.skeleton` text from arrays, folders of it, and configs that point there, for tests that
+need no real recordings."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+import configs
+from configs.schema import Config
+
+DATASET = "synthetic-xsub"  # odd subjects train
 
 Frames = Sequence[Sequence[np.ndarray]]  # for each frame its bodies, each (V=25, C=3), metres
 
@@ -39,3 +46,38 @@ def write_recordings(folder: Path, texts: dict[str, bytes]) -> Path:
     for name, text in texts.items():
         (folder / f"{name}.skeleton").write_bytes(text)
     return folder
+
+
+def config_for(
+    source: Path,
+    out: Path,
+    dataset: str = DATASET,
+    transform: bool = False,
+    on_bad_file: str = "error",
+) -> Config:
+    ntu = {
+        "synthetic_path": str(source),
+        "ntu60_path": str(source),
+        "root_folder": str(out),
+        "transform": transform,
+        "on_bad_file": on_bad_file,
+    }
+    keys = {f"dataset_args.ntu.{key}": value for key, value in ntu.items()}
+    return configs.load("2001", {**keys, "dataset": dataset})
+
+
+def clip_name(subject: int, action: int, camera: int = 1, repeat: int = 1) -> str:
+    return f"S001C{camera:03}P{subject:03}R{repeat:03}A{action:03}"
+
+
+def some_recordings(count: int = 12) -> dict[str, bytes]:
+    return {
+        clip_name(1 + n % 4, 1 + n % 5, repeat=1 + n // 4): skeleton_text(
+            random_frames(n, *[1 + n % 2] * (3 + n))
+        )
+        for n in range(count)
+    }
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}

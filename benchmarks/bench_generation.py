@@ -1,0 +1,188 @@
+"""Speed of data generation: a plain line-by-line reader against ours, and a plain loop
+pre-normalisation against ours, side by side in one run.
+
+python benchmarks/bench_generation.py --source FOLDER_OF_SKELETON_FILES
+
+The plain versions are what one writes first, and what public code does: an array for each joint.
+Each round runs every contender once; printed are the medians over the rounds and their spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from reader.ntu_reader import parse
+from reader.parallel import read_clips
+from reader.recordings import Recording, RecordingFiles, find_recordings
+from reader.transformer import transform
+from safe_io import UserError, run_command
+
+
+def plain_read(path: str) -> np.ndarray:
+    """One recording, joint by joint: (C=3, T=300, V=25, M=2) float32."""
+    bodies = np.zeros((4, 300, 25, 3), np.float32)
+    with open(path, encoding="ascii") as file:
+        for t in range(int(file.readline())):
+            for slot in range(int(file.readline())):
+                file.readline()
+                for v in range(int(file.readline())):
+                    bodies[slot, t, v] = np.array(file.readline().split()[:3], dtype=np.float32)
+    energies = []
+    for body in bodies:
+        there = body[body.sum(-1).sum(-1) != 0]
+        energies.append(sum(there[..., c].std() for c in range(3)) if len(there) else 0)
+    return bodies[np.argsort(energies)[::-1][:2]].transpose(3, 1, 2, 0)
+
+
+def plain_transform(clip: np.ndarray) -> np.ndarray:
+    """The pre-normalisation, joint by joint, of one clip (C, T, V, M)."""
+    people = clip.transpose(3, 1, 2, 0).copy()  # M, T, V, C
+    for person in people:
+        length = int(np.flatnonzero(person.any(axis=(1, 2))).max(initial=-1)) + 1
+        for t in range(length, len(person) if length else 0):
+            person[t] = person[t - length]
+    present = (people != 0).any(axis=-1, keepdims=True)
+    people = (people - people[0, :, 1:2].copy()) * present
+    for bottom, top, axis in ((0, 1, 2), (4, 8, 0)):
+        matrix = rotation_onto(people[0, 0, top] - people[0, 0, bottom], np.eye(3)[axis])
+        for person in people:
+            for frame in person:
+                if frame.any():
+                    for v, joint in enumerate(frame):
+                        frame[v] = np.dot(matrix, joint)
+    return people.transpose(3, 1, 2, 0)
+
+
+def rotation_onto(vector: np.ndarray, target: np.ndarray) -> np.ndarray:
+    normal = np.cross(vector, target)
+    sin, cos = np.linalg.norm(normal), vector @ target
+    if sin < 1e-6:
+        return np.eye(3)
+    angle = np.arctan2(sin, cos)
+    x, y, z = normal / sin
+    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
+
+
+def transform_many(job: tuple[np.ndarray, int]) -> None:
+    clips, count = job
+    for n in range(count):
+        transform(clips[n % len(clips)])
+
+
+def measure(contenders: dict[str, tuple[Callable[[], object], int]], rounds: int) -> None:
+    """Print units a second of each contender; the first is what the others are compared to."""
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, (work, units) in contenders.items():
+            begin = time.perf_counter()
+            work()
+            rates[name].append(units / (time.perf_counter() - begin))
+    base = median(next(iter(rates.values())))
+    for name, values in rates.items():
+        middle = median(values)
+        spread = f"{min(values):7.0f} to {max(values):7.0f}"
+        print(f"  {name:28s} {middle:8.0f} /s   {spread}   {middle / base:6.1f} x")
+
+
+def measure_reading(found: Sequence[Recording], num_file: int, rounds: int) -> None:
+    """Whole path: open, parse, choose two persons; the clips arrive in this process. Starting the
+    processes counts too."""
+    many = [found[n % len(found)] for n in range(num_file)]
+    few = [recording.where for recording in many[: max(num_file // 10, len(found))]]
+    print(f"reading, files a second ({len(few)} files plain, {num_file} ours)")
+
+    def ours(workers: int) -> Callable[[], object]:
+        return lambda: sum(1 for _ in read_clips(many, normalise=False, workers=workers))
+
+    contenders = {"plain, 1 process": (lambda: [plain_read(path) for path in few], len(few))}
+    for workers in (1, 2):
+        contenders[f"ours, --workers {workers}"] = (ours(workers), num_file)
+    measure(contenders, rounds)
+
+
+def measure_transform(clips: np.ndarray, num_clip: int, rounds: int) -> None:
+    """Clips in memory, (N, C, T, V, M), to transformed clips; the processes run already."""
+    few = max(num_clip // 200, 1)
+    print(f"pre-normalisation, clips a second ({few} clips plain, {num_clip} ours)")
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.map(transform_many, [(clips, 1)] * 2, chunksize=1)  # imports done
+        shares = [(clips, num_clip // 2)] * 2
+        measure(
+            {
+                "plain, 1 process": (
+                    lambda: [plain_transform(clips[n % len(clips)]) for n in range(few)],
+                    few,
+                ),
+                "ours, 1 process": (lambda: transform_many((clips, num_clip)), num_clip),
+                "ours, 2 processes": (
+                    lambda: pool.map(transform_many, shares, chunksize=1),
+                    num_clip // 2 * 2,
+                ),
+            },
+            rounds,
+        )
+
+
+def check_equal(found: Sequence[Recording]) -> np.ndarray:
+    """The contenders must do the same work; returns the clips (N, C, T, V, M)."""
+    with RecordingFiles() as files:
+        clips = [parse(files.read(recording), recording.where).padded() for recording in found]
+    for recording, clip in zip(found, clips):
+        if not np.array_equal(plain_read(recording.where), clip):
+            raise UserError(f"{recording.where}: the plain reader reads something else")
+        difference = np.abs(plain_transform(clip) - transform(clip)).max()
+        if difference > 1e-5:
+            raise UserError(f"{recording.where}: the transforms differ by {difference}")
+    return np.stack(clips)
+
+
+def machine() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    return (
+        f"{model}, {os.cpu_count()} cores, load {load}; Python {platform.python_version()}, "
+        f"NumPy {np.__version__}, {platform.system()} {platform.release()}"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", required=True, help="folder of .skeleton files, LF or CRLF")
+    parser.add_argument("--files", type=int, default=2000, help="how many to read, by repetition")
+    parser.add_argument("--clips", type=int, default=4000, help="how many to transform")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    if min(args.files, args.clips, args.rounds) < 2:
+        raise UserError("--files, --clips and --rounds must be 2 or more")
+    found, _ = find_recordings(args.source, "--source")
+    if any(recording.member for recording in found):
+        raise UserError(f"--source is {args.source!r}, which holds archives; unpack them first")
+    found = found[:100]  # enough variety, and their clips fit into memory
+    print(machine())
+    clips = check_equal(found)
+    measure_reading(found, args.files, args.rounds)
+    measure_transform(clips, args.clips, args.rounds)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

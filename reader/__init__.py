@@ -1,0 +1,1 @@
+"""Raw recordings -> clips: finding files, parsing them, choosing persons, normalising."""

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
-import platform
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from timing import machine, measure
 
 from reader.ntu_reader import parse
 from reader.parallel import read_clips
@@ -82,21 +80,6 @@ def transform_many(job: tuple[np.ndarray, int]) -> None:
         transform(clips[n % len(clips)])
 
 
-def measure(contenders: dict[str, tuple[Callable[[], object], int]], rounds: int) -> None:
-    """Print units a second of each contender; the first is what the others are compared to."""
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, (work, units) in contenders.items():
-            begin = time.perf_counter()
-            work()
-            rates[name].append(units / (time.perf_counter() - begin))
-    base = median(next(iter(rates.values())))
-    for name, values in rates.items():
-        middle = median(values)
-        spread = f"{min(values):7.0f} to {max(values):7.0f}"
-        print(f"  {name:28s} {middle:8.0f} /s   {spread}   {middle / base:6.1f} x")
-
-
 def measure_reading(found: Sequence[Recording], num_file: int, rounds: int) -> None:
     """Whole path: open, parse, choose two persons; the clips arrive in this process. Starting the
     processes counts too."""
@@ -147,19 +130,6 @@ def check_equal(found: Sequence[Recording]) -> np.ndarray:
         if difference > 1e-5:
             raise UserError(f"{recording.where}: the transforms differ by {difference}")
     return np.stack(clips)
-
-
-def machine() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-    return (
-        f"{model}, {os.cpu_count()} cores, load {load}; Python {platform.python_version()}, "
-        f"NumPy {np.__version__}, {platform.system()} {platform.release()}"
-    )
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ python benchmarks/bench_network.py
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -97,8 +98,9 @@ def measure_graph_conv(rounds: int) -> None:
 
 def measure_step(rounds: int) -> None:
     """One training step of EfficientGCN-B0 (config 2001) on 4 clips of two persons, in seconds."""
-    import configs
     import paddle
+
+    import configs
     from initializer import Initializer
 
     network = Initializer(configs.load("2001")).network(PERSONS, load=False)
@@ -113,7 +115,11 @@ def measure_step(rounds: int) -> None:
         optimizer.clear_grad()
         seconds.append(time.perf_counter() - begin)
     middle, low, high = np.median(seconds[1:]), min(seconds[1:]), max(seconds[1:])
-    print(f"training step of 2001, 4 clips: {middle:.2f} s ({low:.2f} to {high:.2f})")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kB on Linux
+    print(
+        f"training step of 2001, 4 clips: {middle:.2f} s ({low:.2f} to {high:.2f}); "
+        f"peak memory of this process {peak:.1f} GB"
+    )
 
 
 def main() -> int:
@@ -125,9 +131,9 @@ def main() -> int:
     args = parser.parse_args()
     prepare_process(not args.no_cpu_setup)
     print(f"{machine()}; CPU set-up {'off' if args.no_cpu_setup else 'on'}")
+    measure_step(args.rounds)  # first, so that the peak memory is its own
     measure_features(args.rounds)
     measure_graph_conv(args.rounds)
-    measure_step(args.rounds)
     return 0
 
 

@@ -47,7 +47,8 @@ def test_amd_and_malloc_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(utils, "_is_amd", lambda: True)
     monkeypatch.setattr(utils.sys, "platform", "linux")
     for name in (*utils._MALLOC_SETTINGS, "MKL_DEBUG_CPU_TYPE"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # noted, so that what the test sets is gone after it
+        monkeypatch.delenv(name)
     utils.prepare_process()
     assert calls == ["malloc"] and os.environ["MKL_DEBUG_CPU_TYPE"] == "5"
     monkeypatch.setenv("MALLOC_TOP_PAD_", "1")

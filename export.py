@@ -19,12 +19,13 @@ from safe_io import UserError, run_command
 from utils import file_hash, num_cores, prepare_process, setup_logging
 
 if TYPE_CHECKING:
+    import numpy as np
     from paddle import nn
 
     from deploy.meta import StaticMeta
     from initializer import Initializer
 
-TOLERANCE = 1e-4  # largest difference allowed, relative to the largest logit (float32 noise: 1e-6)
+TOLERANCE = 1e-4  # difference allowed, relative to the largest number of an output (noise: 1e-6)
 BATCH_SIZES = (1, 3)  # compared with the network
 
 
@@ -94,6 +95,8 @@ def export(
     from initializer import Initializer
 
     weights = config.pretrained_path
+    if save_dir and save_dir.exists() and not save_dir.is_dir():
+        raise UserError(f"--save_dir {save_dir} is a file; allowed: a folder")
     if not weights:
         logging.warning("No -pp: exporting FRESH weights, good for benchmarks and compilers only")
     initializer = Initializer(config)
@@ -134,24 +137,25 @@ def _check(target: Path, reference: nn.Layer, clip_shape: list[int], batch_size:
             f"{model_file.name} breaks the 4-D promise: {'; '.join(facts.problems[:5])}"
         )
     reference.eval()
-    with paddle.no_grad():
-        for engine in CPU_ENGINES:
-            predictor = Predictor(model_file, engine=engine, cpu_threads=num_cores())
-            difference, scale = largest_difference(
-                lambda clips: predictor.run(clips)[0],  # noqa: B023 - called in this turn only
-                lambda clips: reference(paddle.to_tensor(clips)).numpy(),
-                clip_shape,
-                (batch_size,) if batch_size else BATCH_SIZES,
-            )
-            allowed = TOLERANCE * max(scale, 1.0)
+
+    def by_network(clips: np.ndarray) -> list[np.ndarray]:
+        with paddle.no_grad():
+            return [output.numpy() for output in reference.with_feature(paddle.to_tensor(clips))]
+
+    for engine in CPU_ENGINES:
+        predictor = Predictor(model_file, engine=engine, cpu_threads=num_cores())
+        sizes = (batch_size,) if batch_size else BATCH_SIZES
+        outputs = largest_difference(predictor.run, by_network, clip_shape, sizes)
+        for name, (difference, scale) in zip(("logits", "feature"), outputs):
+            allowed = TOLERANCE * scale
             logging.info(
-                "Largest difference of engine %s from the network: %.2e at a scale of %.1f "
-                "(allowed %.0e)", engine, difference, scale, allowed
+                "Largest difference of engine %s from the network: %.2e at a scale of %.2e "
+                "(%s, allowed %.0e)", engine, difference, scale, name, allowed
             )  # fmt: skip
             if not difference <= allowed:
                 raise UserError(
                     f"{model_file.name}, run by engine {engine}, differs from the network by "
-                    f"{difference:.2e}, allowed {allowed:.0e}; nothing was exported"
+                    f"{difference:.2e} ({name}), allowed {allowed:.0e}; nothing was exported"
                 )
 
 

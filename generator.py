@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import hashlib
 import io
 import json
 import logging
@@ -27,7 +26,7 @@ from tqdm import tqdm
 
 from configs.schema import Config
 from dataset.protocols import MAX_FRAME, NUM_PERSON, ClipName, Protocol, protocol
-from dataset.storage import MANIFEST, PHASES
+from dataset.storage import MANIFEST, PHASES, content_hash
 from reader.ntu_reader import NUM_JOINT, Clip
 from reader.parallel import read_clips
 from reader.recordings import BadRecording, Recording, find_recordings, missing_skeletons
@@ -108,11 +107,6 @@ class _Split:
         self._data_file.seek(0)
         self._data_file.write(_npy_header(len(self.names)))
         dump_pickle((self.names, self.labels, self.lengths), self._label_file)
-
-    def sha256(self) -> str:
-        """Of lines 'name label'."""
-        lines = "".join(f"{name} {label}\n" for name, label in zip(self.names, self.labels))
-        return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def generate(config: Config, *, workers: int, progress: bool) -> Path:
@@ -203,7 +197,9 @@ def _manifest(
         "skeleton": rules.skeleton,
         "shape": list(CLIP_SHAPE),
         "clips": {phase: len(split.names) for phase, split in splits.items()},
-        "sha256": {phase: split.sha256() for phase, split in splits.items()},
+        "sha256": {
+            phase: content_hash(split.names, split.labels) for phase, split in splits.items()
+        },
         "num_class": rules.num_class,
         "class_names": rules.class_names(),
         "counters": tally.counters(),

@@ -46,6 +46,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument("--use_gpu", action="store_true", help="run on GPU 0")
     run.add_argument("--inputs", default="", help="branches of a public port's model (default JVB)")
     run.add_argument("--topk", type=int, default=5, help="classes listed for each clip")
+    run.add_argument("--no_cpu_setup", action="store_true", help="leave MKL, malloc alone")
     run.add_argument("--benchmark", action="store_true", help="measure speed instead of predicting")
     run.add_argument("-np", "--no_progress_bar", action="store_true", help="no lines for batches")
     return parser.parse_args(argv)
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dataset.storage import open_clips
 
     clips = open_clips(args.data_file, args.label_file)
-    prepare_process(cpu_setup=False)  # engines have thread settings of their own
+    prepare_process(not args.no_cpu_setup)
     setup_logging()
     from deploy.clip_model import ClipModel
     from deploy.predictor import load_predictor

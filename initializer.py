@@ -98,8 +98,11 @@ class Initializer:
     def _feeder(self, phase: str) -> ClipFeeder:
         config, args = self.config, self.args
         folder = f"{args.data_folder}/{config.dataset}"
-        transform = " --set dataset_args.ntu.transform=true" * args.transform
-        command = f"python main.py -c {config.name} -gd -d {config.dataset}{transform}"
+        command = (
+            f"python main.py -c {config.name} -gd -d {config.dataset} --set "
+            f"dataset_args.ntu.transform={str(args.transform).lower()} "
+            f"dataset_args.ntu.root_folder={args.root_folder}"
+        )
         clips = open_split(folder, phase, command)
         if clips.manifest is None:
             logging.warning("%s has no manifest.json: taken as %s data", folder, args.data_folder)

@@ -19,7 +19,7 @@ from typing import Any
 import configs
 from configs.schema import Config
 from safe_io import UserError, run_command, whole_file
-from utils import num_cores, prepare_process, setup_logging
+from utils import log_to_file, num_cores, prepare_process, setup_logging
 
 # Where and how a run shows itself; everything else must be the same when it is resumed.
 _NOT_TRAINING = ("pretrained_path", "work_dir", "no_progress_bar", "gpus", "cpu_setup")
@@ -81,8 +81,8 @@ def resolve(args: argparse.Namespace) -> Config:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     config = resolve(args)
-    if args.delay_hours < 0 or args.workers < 1:
-        raise UserError("--delay_hours must be 0 or more, and --workers 1 or more")
+    if not 0 <= args.delay_hours < 10_000 or args.workers < 1:
+        raise UserError("--delay_hours must be 0 to 10000, and --workers 1 or more")
     time.sleep(args.delay_hours * 3600)
     if args.generate_data:
         return generate(config, args.workers)
@@ -117,6 +117,7 @@ def evaluate(config: Config, split: str) -> int:
 
     session = Initializer(config).for_evaluation(split)
     run_dir = new_run_dir(config, prefix=f"evaluate-{split}-")
+    log_to_file(run_dir / "log.txt")
     Processor(session, run_dir, settings_of(config)).evaluate()
     return 0
 
@@ -129,7 +130,7 @@ def train(config: Config, *, resume: bool) -> int:
 
     session = Initializer(config).for_training(load_weights=not resume)
     run_dir = checkpoint.parent if checkpoint else new_run_dir(config)
-    setup_logging(run_dir / "log.txt")
+    log_to_file(run_dir / "log.txt")
     Processor(session, run_dir, settings_of(config)).train(checkpoint)
     return 0
 
@@ -141,8 +142,7 @@ def settings_of(config: Config) -> str:
 
 
 def new_run_dir(config: Config, prefix: str = "") -> Path:
-    """A fresh folder <work_dir>/<run_name>/<prefix><time>, with the resolved config and the log
-    in it."""
+    """A fresh folder <work_dir>/<run_name>/<prefix><time>, with the resolved config in it."""
     parent = Path(config.work_dir) / config.run_name
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     for suffix in ("", *(f"-{n}" for n in range(2, 100))):
@@ -156,7 +156,6 @@ def new_run_dir(config: Config, prefix: str = "") -> Path:
         break
     with whole_file(run_dir / "config.yaml", "w") as file:
         file.write(configs.dump(config))
-    setup_logging(run_dir / "log.txt")
     return run_dir
 
 
@@ -166,10 +165,14 @@ def last_checkpoint(config: Config) -> Path:
     if config.pretrained_path:
         return Path(config.pretrained_path)
     parent = Path(config.work_dir) / config.run_name
-    found = sorted(parent.glob("[0-9]*/last.pdparams"))
-    if not found:
-        raise UserError(f"no last.pdparams below {parent} to resume; run: main.py -c {config.name}")
-    return found[-1]
+    runs = sorted(parent.glob("[0-9]*"))
+    if not runs or not (runs[-1] / "last.pdparams").is_file():
+        what = f"{runs[-1]} has no last.pdparams yet" if runs else f"there is no run in {parent}"
+        raise UserError(
+            f"nothing to resume: {what}; start anew: python main.py -c {config.name}, or name a "
+            "checkpoint with -pp"
+        )
+    return runs[-1] / "last.pdparams"
 
 
 if __name__ == "__main__":

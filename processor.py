@@ -19,6 +19,11 @@ from initializer import Session
 from report import Confusion, write_curves, write_evaluation
 from safe_io import UserError
 
+_CURVE_KEYS = {
+    *("epoch", "learning_rate", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy")
+}
+_RESUME_KEYS = {"opt": dict, "epoch": int, "best_state": dict, "history": list, "config": str}
+
 
 @dataclass
 class Progress:
@@ -48,6 +53,9 @@ class Processor:
         """
         start = time.time()
         progress = Progress() if checkpoint is None else self._resume(checkpoint)
+        if progress.epoch >= self.max_epoch:
+            logging.info("This run is complete: nothing to resume in %s", self.run_dir)
+            return progress.best_state
         logging.info("Starting training ...")
         while progress.epoch < self.max_epoch:
             row = self._train_epoch(progress.epoch)
@@ -121,7 +129,8 @@ class Processor:
         counts = self._count()
         accuracy = counts.num_top1 / counts.num_sample
         row.update(eval_loss=counts.mean_loss, eval_accuracy=accuracy)
-        if accuracy > progress.best_state["acc_top1"]:
+        is_first = progress.best_state["epoch"] == 0
+        if is_first or accuracy > progress.best_state["acc_top1"]:
             progress.best_state = {
                 "acc_top1": accuracy,
                 "acc_top5": counts.num_top5 / counts.num_sample,
@@ -193,20 +202,24 @@ class Processor:
 
     def _resume(self, path: Path) -> Progress:
         session, content = self.session, utils.load_checkpoint(path)
-        lacking = sorted({"opt", "scheduler", "epoch", "history", "config"} - set(content))
-        if lacking:
+        lacking = [
+            key for key, kind in _RESUME_KEYS.items() if not isinstance(content.get(key), kind)
+        ]
+        rows = content.get("history", [])
+        if lacking or any(not isinstance(row, dict) or set(row) != _CURVE_KEYS for row in rows):
             raise UserError(
-                f"{path}: has no {', '.join(lacking)}, so its run cannot be resumed; "
-                "to start from its weights, leave out -r"
+                f"{path}: not a checkpoint that a run can be resumed from (missing or odd: "
+                f"{', '.join(lacking) or 'history'}); to start from its weights, leave out -r"
             )
-        changed = set(str(content["config"]).splitlines()) ^ set(self.settings.splitlines())
+        changed = utils.different_keys(content["config"], self.settings)
         if changed:
             raise UserError(
-                f"{path}: was trained with other settings ({'; '.join(sorted(changed)[:4])}); "
+                f"{path}: was trained with other settings of {', '.join(changed[:6])}; "
                 f"resume with those of {path.parent / 'config.yaml'}"
             )
         utils.load_weights(session.network, content["model"], source=path)
         utils.load_optimizer_state(session.network, session.optimizer, content["opt"], source=path)
-        session.scheduler.set_state_dict(content["scheduler"])
+        session.scheduler.last_epoch = content["epoch"] * len(session.train)
+        session.scheduler.last_lr = session.scheduler.get_lr()
         logging.info("Resuming %s after epoch %d", path, content["epoch"])
-        return Progress(int(content["epoch"]), content["best_state"], list(content["history"]))
+        return Progress(content["epoch"], content["best_state"], list(rows))

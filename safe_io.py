@@ -9,11 +9,13 @@ import difflib
 import os
 import pickle
 import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar, Union
 
 import numpy as np
+import yaml
 
 PathLike = Union[str, "os.PathLike[str]"]
 Choice = TypeVar("Choice")
@@ -47,6 +49,9 @@ def run_command(main: Callable[[], int]) -> int:
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of our output, `head` say, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -56,11 +61,11 @@ def run_command(main: Callable[[], int]) -> int:
 def whole_file(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a file that appears under `path` only when the block has ended well.
 
-    Written beside as `.<name>.part`, flushed to the disk, then renamed; after an error, or a
-    kill, `path` is what it was before.
+    Written beside as `.<name>.<own>.part`, flushed to the disk, then renamed; after an error, or
+    a kill, `path` is what it was before. Two writers do not meet: the last to end wins whole.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, mode, encoding=None if "b" in mode else "utf-8") as file:
@@ -75,6 +80,15 @@ def whole_file(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
         if isinstance(error, OSError) and error.filename in (None, str(part), str(path.parent)):
             raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
         raise
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """YAML without tags that build objects. Raises UserError for anything else."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{where}: not readable as YAML: {reason}") from error
 
 
 def dump_pickle(value: Any, file: IO[bytes]) -> None:
@@ -125,15 +139,26 @@ def _scalar(dtype: _Dtype, content: bytes) -> np.generic:
     return _from_bytes(content, dtype, (), "C")[()]
 
 
-class _ContainersOnly(pickle.Unpickler):
+class _ContainersOnly(pickle._Unpickler):  # the one in Python, whose steps can be overruled
     """Admits containers, numbers, strings and NumPy arrays. Every other name in the file is
-    refused before anything is built, so a hostile pickle has nothing to call."""
+    refused before anything is built, and only our stand-ins may be given a state, so a hostile
+    pickle has nothing to call and nothing to change."""
+
+    dispatch = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         home = module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
         if (home, name) not in _ADMITTED:
             raise pickle.UnpicklingError(f"{module}.{name} is not admitted")
         return _ADMITTED[home, name]
+
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], (_Array, _Dtype)):
+            raise pickle.UnpicklingError("the state of an object is not admitted")
+        self.stack[-1].__setstate__(state)
+
+    dispatch[pickle.BUILD[0]] = load_build
 
 
 _ADMITTED: dict[tuple[str, str], Any] = {
@@ -157,6 +182,8 @@ def _with_arrays(value: Any, done: dict[int, Any]) -> Any:
         return value.array
     if isinstance(value, _Dtype):
         return value.dtype
+    if callable(value):
+        raise pickle.UnpicklingError("a function is not admitted as data")
     if id(value) not in done and isinstance(value, dict):
         pairs = [(_with_arrays(k, done), _with_arrays(v, done)) for k, v in value.items()]
         done[id(value)] = dict(pairs)

@@ -13,15 +13,23 @@ import os
 import sys
 import warnings
 from collections.abc import Mapping
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safe_io import PathLike, UserError, load_pickle, whole_file
+from safe_io import PathLike, UserError, load_pickle, read_yaml, whole_file
 
 if TYPE_CHECKING:
     from paddle import nn
+
+_LOG_FORMAT = "[ %(asctime)s ] %(message)s"
+# What each optimizer remembers of a parameter, as Paddle calls it.
+_OPTIMIZER_MEMORY = {
+    "Momentum": ("velocity_0",),
+    "Adam": ("moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"),
+}
 
 # glibc's mallopt numbers
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -48,9 +56,7 @@ def prepare_process(cpu_setup: bool = True) -> None:
 
 
 def _set_up_cpu() -> None:
-    cores = str(
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    )
+    cores = str(num_cores())
     if "OMP_NUM_THREADS" not in os.environ and "FLAGS_paddle_num_threads" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = os.environ["FLAGS_paddle_num_threads"] = cores
     if _is_amd():
@@ -116,20 +122,32 @@ def set_seed(seed: int, epoch: int = 0) -> None:
     paddle.seed((seed * 1_000_003 + epoch) % 2**31)
 
 
-def setup_logging(file: Path | None = None) -> None:
-    """Log lines '[ time ] text' to the console and, if given, appended to a file."""
+def setup_logging() -> None:
+    """Log lines '[ time ] text' to the console, and remember them for `log_to_file`."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(file, mode="a", encoding="utf-8"))
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("[ %(asctime)s ] %(message)s"))
-        root.addHandler(handler)
+    console = logging.StreamHandler(sys.stdout)
+    console.setFormatter(logging.Formatter(_LOG_FORMAT))
+    root.addHandler(console)
+    root.addHandler(MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL, flushOnClose=False))
     root.setLevel(logging.INFO)
+
+
+def log_to_file(path: Path) -> None:
+    """Append to a file what was logged since `setup_logging`, and everything from now on."""
+    try:
+        file = logging.FileHandler(path, mode="a", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    file.setFormatter(logging.Formatter(_LOG_FORMAT))
+    root = logging.getLogger()
+    for memory in [h for h in root.handlers if isinstance(h, MemoryHandler)]:
+        memory.setTarget(file)
+        memory.flush()
+        root.removeHandler(memory)
+    root.addHandler(file)
 
 
 def format_duration(seconds: float) -> str:
@@ -199,15 +217,31 @@ def load_optimizer_state(
     network: nn.Layer, optimizer: Any, stored: Mapping[str, np.ndarray], source: PathLike
 ) -> None:
     """Put back what `optimizer_state` gave. Raises UserError where it belongs to another network
-    or to another optimizer."""
-    parameters = dict(network.named_parameters())
-    state = {}
-    for key, array in stored.items():
-        name, _, memory = key.rpartition(".")
-        if name not in parameters:
-            raise UserError(f"{source}: holds optimizer state for {name!r}; cannot resume from it")
-        state[f"{parameters[name].name}_{memory}"] = array
-    optimizer.set_state_dict(state)
+    or to another optimizer, or is not complete."""
+    parameters = {n: p.name for n, p in network.named_parameters() if not p.stop_gradient}
+    memories = _OPTIMIZER_MEMORY[type(optimizer).__name__]
+    expected = {f"{name}.{m}": f"{parameters[name]}_{m}" for name in parameters for m in memories}
+    odd = sorted(set(expected) ^ set(stored))
+    if odd:
+        raise UserError(
+            f"{source}: its optimizer state does not fit: {', '.join(odd[:3])} missing or "
+            f"unexpected ({len(odd)} in all); it cannot be resumed"
+        )
+    optimizer.set_state_dict({expected[key]: array for key, array in stored.items()})
+
+
+def different_keys(a: str, b: str) -> list[str]:
+    """Full keys whose values differ between two configurations, given as YAML texts."""
+
+    def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+        if not isinstance(tree, dict):
+            return {prefix[:-1]: tree}
+        pairs = [flat(value, f"{prefix}{key}.").items() for key, value in tree.items()]
+        return dict(pair for items in pairs for pair in items)
+
+    first, second = flat(read_yaml(a, "settings")), flat(read_yaml(b, "settings"))
+    keys = sorted(set(first) | set(second))
+    return [key for key in keys if first.get(key) != second.get(key)]
 
 
 def weights_of(network: nn.Layer) -> dict[str, Any]:

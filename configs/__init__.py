@@ -7,6 +7,7 @@ known one. Nothing here imports anything heavy, so `main.py --help` stays fast.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import yaml
 
 from configs.schema import MODEL_ARGS, Config, ConfigError, model_family
-from safe_io import nearest_hint
+from safe_io import nearest_hint, read_yaml
 
 FOLDER = Path(__file__).parent
 _EXPONENT = re.compile(r"[+-]?\d+e[+-]?\d+", re.IGNORECASE)
@@ -30,9 +31,10 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Config:
     """
     path = _find(name)
     tree = _read_with_base(path, seen=())
-    for key, value in (overrides or {}).items():
+    # The model first: another family starts model_args afresh, before they are overridden.
+    for key, value in sorted((overrides or {}).items(), key=lambda item: item[0] != "model_type"):
         _set(tree, key, value)
-    return _build(tree, str(tree.pop("name", path.stem)), path.name)
+    return _build(tree, str(tree.pop("name", name)), path.name)
 
 
 def parse_set(items: Sequence[str]) -> dict[str, Any]:
@@ -42,10 +44,7 @@ def parse_set(items: Sequence[str]) -> dict[str, Any]:
         key, equals, text = item.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {item!r} is not of the form key=value, e.g. seed=2")
-        try:
-            parsed[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {item!r}: the value is not YAML: {_line(error)}") from error
+        parsed[key.strip()] = read_yaml(text, f"--set {item[:80]!r}")
     return parsed
 
 
@@ -54,9 +53,11 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
 
 
-def _find(name: str) -> Path:
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
+def _find(name: str, beside: Path | None = None) -> Path:
+    """The file of a number or of a path; the path of a `base:` is seen from its own file."""
+    is_path = name.endswith((".yaml", ".yml"))
+    path = (beside or Path()) / name if is_path else FOLDER / f"{name}.yaml"
+    if not os.path.isfile(path):  # unlike Path.is_file, never raises for a locked folder
         known = sorted(p.stem for p in FOLDER.glob("*.yaml"))
         raise ConfigError(f"config {name!r} does not exist ({path}); {nearest_hint(name, known)}")
     return path
@@ -66,17 +67,17 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise ConfigError(f"{path.name}: base: leads back to itself")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {_line(error)}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not text in UTF-8") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: must hold keys and values, e.g. 'dataset: ntu-xsub'")
     base = tree.pop("base", None)
     if base is None:
         return tree
-    below = _read_with_base(_find(str(base)), (*seen, path))
+    below = _read_with_base(_find(str(base), path.parent), (*seen, path))
     if model_changes(below, tree):
         below.pop("model_args", None)
     return _merge(below, tree)
@@ -146,10 +147,11 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
         if len(inner) != len(value):
             raise ConfigError(f"{key} has {len(value)} entries; allowed: {len(inner)}")
         return tuple(_convert(v, k, f"{key}[{n}]") for n, (v, k) in enumerate(zip(value, inner)))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is float and isinstance(value, str) and _EXPONENT.fullmatch(value):
-        return float(value)  # YAML 1.1 takes 1e-3 for text, because it has no dot
+    if kind is float and not isinstance(value, bool):
+        if isinstance(value, int) and abs(value) < 2**53:
+            value = float(value)
+        elif isinstance(value, str) and _EXPONENT.fullmatch(value):
+            value = float(value)  # YAML 1.1 takes 1e-3 for text, because it has no dot
     if kind is str and value is None:
         return ""
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
@@ -166,7 +168,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
     return value
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

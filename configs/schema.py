@@ -5,6 +5,7 @@ check stands beside it, and a wrong value is refused with its full key, e.g.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Union
 
 from safe_io import UserError
@@ -110,10 +111,10 @@ class EfficientGCNArgs:
         _check(0 <= self.drop_prob < 1, key + "drop_prob", self.drop_prob, "0 to below 1")
         kernel, hops = self.kernel_size
         _check(
-            kernel >= 1 and kernel % 2 == 1 and hops >= 0,
+            kernel >= 1 and kernel % 2 == 1 and 0 <= hops <= 10,
             key + "kernel_size",
             self.kernel_size,
-            "[odd number of frames, largest hop >= 0]",
+            "[odd number of frames, largest hop 0 to 10]",
         )
         _check(self.reduct_ratio >= 1, key + "reduct_ratio", self.reduct_ratio, "1 or more")
         _check(self.expand_ratio >= 0, key + "expand_ratio", self.expand_ratio, "0 or more")
@@ -238,7 +239,7 @@ def model_family(model_type: str) -> str:
 
 @dataclass(frozen=True)
 class Config:
-    """One resolved experiment. `name` is the number that was asked for, e.g. '2001'."""
+    """One resolved experiment. `name` is what was asked for: '2001', or the path of a file."""
 
     name: str
     model_args: Union[EfficientGCNArgs, STGCNArgs]  # noqa: UP007 - evaluated, and 3.9 has no X | Y
@@ -262,7 +263,8 @@ class Config:
         _one_of("lr_scheduler", self.lr_scheduler, "step", "cosine")
         _check(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2147483647")
         single = len(self.gpus) <= 1
-        _check(single, "gpus", list(self.gpus), "one GPU number, or none for CPU")
+        single = single and min(self.gpus, default=0) >= 0
+        _check(single, "gpus", list(self.gpus), "one GPU number from 0, or none for the CPU")
         raw = self.dataset_args.ntu.inputs == "X"
         if raw and isinstance(self.model_args, EfficientGCNArgs):
             raise ConfigError(
@@ -278,4 +280,4 @@ class Config:
     @property
     def run_name(self) -> str:
         """Folder of this experiment's runs below work_dir, e.g. '2001_EfficientGCN-B0_ntu-xsub'."""
-        return f"{self.name}_{self.model_type}_{self.dataset}"
+        return f"{PurePath(self.name).stem}_{self.model_type}_{self.dataset}"

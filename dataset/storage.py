@@ -5,7 +5,10 @@ The data stay on the disk (memory-mapped); a clip is read when it is asked for.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +65,7 @@ def open_split(folder: PathLike, phase: str, command: str) -> ClipSet:
     path = Path(folder) / f"{phase}_data.npy"
     label_path = path.with_name(f"{phase}_label.pkl")
     for file in (path, label_path):
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise UserError(f"{file.name} not found in {folder}; run: {command}")
     return open_clips(path, label_path)
 
@@ -79,15 +82,21 @@ def find_label_file(data_file: Path) -> Path | None:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """What the generator says about the data in a folder; None where it says nothing."""
     path = folder / MANIFEST
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("transform"), bool):
         raise UserError(f"{path}: not a manifest of this project (no 'transform' true or false)")
     return manifest
+
+
+def content_hash(names: Sequence[str], labels: Sequence[int]) -> str:
+    """SHA-256 of lines 'name label': which clips a set holds, in which order."""
+    lines = "".join(f"{name} {label}\n" for name, label in zip(names, labels))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _open_array(path: Path) -> np.ndarray:
@@ -115,8 +124,9 @@ def _read_labels(
     if not isinstance(content, (tuple, list)) or len(content) not in (2, 3):
         raise UserError(f"{path}: allowed: a pickle of (names, labels) or (names, labels, lengths)")
     for what, column in zip(("names", "labels", "lengths"), content):
-        if not isinstance(column, (list, tuple, np.ndarray)) or len(column) != count:
-            size = len(column) if isinstance(column, (list, tuple, np.ndarray)) else "no list of"
+        is_list = isinstance(column, (list, tuple)) or getattr(column, "ndim", 0) == 1
+        if not is_list or len(column) != count:
+            size = len(column) if is_list else "no list of"
             raise UserError(f"{path}: {size} {what} for {count} clips in {data_path.name}")
     names = [str(name).replace("\\", "/").rsplit("/", 1)[-1] for name in content[0]]
     labels = _integers(path, "labels", content[1])

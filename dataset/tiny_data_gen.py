@@ -20,7 +20,7 @@ import numpy as np
 if __name__ == "__main__":  # run as a script: the project's modules lie one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dataset.storage import MANIFEST, PHASES, open_split
+from dataset.storage import MANIFEST, PHASES, content_hash, open_split, read_manifest
 from safe_io import UserError, dump_pickle, run_command, whole_file
 
 
@@ -52,7 +52,14 @@ def write_tiny(folder: Path, save_dir: Path, phase: str, count: int, seed: int) 
     with whole_file(save_dir / f"{phase}_label.pkl") as file:
         dump_pickle(labels, file)
     if clips.manifest is not None:
-        manifest = {**clips.manifest, "tiny": {"mode": phase, "data_num": count, "seed": seed}}
+        # A second call may add the other phase; what it wrote before stays described.
+        before = read_manifest(save_dir) or {}
+        manifest = {
+            **clips.manifest,
+            "clips": {**before.get("clips", {}), phase: len(chosen)},
+            "sha256": {**before.get("sha256", {}), phase: content_hash(*labels[:2])},
+            "tiny": {**before.get("tiny", {}), phase: {"data_num": count, "seed": seed}},
+        }
         with whole_file(save_dir / MANIFEST, "w") as file:
             json.dump(manifest, file, indent=1)
     return len(chosen)
@@ -79,8 +86,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
-    if args.data_num < 1:
-        raise UserError(f"--data_num is {args.data_num}; allowed: 1 or more")
+    if args.data_num < 1 or not 0 <= args.seed < 2**32:
+        raise UserError("--data_num must be 1 or more, and --seed 0 to 4294967295")
     folders = data_folders(args.source_path, args.mode)
     if not folders:
         raise UserError(

@@ -50,10 +50,10 @@ class ClipModel:
         self.per_person, self.class_names = meta.per_person, meta.class_names
         channels = sum(branch_channels(meta.inputs))
         expected = [meta.persons * self.skeleton.num_joint, channels, meta.num_frame]
-        if shape[1:] != expected:
+        if shape != [meta.batch_size or -1, *expected]:
             raise UserError(
-                f"the model takes {shape[1:]} a clip, its .meta.yaml says {expected}: they do not "
-                "belong together; export again"
+                f"the model takes {shape}, its .meta.yaml says {expected} a clip in batches of "
+                f"{meta.batch_size or 'any size'}: they do not belong together; export again"
             )
         self.batch_size = max(shape[0], 0)
 
@@ -88,7 +88,8 @@ class ClipModel:
             raise UserError(
                 f"{clips.path} is {kind[manifest['transform']]}, the model wants "
                 f"{kind[meta.transform]} data; make it with: python main.py -c {meta.config} -gd "
-                f"-d {manifest.get('dataset', meta.dataset)}"
+                f"-d {manifest.get('dataset', meta.dataset)} --set "
+                f"dataset_args.ntu.transform={str(meta.transform).lower()}"
             )
         num_class = len(self.class_names)
         if num_class and clips.labels is not None and clips.labels.max() >= num_class:
@@ -132,9 +133,15 @@ class ClipModel:
 
     def _logits(self, tensors: list[np.ndarray]) -> np.ndarray:
         """Logits of every tensor, in batches of the model's size where that is fixed."""
-        return np.concatenate(
+        logits = np.concatenate(
             [self.predictor.run(b)[0][:n] for b, n in _batches(tensors, self.batch_size)]
         )
+        if self.class_names and logits.shape[1] != len(self.class_names):
+            raise UserError(
+                f"the model has {logits.shape[1]} classes, its .meta.yaml names "
+                f"{len(self.class_names)}: they do not belong together; export again"
+            )
+        return logits
 
 
 def _batches(tensors: list[np.ndarray], size: int) -> Iterator[tuple[np.ndarray, int]]:

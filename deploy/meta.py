@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from safe_io import PathLike, UserError, whole_file
+from safe_io import PathLike, UserError, read_yaml, whole_file
 
 FORMAT = 1
 
@@ -50,9 +50,9 @@ class StaticMeta:
     def load(cls, path: PathLike) -> StaticMeta:
         """Raises UserError for a file that `save` cannot have written."""
         try:
-            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-            raise UserError(f"{path}: not readable as YAML: {error}") from error
+            tree = read_yaml(Path(path).read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not readable: {error}") from error
         fields = {f.name: f for f in dataclasses.fields(cls)}
         if not isinstance(tree, dict) or set(tree) != set(fields):
             given = set(tree) if isinstance(tree, dict) else set()

@@ -48,7 +48,10 @@ def write_static(
 def publish(trial: Path, target: Path) -> None:
     """Put a checked model under its final name, its meta file last: no meta file ever vouches for
     another model's weights. Raises UserError when the folder cannot be written."""
-    meta_path(target).unlink(missing_ok=True)
+    try:
+        meta_path(target).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{target.parent}: cannot be written: {error.strerror}") from error
     files = [(f"{trial}{suffix}", f"{target}{suffix}") for suffix in SUFFIXES]
     for source, final in [*files, (meta_path(trial), meta_path(target))]:
         with whole_file(final) as file:

@@ -42,18 +42,18 @@ def inspect_program(model_file: Path) -> ProgramFacts:
 
 
 def largest_difference(
-    run: Callable[[np.ndarray], np.ndarray],
-    reference: Callable[[np.ndarray], np.ndarray],
+    run: Callable[[np.ndarray], list[np.ndarray]],
+    reference: Callable[[np.ndarray], list[np.ndarray]],
     input_shape: list[int],
     batch_sizes: tuple[int, ...],
-) -> tuple[float, float]:
-    """(largest absolute difference, largest absolute value) of logits over random clips of
+) -> list[tuple[float, float]]:
+    """(largest absolute difference, largest absolute value) of each output over random clips of
     several batch sizes. input_shape: without the batch axis."""
     rng = np.random.RandomState(0)
-    difference = scale = 0.0
+    found: list[tuple[float, float]] = []
     for size in batch_sizes:
         clips = rng.standard_normal((size, *input_shape)).astype(np.float32)
         expected, got = reference(clips), run(clips)
-        difference = max(difference, float(np.abs(expected - got).max()))
-        scale = max(scale, float(np.abs(expected).max()))
-    return difference, scale
+        now = [(np.abs(e - g).max(), np.abs(e).max()) for e, g in zip(expected, got)]
+        found = [(max(a, c), max(b, d)) for (a, b), (c, d) in zip(now, found or now)]
+    return [(float(difference), float(scale)) for difference, scale in found]

@@ -12,6 +12,7 @@ from model import temporal
 from model.efficientgcn import Block, EfficientGCN, Parts, SpatialGraphLayer
 from model.init import init_efficientgcn, init_stgcn
 from model.stgcn import STGCN
+from safe_io import UserError
 
 
 def rescale_blocks(
@@ -52,6 +53,13 @@ def efficientgcn(
     """adjacency: (K, V, V). body_parts: joints of each part, needed by att_type 'pa'.
     The other names are the configuration's (docs/configs.md)."""
     num_joint = adjacency.shape[1]
+    blocks = rescale_blocks(block_args, phi, scale_args)
+    narrowest = min((block.channel for block in blocks), default=stem_channel)
+    if reduct_ratio > narrowest:
+        raise UserError(
+            f"model_args.reduct_ratio is {reduct_ratio}; allowed: 1 to {narrowest}, the channels "
+            "of the narrowest block"
+        )
 
     def spatial(in_channel: int, out_channel: int) -> nn.Layer:
         return SpatialGraphLayer(
@@ -67,7 +75,7 @@ def efficientgcn(
         num_class,
         persons=persons,
         stem_channel=stem_channel,
-        blocks=rescale_blocks(block_args, phi, scale_args),
+        blocks=blocks,
         fusion_stage=fusion_stage,
         drop_prob=drop_prob,
         parts=Parts(

@@ -53,7 +53,7 @@ def find_recordings(path: str, key: str) -> tuple[list[Recording], int]:
     included, sorted by name; and how many second copies of the same recording were dropped.
 
     key: the setting that holds `path`, for messages. Raises UserError for a path that is missing
-    or holds no recording, a damaged archive, and two different recordings of the same name.
+    or holds no recording, a damaged archive, and recordings of the same name that differ in size.
     """
     root = Path(path)
     mend = f"give the folder of {SUFFIX} files or the official zip archive: --set {key}=PATH"

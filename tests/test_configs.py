@@ -13,6 +13,7 @@ import configs
 from configs.schema import ConfigError
 from dataset.protocols import NUM_PERSON
 from initializer import Initializer
+from safe_io import UserError
 
 NAMES = sorted(path.stem for path in configs.FOLDER.glob("*.yaml"))
 PROTOCOLS = ["ntu-xsub", "ntu-xview", "ntu-xsub120", "ntu-xset120"]
@@ -83,6 +84,12 @@ def test_overrides_reach_any_key() -> None:
 def test_another_family_starts_its_model_args_afresh() -> None:
     config = configs.load("2001", {"model_type": "ST-GCN", "dataset_args.ntu.inputs": "JB"})
     assert config.model_args.strategy == "spatial" and config.dataset_args.ntu.inputs == "JB"
+    late = {
+        "model_args.strategy": "uniform",
+        "dataset_args.ntu.inputs": "X",
+        "model_type": "ST-GCN",
+    }
+    assert configs.load("2001", late).model_args.strategy == "uniform"
 
 
 @pytest.mark.parametrize(
@@ -109,6 +116,10 @@ def test_another_family_starts_its_model_args_afresh() -> None:
         ({"seed": True}, "allowed: int"),
         ({"seed.x": 1}, "not a group"),
         ({"gpus": [0, 1]}, "one GPU number"),
+        ({"gpus": [-1]}, "one GPU number from 0"),
+        ({"model_args.kernel_size": [5, 11]}, "largest hop 0 to 10"),
+        ({"optimizer_args.Momentum.learning_rate": "1e999"}, "finite"),
+        ({"optimizer_args.Momentum.learning_rate": 10**400}, "allowed: float"),
     ],
 )
 def test_wrong_values_are_refused(override: dict, message: str) -> None:
@@ -119,18 +130,32 @@ def test_wrong_values_are_refused(override: dict, message: str) -> None:
 def test_wrong_files_are_refused(tmp_path: Path) -> None:
     for text, message in (
         ("- a list", "must hold keys"),
-        ("a: [", "not YAML"),
+        ("a: [", "f.yaml: not readable as YAML"),
+        ("seed: 2024-13-45", "not readable as YAML"),
         ("base: 31337", "does not exist"),
         (f"base: {tmp_path / 'f.yaml'}", "leads back"),
         ("modle_type: ST-GCN", "f.yaml: modle_type is unknown; did you mean model_type"),
     ):
         (tmp_path / "f.yaml").write_text(text)
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(UserError, match=message):
             configs.load(str(tmp_path / "f.yaml"))
     with pytest.raises(ConfigError, match="did you mean 2011"):
         configs.load("20011")
+    with pytest.raises(ConfigError, match="does not exist"):
+        configs.load("9" * 300)
     with pytest.raises(ConfigError, match="key=value"):
         configs.parse_set(["seed"])
+    for value in ("2024-13-45", "[" * 3000, "{"):
+        with pytest.raises(UserError, match="not readable as YAML"):
+            configs.parse_set([f"work_dir={value}"])
+
+
+def test_base_is_seen_from_its_own_file(tmp_path: Path) -> None:
+    (tmp_path / "parent.yaml").write_text("base: 2001\nseed: 5")
+    (tmp_path / "child.yaml").write_text("base: parent.yaml\ndebug: true")
+    config = configs.load(str(tmp_path / "child.yaml"))
+    assert (config.seed, config.debug) == (5, True)
+    assert config.run_name == "child_EfficientGCN-B0_ntu-xsub"
 
 
 def test_every_key_is_explained() -> None:

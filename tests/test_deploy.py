@@ -149,6 +149,29 @@ def test_export_above_the_tolerance_fails_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("output", [0, 1])
+def test_no_wrong_output_passes_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, output: int
+) -> None:
+    """Fresh weights give tiny logits: zeros instead of them must not pass as equal; nor may a
+    wrong feature beside right logits."""
+    run = Predictor.run
+
+    def zeros(self, clips):
+        return [0 * o if n == output else o for n, o in enumerate(run(self, clips))]
+
+    monkeypatch.setattr(Predictor, "run", zeros)
+    argv = ["-c", "9001", *SET, "--with_feature", "--save_dir", tmp_path / "out"]
+    assert run_command(lambda: export_cli.main([str(a) for a in argv])) == 2
+    assert ("logits", "feature")[output] in capsys.readouterr().err
+
+
+def test_export_into_a_file_is_refused(models: Path, capsys) -> None:
+    argv = ["-c", "9001", *SET, "--save_dir", str(models / "small.pdparams")]
+    assert run_command(lambda: export_cli.main(argv)) == 2
+    assert "is a file; allowed: a folder" in capsys.readouterr().err
+
+
 def test_meta_file(models: Path, tmp_path: Path) -> None:
     file = meta_path(models / "fixed/small.pdmodel")
     meta = StaticMeta.load(file)
@@ -207,7 +230,9 @@ def test_infer_prints_the_ports_lines(
         r"Batch Accuracy: [\d.]+ Batch sample Name: \['S00"
     )
     assert len(lines) == 3 and all(re.match(pattern, line) for line in lines)
-    assert re.search(r"Engine: openvino \(auto: the fastest", out)
+    assert re.search(
+        r"Engine: \w+ \(auto, the fastest that works: openvino \d+ ms a clip; paddle", out
+    )
     clips = open_clips(data)
     expected = logits_by_dygraph(models, clips.data)
     accuracy = (expected.argmax(axis=1) == clips.labels).mean()
@@ -241,7 +266,10 @@ def test_infer_refuses_data_of_the_other_kind(models: Path, tiny_data: Path, cap
     assert infer("--model_file", models / "whole/small.pdmodel", "--data_file", data) == 2
     error = capsys.readouterr().err
     assert "is transformed, the model wants original" in error
-    assert "python main.py -c 9001 -gd -d synthetic-xsub" in error
+    assert (
+        "python main.py -c 9001 -gd -d synthetic-xsub --set dataset_args.ntu.transform=false"
+        in error
+    )
 
 
 @pytest.mark.parametrize(
@@ -251,6 +279,7 @@ def test_infer_refuses_data_of_the_other_kind(models: Path, tiny_data: Path, cap
         ({"--data_file": "none.npy"}, "none.npy: no such file"),
         ({"--params_file": "none.pdiparams"}, "none.pdiparams: no such file"),
         ({"--label_file": "none.pkl"}, "none.pkl: cannot be read"),
+        ({"--output": "/proc/none/x.json"}, "cannot be written"),
         ({"--output": "x.txt"}, "ending in .json or .csv"),
         ({"-b": "0"}, "--batch_size is 0"),
         ({"--topk": "0"}, "--topk is 0"),
@@ -348,6 +377,14 @@ def test_a_model_and_another_ones_meta_are_refused(models: Path, tmp_path: Path)
         (tmp_path / f"m{suffix}").write_bytes((models / f"whole/small{suffix}").read_bytes())
     meta_path(tmp_path / "m").write_text(meta_path(models / "person/small").read_text())
     with pytest.raises(UserError, match="do not belong together"):
+        ClipModel(Predictor(tmp_path / "m.pdmodel", engine="paddle"))
+    tree = yaml.safe_load(meta_path(models / "whole/small").read_text())
+    meta_path(tmp_path / "m").write_text(yaml.safe_dump({**tree, "class_names": ["a", "b"]}))
+    model = ClipModel(Predictor(tmp_path / "m.pdmodel", engine="paddle"))
+    with pytest.raises(UserError, match="has 12 classes, its .meta.yaml names 2"):
+        model.run(np.ones((1, 3, 16, 25, 2), np.float32))
+    meta_path(tmp_path / "m").write_text(yaml.safe_dump({**tree, "batch_size": 3}))
+    with pytest.raises(UserError, match="batches of 3"):
         ClipModel(Predictor(tmp_path / "m.pdmodel", engine="paddle"))
 
 

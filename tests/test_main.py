@@ -14,7 +14,7 @@ import pytest
 import configs
 import main as cli
 from safe_io import run_command
-from utils import load_checkpoint
+from utils import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -93,8 +93,21 @@ def test_train_resume_after_a_kill_and_evaluate(
         assert cli.main([*argv, *keys, "-e", "-pp", str(whole / "best.pdparams")]) == 0
         assert f"Top-1 accuracy: {right}/24" in capsys.readouterr().out
 
+    assert "Model: EfficientGCN-B0" in (evaluation / "log.txt").read_text()
+
     assert run_command(lambda: cli.main(["-r", *argv, "model_args.drop_prob=0.5"])) == 2
-    assert "other settings" in capsys.readouterr().err
+    assert "other settings of model_args.drop_prob" in capsys.readouterr().err
+    assert cli.main(["-r", *argv]) == 0
+    assert "complete: nothing to resume" in capsys.readouterr().out
+    (whole.parent / "2099-01-01_00-00-00").mkdir()
+    assert run_command(lambda: cli.main(["-r", *argv])) == 2
+    assert "2099-01-01_00-00-00 has no last.pdparams" in capsys.readouterr().err
+
+    content = load_checkpoint(whole / "last.pdparams")
+    for change in ({"opt": {}}, {"epoch": "x"}, {"history": [{}]}, {"best_state": None}):
+        save_checkpoint(tmp_path / "odd.pdparams", {**content, **change})
+        code = run_command(lambda: cli.main(["-r", *argv, "-pp", str(tmp_path / "odd.pdparams")]))
+        assert code == 2 and "odd.pdparams" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -111,6 +124,7 @@ def test_settings_that_change_a_run(tiny_keys: list[str], tmp_path: Path) -> Non
 
     plain = last_weights()
     assert_same(plain, last_weights("-db"))  # 24 clips are below debug's limit
+    assert_same(plain, last_weights("--set", "dataset_args.ntu.num_workers=2"))
     for extra in (["-s", "2"], ["-o", "Adam"], ["-ls", "step"]):
         bias = last_weights(*extra)["classifier.fc.bias"]
         assert (bias != plain["classifier.fc.bias"]).any(), extra
@@ -142,14 +156,18 @@ def test_evaluating_the_training_split(tiny_keys: list[str], tmp_path: Path, cap
     [
         (["-c", "9001", "-e"], "-e needs weights"),
         (["-c", "9001", "-e", "-pp", "none.pdparams"], "none.pdparams: cannot be read"),
-        (["-c", "9001", "-r"], "no last.pdparams below"),
+        (["-c", "9001", "-r"], "nothing to resume: there is no run in"),
         (
             ["-c", "9001", "-d", "ntu-xsub"],
             "not found in .*ntu-xsub; run: python main.py -c 9001 -gd",
         ),
         (["-c", "9001", "-d", "ntu"], "allowed: ntu-xset120"),
         (["-c", "9001", "-g", "0"], "GPU 0 was asked for"),
-        (["-c", "9001", "-dh", "-1"], "--delay_hours"),
+        (["-c", "9001", "-dh", "nan"], "--delay_hours"),
+        (
+            ["-c", "9001", "--set", "model_args.reduct_ratio=17"],
+            "allowed: 1 to 16",
+        ),
         (["-c", "9001", "-gd", "--workers", "0"], "--workers 1 or more"),
         (["-c", "9001", "seed"], "key=value"),
     ],

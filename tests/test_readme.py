@@ -65,9 +65,6 @@ def test_every_command_of_the_table(tmp_path: Path) -> None:
     run(f"{export} {TINY}", tmp_path)
     run(f"{per_person} {TINY}", tmp_path)
     run(cut, tmp_path)
-    tiny = tmp_path / "data/tiny/original/ntu-xsub"
-    (tmp_path / "tiny_eval.npy").write_bytes((tiny / "eval_data.npy").read_bytes())
-    (tmp_path / "tiny_eval_label.pkl").write_bytes((tiny / "eval_label.pkl").read_bytes())
     assert "Infer Mean Accuracy" in run(infer, tmp_path)
     assert "clips/s" in run(f"{measure} -b 2", tmp_path)
     run(f"{synthetic} --subjects 2", tmp_path)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import collections
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import safe_io
 from safe_io import (
     UserError,
     choose,
@@ -19,6 +22,8 @@ from safe_io import (
     run_command,
     whole_file,
 )
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_whole_file_appears_only_at_the_end(tmp_path: Path) -> None:
@@ -79,6 +84,36 @@ def test_code_is_refused_before_it_runs(tmp_path: Path, call: tuple) -> None:
         with pytest.raises(UserError, match=r"evil.pkl.*admitted"):
             load_pickle(tmp_path / "evil.pkl")
     assert not mark.exists()
+
+
+def test_pickles_cannot_change_our_own_functions(tmp_path: Path) -> None:
+    """GLOBAL of an admitted name, then BUILD with attributes for it."""
+    state = pickle.dumps((None, {"__defaults__": ("bad",)}), 2)[2:-1]
+    for name in (b"c_codecs\nencode\n", b"cnumpy\nndarray\n"):
+        for content in (b"\x80\x02" + name + state + b"b.", b"\x80\x02" + name + b"."):
+            (tmp_path / "f.pkl").write_bytes(content)
+            with pytest.raises(UserError, match="not admitted"):
+                load_pickle(tmp_path / "f.pkl")
+    assert safe_io._encode_latin1.__defaults__ == ("latin1",)
+
+
+def test_two_writers_do_not_meet(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "a", "w") as first:
+        with whole_file(tmp_path / "a", "w") as second:
+            first.write("11111")
+            second.write("2")
+        assert (tmp_path / "a").read_text() == "2"
+    assert (tmp_path / "a").read_text() == "11111" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_closed_pipe_is_no_bug() -> None:
+    code = (
+        "import safe_io, sys\ndef main():\n  while True: print('x' * 999)\n"
+        "sys.exit(safe_io.run_command(main))"
+    )
+    command = f'{sys.executable} -c "{code}" | head -1; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_damaged_pickles_are_refused(tmp_path: Path) -> None:

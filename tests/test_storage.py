@@ -12,7 +12,7 @@ import pytest
 from dataset import tiny_data_gen
 from dataset.feeder import ClipFeeder, eval_loader, train_loader
 from dataset.skeletons import NTU_25
-from dataset.storage import open_clips, open_split
+from dataset.storage import content_hash, open_clips, open_split
 from safe_io import UserError, run_command
 
 
@@ -91,6 +91,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
         ((["a"] * 10, ["x"] * 10), "whole numbers"),
         ((["a"] * 10, [-1] * 10), "label -1"),
         (("abcdefghij", [0] * 10), "no list of names"),
+        ((["a"] * 10, np.array(5)), "no list of labels"),
         ((["a"] * 10, [0] * 10, [5] * 3), "3 lengths"),
     ],
 )
@@ -103,7 +104,7 @@ def test_wrong_labels_are_refused(tmp_path: Path, labels: object, message: str) 
 
 def test_wrong_manifest_is_refused(tmp_path: Path) -> None:
     file = write_set(tmp_path)
-    for text in ("{", "[]", '{"transform": "yes"}'):
+    for text in ("{", "[]", '{"transform": "yes"}', "[" * 100_000):
         (tmp_path / "manifest.json").write_text(text)
         with pytest.raises(UserError, match=r"manifest.json"):
             open_clips(file)
@@ -158,7 +159,9 @@ def test_tiny_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     argv = ["--source_path", str(source), "--data_num", "4", "--save_dir", str(tmp_path / "tiny")]
     assert tiny_data_gen.main(argv) == 0
     tiny = open_split(tmp_path / "tiny/original/ntu-xsub", "eval", "-")
-    assert len(tiny) == 4 and tiny.manifest["tiny"]["data_num"] == 4
+    assert len(tiny) == 4 and tiny.manifest["tiny"]["eval"]["data_num"] == 4
+    assert tiny.manifest["clips"] == {"eval": 4}
+    assert tiny.manifest["sha256"] == {"eval": content_hash(tiny.names, tiny.labels.tolist())}
     for name, label, clip in zip(tiny.names, tiny.labels, tiny.data):
         where = big.names.index(name)
         assert big.labels[where] == label
@@ -168,7 +171,8 @@ def test_tiny_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     for wrong, message in (
         (["--source_path", str(tmp_path / "none")], "no eval_data.npy"),
         ([*argv, "--mode", "train"], "no train_data.npy"),
-        ([*argv, "--data_num", "0"], "allowed: 1 or more"),
+        ([*argv, "--data_num", "0"], "--data_num must be 1 or more"),
+        ([*argv, "--seed", "-1"], "--seed 0 to"),
         ([*argv, "--save_dir", str(source)], "overwrite its source"),
     ):
         assert run_command(lambda wrong=wrong: tiny_data_gen.main(wrong)) == 2

@@ -70,12 +70,24 @@ def test_format_duration() -> None:
 
 def test_log_goes_to_console_and_file_once(tmp_path: Path, capsys) -> None:
     for _ in range(2):
-        utils.setup_logging(tmp_path / "run" / "log.txt")
-    logging.info("Starting %s", "x")
+        utils.setup_logging()
+    logging.info("Built %s", "x")
+    utils.log_to_file(tmp_path / "log.txt")
+    logging.info("Starting %s", "y")
     utils.setup_logging()
-    text = (tmp_path / "run" / "log.txt").read_text()
-    assert text.endswith("] Starting x\n") and text.count("Starting") == 1
-    assert capsys.readouterr().out.count("Starting x") == 1
+    logging.info("another run")
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.split("] ")[1] for line in lines] == ["Built x", "Starting y"]
+    out = capsys.readouterr().out
+    assert out.count("Built x") == out.count("Starting y") == 1
+    with pytest.raises(UserError, match="cannot be written"):
+        utils.log_to_file(tmp_path)
+
+
+def test_different_keys() -> None:
+    a = "{x: {list: [1, 50], s: 1}, y: 2, z: [2, 1]}"
+    b = "{x: {list: [2, 50], s: 1}, y: 2, z: [2, 1], new: 0}"
+    assert utils.different_keys(a, a) == [] and utils.different_keys(a, b) == ["new", "x.list"]
 
 
 def test_checkpoint_round_trip(tmp_path: Path) -> None:
@@ -147,8 +159,9 @@ def test_optimizer_state_survives_other_parameter_names() -> None:
     utils.load_optimizer_state(second, fresh, stored, source="f")
     expected, got = step(first, optimizer), step(second, fresh)
     np.testing.assert_array_equal(got, expected)
-    with pytest.raises(UserError, match="optimizer state for 'nobody'"):
-        utils.load_optimizer_state(second, fresh, {"nobody.velocity_0": np.zeros(1)}, source="f")
+    for wrong in ({}, dict(stored, **{"nobody.velocity_0": np.zeros(1)})):
+        with pytest.raises(UserError, match=r"state does not fit: .*velocity_0 missing"):
+            utils.load_optimizer_state(second, fresh, wrong, source="f")
 
 
 def naive_counts(logits: np.ndarray, labels: np.ndarray) -> tuple:

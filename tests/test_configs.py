@@ -84,6 +84,9 @@ def test_overrides_reach_any_key() -> None:
 def test_another_family_starts_its_model_args_afresh() -> None:
     config = configs.load("2001", {"model_type": "ST-GCN", "dataset_args.ntu.inputs": "JB"})
     assert config.model_args.strategy == "spatial" and config.dataset_args.ntu.inputs == "JB"
+    network = Initializer(config).network(NUM_PERSON, load=False)  # branches fused on channels
+    network.eval()
+    assert list(network(paddle.ones([1, 50, 12, 16])).shape) == [1, 60]
     late = {
         "model_args.strategy": "uniform",
         "dataset_args.ntu.inputs": "X",

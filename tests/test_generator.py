@@ -266,7 +266,7 @@ def test_a_missing_path_is_named_with_its_key(tmp_path: Path):
 
 def test_importing_the_generator_does_not_import_paddle():
     code = "import sys, generator; sys.exit('paddle' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
 
 
 @pytest.mark.parametrize("dataset", ["ntu-xsub", "ntu-xview"])

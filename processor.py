@@ -22,6 +22,7 @@ from safe_io import UserError
 _CURVE_KEYS = {
     *("epoch", "learning_rate", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy")
 }
+_BEST_KEYS = {"acc_top1", "acc_top5", "cm", "epoch"}
 _RESUME_KEYS = {"opt": dict, "epoch": int, "best_state": dict, "history": list, "config": str}
 
 
@@ -55,7 +56,6 @@ class Processor:
         progress = Progress() if checkpoint is None else self._resume(checkpoint)
         if progress.epoch >= self.max_epoch:
             logging.info("This run is complete: nothing to resume in %s", self.run_dir)
-            return progress.best_state
         logging.info("Starting training ...")
         while progress.epoch < self.max_epoch:
             row = self._train_epoch(progress.epoch)
@@ -205,11 +205,15 @@ class Processor:
         lacking = [
             key for key, kind in _RESUME_KEYS.items() if not isinstance(content.get(key), kind)
         ]
-        rows = content.get("history", [])
-        if lacking or any(not isinstance(row, dict) or set(row) != _CURVE_KEYS for row in rows):
+        rows, best = content.get("history"), content.get("best_state")
+        if (
+            lacking
+            or not _BEST_KEYS <= set(best)
+            or any(not isinstance(row, dict) or set(row) != _CURVE_KEYS for row in rows)
+        ):
             raise UserError(
                 f"{path}: not a checkpoint that a run can be resumed from (missing or odd: "
-                f"{', '.join(lacking) or 'history'}); to start from its weights, leave out -r"
+                f"{', '.join(lacking) or 'history or best_state'}); to start from its weights, leave out -r"
             )
         changed = utils.different_keys(content["config"], self.settings)
         if changed:
@@ -222,4 +226,4 @@ class Processor:
         session.scheduler.last_epoch = content["epoch"] * len(session.train)
         session.scheduler.last_lr = session.scheduler.get_lr()
         logging.info("Resuming %s after epoch %d", path, content["epoch"])
-        return Progress(content["epoch"], content["best_state"], list(rows))
+        return Progress(content["epoch"], best, list(rows))

@@ -113,7 +113,7 @@ def test_train_resume_after_a_kill_and_evaluate(
     assert "2099-01-01_00-00-00 has no last.pdparams" in capsys.readouterr().err
 
     content = load_checkpoint(whole / "last.pdparams")
-    for change in ({"opt": {}}, {"epoch": "x"}, {"history": [{}]}, {"best_state": None}):
+    for change in ({"opt": {}}, {"epoch": "x"}, {"history": [{}]}, {"best_state": {}}):
         save_checkpoint(tmp_path / "odd.pdparams", {**content, **change})
         code = run_command(lambda: cli.main(["-r", *argv, "-pp", str(tmp_path / "odd.pdparams")]))
         assert code == 2 and "odd.pdparams" in capsys.readouterr().err

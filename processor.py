@@ -208,12 +208,13 @@ class Processor:
         rows, best = content.get("history"), content.get("best_state")
         if (
             lacking
-            or not _BEST_KEYS <= set(best)
+            or not set(best) >= _BEST_KEYS
             or any(not isinstance(row, dict) or set(row) != _CURVE_KEYS for row in rows)
         ):
             raise UserError(
                 f"{path}: not a checkpoint that a run can be resumed from (missing or odd: "
-                f"{', '.join(lacking) or 'history or best_state'}); to start from its weights, leave out -r"
+                f"{', '.join(lacking) or 'history or best_state'}); to start from its weights, "
+                "leave out -r"
             )
         changed = utils.different_keys(content["config"], self.settings)
         if changed:

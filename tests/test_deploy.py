@@ -166,6 +166,23 @@ def test_no_wrong_output_passes_the_check(
     assert ("logits", "feature")[output] in capsys.readouterr().err
 
 
+EXPORTABLE = [["-c", "1001", "--set", "dataset_args.ntu.num_frame=16"]]
+EXPORTABLE += [["-c", "9001", *SET, f"model_args.att_type={t}"] for t in ("pa", "ca", "fa", "ja")]
+EXPORTABLE += [
+    ["-c", "9001", *SET, f"model_args.layer_type={t}", "model_args.att_type=none"]
+    for t in ("Basic", "Bottleneck", "Sep")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("argv", EXPORTABLE, ids=lambda argv: argv[-1])
+def test_every_network_exports(tmp_path: Path, argv: list[str], capsys) -> None:
+    """Rank 4, folded, equal on every engine, logits and feature: export itself checks it."""
+    assert export_cli.main([*argv, "--with_feature", "--save_dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "largest rank 4" in out and out.count("Largest difference") == 2 * len(CPU_ENGINES)
+
+
 def test_export_into_a_file_is_refused(models: Path, capsys) -> None:
     argv = ["-c", "9001", *SET, "--save_dir", str(models / "small.pdparams")]
     assert run_command(lambda: export_cli.main(argv)) == 2

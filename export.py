@@ -110,7 +110,7 @@ def export(
         sum(branch_channels(args.inputs)),
         args.num_frame,
     ]
-    name = Path(weights).stem if weights else f"{config.name}_fresh"
+    name = Path(weights).stem if weights else f"{Path(config.name).stem}_fresh"
     target = (save_dir or Path(weights).parent) / name
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / name

@@ -31,7 +31,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("-c", "--config", required=True, help="number in configs/, or a .yaml file")
     parser.add_argument(
-        *("--set", "-set"), nargs="+", default=[], metavar="KEY=VALUE", action="extend",
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend",
         help="override any key, e.g. --set dataset_args.ntu.num_frame=64",
     )  # fmt: skip
 
@@ -138,7 +138,8 @@ def train(config: Config, *, resume: bool) -> int:
 def settings_of(config: Config) -> str:
     """What a run must have in common with the run that it resumes, as YAML."""
     defaults = {f.name: f.default for f in dataclasses.fields(Config) if f.name in _NOT_TRAINING}
-    return configs.dump(dataclasses.replace(config, **defaults))
+    name = Path(config.name).stem  # however the path of the file was typed
+    return configs.dump(dataclasses.replace(config, name=name, **defaults))
 
 
 def new_run_dir(config: Config, prefix: str = "") -> Path:

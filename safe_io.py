@@ -77,7 +77,8 @@ def whole_file(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
         with contextlib.suppress(OSError):
             part.unlink()
         # A failed write names no file; an error with another file's name is the block's own.
-        if isinstance(error, OSError) and error.filename in (None, str(part), str(path.parent)):
+        own = (None, str(part), *map(str, path.parents))
+        if isinstance(error, OSError) and error.filename in own:
             raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
         raise
 

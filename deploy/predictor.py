@@ -20,7 +20,6 @@ from deploy.meta import StaticMeta, meta_path
 from safe_io import UserError
 
 CPU_ENGINES = ("openvino", "paddle", "onednn")
-ENGINES = (*CPU_ENGINES, "gpu")
 _GPU_MEMORY_MB = 512  # first allocation; Paddle grows it
 
 

@@ -225,6 +225,10 @@ def test_main_extract_and_fresh_weights(models: Path, tmp_path: Path, monkeypatc
     assert export_cli.main(["-c", "9001", *SET, "-d", "ntu-xsub"]) == 0
     assert "FRESH weights" in capsys.readouterr().out
     assert StaticMeta.load(tmp_path / "9001_fresh.meta.yaml").class_names[0] == "drink water"
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/own.yaml").write_text("base: 9001")
+    assert export_cli.main(["-c", "sub/own.yaml", *SET]) == 0
+    assert (tmp_path / "own_fresh.pdmodel").is_file()
     again = run_command(lambda: export_cli.main(["-c", "9001", *SET, "--batch_size", "-1"]))
     assert again == 2
 

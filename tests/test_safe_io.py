@@ -43,6 +43,8 @@ def test_whole_file_names_what_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"), whole_file(tmp_path / "file" / "b"):
         pass
+    with pytest.raises(UserError, match="cannot be written"), whole_file("/proc/none/deep/down/b"):
+        pass
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))

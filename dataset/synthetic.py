@@ -28,7 +28,7 @@ from dataset.synthetic_actions import ACTION_TABLE
 from dataset.synthetic_body import Subject, make_subject
 from dataset.synthetic_motion import perform, stand_still
 from dataset.synthetic_sensor import CAMERAS, SETUPS, body_text, file_text, sense, view
-from safe_io import UserError, whole_file
+from safe_io import UserError, run_command, whole_file
 
 # Class names in label order; the action number in a file's name is label + 1.
 ACTIONS: tuple[str, ...] = tuple(action.name for action in ACTION_TABLE)
@@ -184,7 +184,7 @@ def _check_choices(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code."""
+    """The command line. Returns the exit code; raises UserError for a user's mistake."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--save_dir", required=True, type=Path, help="folder to write to")
     parser.add_argument("--seed", default=0, type=int, help="same seed, same bytes")
@@ -198,20 +198,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", default=1, type=int, metavar="N", help="of every action")
     parser.add_argument("-np", "--no_progress_bar", action="store_true")
     args = parser.parse_args(arguments)
-    try:
-        _check("--subjects", args.subjects, 2, MAX_SUBJECT)
-        _check("--repeats", args.repeats, 1, MAX_REPEAT)
-        _check("--seed", args.seed, 0, 2**63 - 1)
-        paths = write_recordings(
-            args.save_dir,
-            seed=args.seed,
-            subjects=range(1, args.subjects + 1),
-            repeats=args.repeats,
-            progress=not args.no_progress_bar,
-        )
-    except UserError as error:
-        print(f"{Path(__file__).name}: {error}", file=sys.stderr)
-        return 2
+    _check("--subjects", args.subjects, 2, MAX_SUBJECT)
+    _check("--repeats", args.repeats, 1, MAX_REPEAT)
+    _check("--seed", args.seed, 0, 2**63 - 1)
+    paths = write_recordings(
+        args.save_dir,
+        seed=args.seed,
+        subjects=range(1, args.subjects + 1),
+        repeats=args.repeats,
+        progress=not args.no_progress_bar,
+    )
     print(f"{len(paths)} recordings of {len(ACTIONS)} actions in {args.save_dir}")
     setting = shlex.quote(f"dataset_args.ntu.synthetic_path={args.save_dir}")
     print(f"next: python main.py -c 9001 -gd --set {setting}")
@@ -219,4 +215,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

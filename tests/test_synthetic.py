@@ -22,7 +22,7 @@ from dataset.synthetic import (
 from dataset.synthetic_actions import ACTION_TABLE
 from dataset.synthetic_body import PARENTS, joint_rotations, make_subject
 from dataset.synthetic_motion import perform
-from safe_io import UserError
+from safe_io import UserError, run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_JOINT = 25
@@ -291,7 +291,7 @@ def test_actions_can_be_told_apart_by_motion_but_not_by_one_posture(clips):
 
 
 def run(arguments: Sequence[str], capsys) -> tuple[int, str, str]:
-    code = main(arguments)
+    code = run_command(lambda: main(arguments))
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 

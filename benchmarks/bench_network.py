@@ -21,11 +21,12 @@ from timing import machine, measure
 
 from dataset.features import clip_tensor
 from dataset.graph import adjacency
-from dataset.skeletons import NTU_25
+from dataset.skeletons import skeleton
 from safe_io import run_command
 from utils import prepare_process
 
 FRAMES, PERSONS = 288, 2
+NTU_25 = skeleton("ntu-25")
 
 
 def plain_features(clip: np.ndarray) -> np.ndarray:

@@ -1,105 +1,279 @@
-"""Joint layouts as plain tables: names, links, centre, parents and body parts.
+"""Joint layouts: what the YAML files of `layouts/`, and files of the user's, say about a skeleton.
 
-Joint numbers are 0-based throughout; sources that count from 1 are converted here. Links and
-centres: ST-GCN (Yan et al., AAAI 2018; public code `net/utils/graph.py`). Parents and parts:
-EfficientGCN (Song et al., TPAMI 2022, section 3; public code `dataset/graphs.py`).
+    name: three
+    joints: [head, spine, hip]           # joint numbers are the places in this list, from 0
+    edges: [[head, spine], [spine, hip]]
+    centre: spine
+    origin: hip                          # may be left out: the centre
+    parents: {head: spine, spine: hip, hip: hip}   # may be left out: the ways to the origin
+    parts: [[head, spine], [hip]]        # may be left out: none
+
+A joint is given by its name or by its number. `layouts/` names the source of each of its tables.
 """
 
 from __future__ import annotations
 
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from safe_io import choose
+from safe_io import UserError, nearest_hint, read_yaml
 
+FOLDER = Path(__file__).parent / "layouts"
 Links = tuple[tuple[int, int], ...]
+
+_REQUIRED = ("name", "joints", "edges", "centre")
+_KEYS = (*_REQUIRED, "origin", "parents", "parts")
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """One joint layout.
+    """One joint layout. Joints are meant by their numbers, from 0.
 
-    links: undirected bones, without self links. centre: the joint that the spatial partition
-    measures distance to. parents[v]: the joint that bone v starts from (a root is its own
-    parent). origin: the joint that relative coordinates are measured from. parts: groups of
-    joints for part attention; empty where the layout has none.
+    joints: their names. links: undirected bones, without self links. centre: the joint that the
+    spatial partition measures distance to. parents[v]: the joint that bone v starts from (the
+    root is its own parent); empty where no bones are known. origin: the joint that relative
+    coordinates are measured from. parts: groups for part attention, each joint in one of them;
+    empty where the layout has none.
     """
 
     name: str
-    num_joint: int
+    joints: tuple[str, ...]
     links: Links
     centre: int
     parents: tuple[int, ...] = ()
     origin: int = 1
     parts: tuple[tuple[int, ...], ...] = ()
 
-
-def _from_one(pairs: str) -> Links:
-    """'1-2 2-21' in 1-based numbers -> ((0, 1), (1, 20))."""
-    return tuple(tuple(int(v) - 1 for v in pair.split("-")) for pair in pairs.split())
-
-
-def _parts_from_one(*parts: str) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(int(v) - 1 for v in part.split()) for part in parts)
+    @property
+    def num_joint(self) -> int:
+        """V, the number of joints."""
+        return len(self.joints)
 
 
-NTU_25 = Skeleton(
-    name="ntu-25",
-    num_joint=25,
-    links=_from_one(
-        "1-2 2-21 3-21 4-3 5-21 6-5 7-6 8-7 9-21 10-9 11-10 12-11 13-1 14-13 15-14 16-15 17-1 "
-        "18-17 19-18 20-19 22-23 23-8 24-25 25-12"
-    ),
-    centre=20,
-    parents=tuple(
-        v - 1
-        for v in (2, 2, 21, 3, 21, 5, 6, 7, 21, 9, 10, 11, 1)
-        + (13, 14, 15, 1, 17, 18, 19, 2, 23, 8, 25, 12)
-    ),
-    parts=_parts_from_one(
-        "5 6 7 8 22 23", "9 10 11 12 24 25", "13 14 15 16", "17 18 19 20", "1 2 3 4 21"
-    ),
-)
-
-# Only a graph: joint 21 of NTU left out, for networks that were trained on 24 bones.
-NTU_EDGE_24 = Skeleton(
-    name="ntu_edge-24",
-    num_joint=24,
-    links=_from_one(
-        "1-2 3-2 4-3 5-2 6-5 7-6 8-7 9-2 10-9 11-10 12-11 13-1 14-13 15-14 16-15 17-1 18-17 "
-        "19-18 20-19 21-22 22-8 23-24 24-12"
-    ),
-    centre=2,  # already 0-based in the public code, which does not subtract 1 here
-)
-
-OPENPOSE_18 = Skeleton(
-    name="openpose-18",
-    num_joint=18,
-    links=(
-        *((4, 3), (3, 2), (7, 6), (6, 5), (13, 12), (12, 11), (10, 9), (9, 8), (11, 5)),
-        *((8, 2), (5, 1), (2, 1), (0, 1), (15, 0), (14, 0), (17, 15), (16, 14)),
-    ),
-    centre=1,
-    parents=(1, 1, 1, 2, 3, 1, 5, 6, 2, 8, 9, 5, 11, 12, 0, 0, 14, 15),
-    parts=((5, 6, 7), (2, 3, 4), (11, 12, 13), (8, 9, 10), (0, 1, 14, 15, 16, 17)),
-)
-
-# The 19-link graph of mmskeleton and Realtime-ST-GCN. Parents follow pyskl's 16-bone tree, which
-# is rooted at the nose; both conventions order joints alike.
-COCO_17 = Skeleton(
-    name="coco-17",
-    num_joint=17,
-    links=_from_one(
-        "16-14 14-12 17-15 15-13 12-13 6-12 7-13 6-7 8-6 9-7 10-8 11-9 2-3 2-1 3-1 4-2 5-3 4-6 5-7"
-    ),
-    centre=0,
-    parents=(0, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
-    origin=0,
-    parts=((5, 7, 9), (6, 8, 10), (11, 13, 15), (12, 14, 16), (0, 1, 2, 3, 4)),
-)
-
-SKELETONS = {s.name: s for s in (NTU_25, NTU_EDGE_24, OPENPOSE_18, COCO_17)}
+def layout_names() -> list[str]:
+    """Names of the layouts that come with the project, sorted."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def skeleton(name: str) -> Skeleton:
-    """The layout of that name, or a UserError that lists the names."""
-    return choose(SKELETONS, name, where="skeleton")
+def skeleton(name_or_path: str) -> Skeleton:
+    """The layout of that name that comes with the project, or of a path to a .yaml file.
+
+    Raises UserError naming the file, the key and what is allowed.
+    """
+    if not name_or_path.endswith((".yaml", ".yml")):
+        return _own_layout(name_or_path)
+    layout = _read(Path(name_or_path))
+    if layout.name in layout_names() and layout != _own_layout(layout.name):
+        raise UserError(
+            f"{name_or_path}: name: {layout.name!r} is a layout that comes with the project, and "
+            "not this one; choose another name"
+        )
+    return layout
+
+
+def from_mapping(tree: Any, where: str) -> Skeleton:
+    """A layout from the content of its YAML file, checked.
+
+    where: the file, for messages. Raises UserError naming it, the key and what is allowed.
+    """
+    if not isinstance(tree, Mapping):
+        raise UserError(f"{where}: must hold keys and values: {', '.join(_KEYS)}")
+    for key in tree:
+        if key not in _KEYS:
+            raise UserError(f"{where}: {key} is unknown; {nearest_hint(str(key), _KEYS)}")
+    missing = [key for key in _REQUIRED if key not in tree]
+    if missing:
+        raise UserError(f"{where}: {', '.join(missing)} missing; needed: {', '.join(_REQUIRED)}")
+    if not isinstance(tree["name"], str) or not _NAME.fullmatch(tree["name"]):
+        raise UserError(f"{where}: name is {_show(tree['name'])}; allowed: letters, digits, ._+-")
+    joints = _Joints(where, tree["joints"])
+    centre = joints.number(tree["centre"], "centre")
+    origin = joints.number(tree.get("origin", centre), "origin")
+    links = _links(joints, tree["edges"])
+    way = _parents_towards(origin, links, len(joints.names))
+    loose = [joints.names[v] for v, parent in enumerate(way) if parent is None]
+    if loose:
+        raise UserError(
+            f"{where}: edges: no way leads from {joints.names[origin]} to {', '.join(loose)}; "
+            "link every joint"
+        )
+    parents = _parents(joints, tree["parents"]) if "parents" in tree else tuple(way)
+    parts = _parts(joints, tree.get("parts", []))
+    return Skeleton(tree["name"], joints.names, links, centre, parents, origin, parts)
+
+
+def to_mapping(layout: Skeleton) -> dict[str, Any]:
+    """Plain data, joints by name, that `from_mapping` reads back to an equal layout."""
+    names = layout.joints
+    return {
+        "name": layout.name,
+        "joints": list(names),
+        "edges": [[names[a], names[b]] for a, b in layout.links],
+        "centre": names[layout.centre],
+        "origin": names[layout.origin],
+        "parents": {names[child]: names[parent] for child, parent in enumerate(layout.parents)},
+        "parts": [[names[v] for v in part] for part in layout.parts],
+    }
+
+
+@cache
+def _own_layout(name: str) -> Skeleton:
+    if name not in layout_names():
+        raise UserError(
+            f"skeleton {name!r} does not exist; {nearest_hint(name, layout_names())}, or the path "
+            "of a .yaml file"
+        )
+    return _read(FOLDER / f"{name}.yaml")
+
+
+def _read(path: Path) -> Skeleton:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not text in UTF-8") from error
+    return from_mapping(read_yaml(text, str(path)), str(path))
+
+
+def _show(value: Any) -> str:
+    """The value in a message; a long or deep one is cut."""
+    return reprlib.repr(value)
+
+
+class _Joints:
+    """The joints of a file that is being read: their names, checked, and their numbers."""
+
+    def __init__(self, where: str, names: Any) -> None:
+        self.where = where
+        for place, name in enumerate(self.entries(names, "joints")):
+            if not isinstance(name, str) or not name.strip():
+                raise UserError(
+                    f"{where}: joints[{place}] is {_show(name)}; allowed: a name (in quotes where "
+                    "YAML takes it for something else)"
+                )
+            if names.index(name) != place:
+                raise UserError(f"{where}: joints: {name!r} is there twice; each needs its own")
+        if len(names) < 2:
+            raise UserError(f"{where}: joints has {len(names)} names; allowed: 2 or more")
+        self.names: tuple[str, ...] = tuple(names)
+        self._number = {name: number for number, name in enumerate(names)}
+
+    def entries(self, value: Any, key: str) -> list[Any]:
+        """The value, if it is a list."""
+        if not isinstance(value, list):
+            raise UserError(f"{self.where}: {key} is {_show(value)}; allowed: a list")
+        return value
+
+    def number(self, value: Any, key: str) -> int:
+        """The number of a joint that is given by name or by number."""
+        if isinstance(value, str) and value in self._number:
+            return self._number[value]
+        if type(value) is int and 0 <= value < len(self.names):
+            return value
+        hint = f"a joint's name, or its number 0 to {len(self.names) - 1}"
+        if isinstance(value, str):
+            hint = nearest_hint(value, self.names)
+        raise UserError(f"{self.where}: {key} is {_show(value)}, which is no joint; {hint}")
+
+    def numbers(self, value: Any, key: str) -> tuple[int, ...]:
+        """The numbers of a list of joints."""
+        entries = self.entries(value, key)
+        return tuple(self.number(joint, f"{key}[{place}]") for place, joint in enumerate(entries))
+
+
+def _links(joints: _Joints, value: Any) -> Links:
+    links: list[tuple[int, int]] = []
+    for place, pair in enumerate(joints.entries(value, "edges")):
+        where, link = f"{joints.where}: edges[{place}]", joints.numbers(pair, f"edges[{place}]")
+        if len(link) != 2:
+            raise UserError(f"{where} has {len(link)} joints; allowed: 2")
+        if link[0] == link[1]:
+            raise UserError(f"{where} links {joints.names[link[0]]} to itself; leave it out")
+        if link in links or link[::-1] in links:
+            raise UserError(f"{where} links {' and '.join(map(str, pair))} again; leave it out")
+        links.append((link[0], link[1]))
+    return tuple(links)
+
+
+def _parents_towards(root: int, links: Links, num_joint: int) -> list[int | None]:
+    """For every joint the next one on the shortest way to the root (of several the lowest
+    number), for the root itself, for a joint without a way None."""
+    parents: list[int | None] = [None] * num_joint
+    parents[root] = root
+    reached = [root]
+    while reached:
+        steps = sorted(
+            (near, far)
+            for near in reached
+            for link in links
+            for far in link
+            if near in link and parents[far] is None
+        )
+        for near, far in steps:
+            if parents[far] is None:
+                parents[far] = near
+        reached = sorted({far for _, far in steps})
+    return parents
+
+
+def _parents(joints: _Joints, value: Any) -> tuple[int, ...]:
+    """Checked to be one tree, or empty."""
+    where, names = f"{joints.where}: parents", joints.names
+    if not isinstance(value, Mapping):
+        raise UserError(
+            f"{where} is {_show(value)}; allowed: 'child: parent' for every joint, {{}} where "
+            "there are no bones, or leave it out"
+        )
+    found: dict[int, int] = {}
+    for child, parent in value.items():
+        number = joints.number(child, "parents: child")
+        if number in found:
+            raise UserError(f"{where} names {names[number]} twice")
+        found[number] = joints.number(parent, f"parents: {child}")
+    missing = [name for number, name in enumerate(names) if number not in found]
+    if found and missing:
+        raise UserError(
+            f"{where} has {len(found)} of {len(names)} joints; add {', '.join(missing)} (the root "
+            "is its own parent)"
+        )
+    _check_tree(found, names, where)
+    return tuple(found[child] for child in sorted(found))
+
+
+def _check_tree(parents: Mapping[int, int], names: Sequence[str], where: str) -> None:
+    roots = [names[child] for child, parent in parents.items() if child == parent]
+    if len(roots) > 1:
+        raise UserError(f"{where}: {', '.join(roots)} are their own parents; allowed: one root")
+    for child in parents:
+        way = [child]
+        while parents[way[-1]] not in way:
+            way.append(parents[way[-1]])
+        if parents[way[-1]] != way[-1]:
+            raise UserError(
+                f"{where} run in a circle: {', '.join(names[v] for v in way)}; allowed: every "
+                "joint leads to one root, which is its own parent"
+            )
+
+
+def _parts(joints: _Joints, value: Any) -> tuple[tuple[int, ...], ...]:
+    """Checked to hold every joint once, or empty."""
+    parts = [
+        joints.numbers(part, f"parts[{place}]")
+        for place, part in enumerate(joints.entries(value, "parts"))
+    ]
+    flat = [number for part in parts for number in part]
+    twice = sorted({joints.names[v] for v in flat if flat.count(v) > 1})
+    if twice:
+        raise UserError(f"{joints.where}: parts overlap: {', '.join(twice)}; allowed: one part")
+    absent = [name for number, name in enumerate(joints.names) if number not in flat]
+    if parts and (absent or not all(parts)):
+        what = f"{', '.join(absent)} in no part" if absent else "an empty part"
+        raise UserError(f"{joints.where}: parts: {what}; allowed: every joint in one part")
+    return tuple(parts)

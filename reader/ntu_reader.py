@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dataset.protocols import MAX_FRAME, NUM_PERSON
-from dataset.skeletons import NTU_25
+from dataset.skeletons import skeleton
 from reader.coordinates import first_three
 from reader.recordings import BadRecording
 
-NUM_JOINT = NTU_25.num_joint
+NUM_JOINT = skeleton("ntu-25").num_joint
 NUM_FIELD = 12  # of a joint's line
 # A frame may list more bodies (ghosts in furniture and mirrors); its first four are candidates.
 MAX_BODY = 4

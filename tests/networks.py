@@ -8,10 +8,12 @@ import numpy as np
 import paddle
 
 from dataset.graph import adjacency, efficientgcn_adjacency
-from dataset.skeletons import NTU_25, Skeleton
+from dataset.skeletons import Skeleton, skeleton
 from model import build
 from model.efficientgcn import EfficientGCN
 from model.stgcn import STGCN
+
+NTU_25 = skeleton("ntu-25")
 
 EFFICIENTGCN: dict[str, Any] = {
     "stem_channel": 64,

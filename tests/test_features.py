@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from dataset.features import branch_channels, clip_tensor, person_exists
-from dataset.skeletons import NTU_25, NTU_EDGE_24, OPENPOSE_18, SKELETONS
+from dataset.skeletons import skeleton
 from safe_io import UserError
+
+NTU_25 = skeleton("ntu-25")
 
 
 def by_loops(clip: np.ndarray, layout) -> dict[str, np.ndarray]:
@@ -31,7 +33,7 @@ def by_loops(clip: np.ndarray, layout) -> dict[str, np.ndarray]:
     return {"J": joint, "V": velocity, "B": bone}
 
 
-@pytest.mark.parametrize("layout", [NTU_25, OPENPOSE_18, SKELETONS["coco-17"]])
+@pytest.mark.parametrize("layout", [NTU_25, skeleton("openpose-18"), skeleton("coco-17")])
 @pytest.mark.parametrize("inputs", ["J", "V", "B", "JB", "VJ", "JVB"])
 def test_equal_plain_loops_in_fixed_order(layout, inputs: str) -> None:
     clip = np.random.RandomState(3).standard_normal((3, 7, layout.num_joint, 2)).astype(np.float32)
@@ -82,7 +84,7 @@ def test_branch_channels() -> None:
         ((3, 5, 24, 1), NTU_25, "J", r"\(3, T, 25, M\)"),
         ((2, 5, 25, 1), NTU_25, "J", r"\(3, T, 25, M\)"),
         ((3, 2, 25, 1), NTU_25, "V", "3 or more"),
-        ((3, 5, 24, 1), NTU_EDGE_24, "B", "no bone parents"),
+        ((3, 5, 24, 1), skeleton("ntu_edge-24"), "B", "no bone parents"),
     ],
 )
 def test_wrong_clips_are_refused(shape, layout, inputs: str, message: str) -> None:

@@ -17,7 +17,7 @@ from networks import (
 )
 
 from dataset.graph import adjacency
-from dataset.skeletons import NTU_25, OPENPOSE_18, SKELETONS
+from dataset.skeletons import layout_names, skeleton
 from model.build import rescale_blocks
 from model.fold import fold_network
 from model.graph_conv import graph_conv
@@ -25,6 +25,7 @@ from model.layers import ACTIVATIONS
 from utils import load_checkpoint, load_weights, weights_of
 
 GOLDEN = Path(__file__).parent / "golden"
+NTU_25, OPENPOSE_18 = skeleton("ntu-25"), skeleton("openpose-18")
 
 
 def random_clips(*shape: int, seed: int = 1) -> np.ndarray:
@@ -78,10 +79,10 @@ def test_stgcn_parameter_names_and_counts() -> None:
     assert expected <= names and len(names) == 172 - 23  # without torch's num_batches_tracked
 
 
-@pytest.mark.parametrize("layout", sorted(SKELETONS))
+@pytest.mark.parametrize("layout", layout_names())
 @pytest.mark.parametrize("strategy", ["uniform", "distance", "spatial"])
 def test_stgcn_runs_any_layout_persons_channels_frames(layout: str, strategy: str) -> None:
-    bones = SKELETONS[layout]
+    bones = skeleton(layout)
     network = stgcn(bones, 5, persons=3, channels=6, strategy=strategy)
     clips = clip_tensor_of(random_clips(2, 6, 13, bones.num_joint, 3))
     logits = logits_of(network, clips)

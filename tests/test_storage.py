@@ -11,9 +11,11 @@ import pytest
 
 from dataset import tiny_data_gen
 from dataset.feeder import ClipFeeder, eval_loader, train_loader
-from dataset.skeletons import NTU_25
+from dataset.skeletons import skeleton
 from dataset.storage import content_hash, open_clips, open_split
 from safe_io import UserError, run_command
+
+NTU_25 = skeleton("ntu-25")
 
 
 def write_set(folder: Path, phase: str = "eval", count: int = 10, **manifest) -> Path:

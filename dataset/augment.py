@@ -1,0 +1,178 @@
+"""Random changes of training clips, and the matching of poses into tracks. NumPy only.
+
+One clip is (C, T, V, M) float32; a joint that was not seen is zero in every channel. Functions
+return a new clip, or the same one where nothing is to do, and draw only from the generator that
+they are given: the same generator state gives the same clip. `random_choose`, `random_shift`,
+`random_move` and `openpose_match` are those of ST-GCN (Yan et al., AAAI 2018; public code
+`feeder/tools.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from dataset.preprocess import auto_padding, joint_exists, valid_frames
+from safe_io import UserError
+
+MOVE_ANGLES = (-10.0, -5.0, 0.0, 5.0, 10.0)  # degrees
+MOVE_SCALES = (0.9, 1.0, 1.1)
+MOVE_OFFSETS = (-0.2, -0.1, 0.0, 0.1, 0.2)  # in units of the coordinates
+
+
+def random_shift(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The run of valid frames at another place, every place as likely; zeros around it."""
+    t = clip.shape[1]
+    start, stop = valid_frames(clip)
+    offset = rng.integers(0, t - (stop - start), endpoint=True)
+    return auto_padding(clip[:, start:stop], t, int(offset))
+
+
+def random_choose(clip: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """`size` frames: a random run of a longer clip; a shorter one at a random place among zeros.
+    (C, T, V, M) -> (C, size, V, M)."""
+    t = clip.shape[1]
+    if t == size:
+        return clip
+    start = int(rng.integers(0, abs(t - size), endpoint=True))
+    return auto_padding(clip, size, start) if t < size else clip[:, start : start + size]
+
+
+def random_move(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """x and y turned, scaled and moved as if the camera moved: each of angle, scale and offsets
+    goes in a straight line from one random candidate at the first frame to another at the last.
+
+    Joints that are zero move too, as in the public code, which the published accuracies were
+    reached with. (Its number of segments is drawn from a list that holds only 1.)
+    """
+    t = clip.shape[1]
+
+    def course(candidates: tuple[float, ...]) -> np.ndarray:
+        return np.linspace(*rng.choice(candidates, 2), t)
+
+    angle, scale = np.deg2rad(course(MOVE_ANGLES)), course(MOVE_SCALES)
+    offset = np.stack([course(MOVE_OFFSETS), course(MOVE_OFFSETS)])  # (2, T)
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    matrix = np.array([[cos, -sin], [sin, cos]])  # (2, 2, T)
+    moved = clip.copy()
+    moved[:2] = np.einsum("ijt,jtvm->itvm", matrix, clip[:2]) + offset[:, :, None, None]
+    return moved
+
+
+def random_crop(clip: np.ndarray, least: float, rng: np.random.Generator) -> np.ndarray:
+    """A run of the valid frames, from `least` (above 0, up to 1) of them to all; every length,
+    then every place, as likely. (C, T, V, M) -> (C, T', V, M). With `resample` behind it, this
+    varies the speed too."""
+    start, stop = valid_frames(clip)
+    if start == stop:
+        return clip
+    length = stop - start
+    size = int(rng.integers(math.ceil(least * length), length, endpoint=True))
+    start += int(rng.integers(0, length - size, endpoint=True))
+    return clip[:, start : start + size]
+
+
+def random_rotate(clip: np.ndarray, degrees: float, rng: np.random.Generator) -> np.ndarray:
+    """Three coordinates turned about the vertical axis (y) by one angle of up to +-degrees, as if
+    the camera stood elsewhere. About the sensor, where x, y and z are 0, so that zeros stay."""
+    angle = math.radians(rng.uniform(-degrees, degrees))
+    cos, sin = math.cos(angle), math.sin(angle)
+    matrix = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], dtype=clip.dtype)
+    return (matrix @ clip.reshape(3, -1)).reshape(clip.shape)
+
+
+def random_scale(
+    clip: np.ndarray, share: float, rng: np.random.Generator, num_axis: int = 3
+) -> np.ndarray:
+    """All coordinates times one factor of 1 - share to 1 + share: a smaller or larger person.
+    num_axis: channels that are coordinates."""
+    scaled = clip.copy()
+    scaled[:num_axis] *= clip.dtype.type(rng.uniform(1 - share, 1 + share))
+    return scaled
+
+
+def jitter(
+    clip: np.ndarray, deviation: float, rng: np.random.Generator, num_axis: int = 3
+) -> np.ndarray:
+    """Normal noise on every coordinate of every joint that exists. deviation: its standard
+    deviation, in units of the coordinates. num_axis: channels that are coordinates."""
+    noise = rng.standard_normal((num_axis, *clip.shape[1:]), dtype=np.float32)
+    noisy = clip.copy()
+    noisy[:num_axis] += np.float32(deviation) * noise * joint_exists(clip)
+    return noisy
+
+
+def openpose_match(clip: np.ndarray) -> np.ndarray:
+    """Persons of single frames joined into tracks; (x, y, score) clips, (3, T, V, M).
+
+    From each frame to the next, persons choose in order of falling score the nearest person who
+    is not yet taken, by the squared distance summed over joints. The tracks come out in order of
+    falling score, summed over frames and joints. Deterministic; equal scores keep their order.
+    Raises UserError for other channels.
+    """
+    if clip.shape[0] != 3:
+        raise UserError(f"clip has {clip.shape[0]} channels; openpose_match needs x, y and score")
+    _, t, _, m = clip.shape
+    score = clip[2].sum(axis=1)  # (T, M)
+    order = np.argsort(-score[:-1], axis=1, kind="stable")  # (T-1, M)
+    step = clip[:2, 1:, :, None, :] - clip[:2, :-1, :, :, None]  # (2, T-1, V, M, M)
+    distance = (step * step).sum(axis=(0, 2))  # (T-1, M, M), [frame, from, to]
+    frames = np.arange(t - 1)
+    following = np.zeros((t - 1, m), dtype=np.intp)
+    for person in order.T:  # the best of every frame, then the second best, ...
+        nearest = distance[frames, person].argmin(axis=1)
+        distance[frames, :, nearest] = np.inf
+        following[frames, person] = nearest
+    track = np.tile(np.arange(m), (t, 1))  # (T, M), [frame, track] -> person of that frame
+    for frame in frames:
+        track[frame + 1] = following[frame, track[frame]]
+    joined = np.take_along_axis(clip, track[None, :, None, :], axis=3)
+    return joined[..., np.argsort(-joined[2].sum(axis=(0, 1)), kind="stable")]
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Which changes a training clip goes through; each is off by default. See the functions.
+
+    random_choose: frames, 0 for off. random_crop: least share of the valid frames that is kept,
+    1 for off. random_rotate: degrees. random_scale: share. jitter: standard deviation. num_axis:
+    coordinates among the channels, 2 for (x, y, score). Raises UserError for random_rotate with
+    fewer than three coordinates.
+    """
+
+    random_shift: bool = False
+    random_choose: int = 0
+    random_move: bool = False
+    random_crop: float = 1.0
+    random_rotate: float = 0.0
+    random_scale: float = 0.0
+    jitter: float = 0.0
+    num_axis: int = 3
+
+    def __post_init__(self) -> None:
+        if self.random_rotate and self.num_axis != 3:
+            raise UserError(
+                f"random_rotate is {self.random_rotate:g}, but these clips have {self.num_axis} "
+                "coordinates, not 3; set it to 0 and use random_move"
+            )
+
+    def apply(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The chosen changes in the order of the fields, (C, T, V, M) -> (C, T', V, M); before
+        `dataset.preprocess`. The argument stays as it is; the result may be a view of it."""
+        if self.random_shift:
+            clip = random_shift(clip, rng)
+        if self.random_choose:
+            clip = random_choose(clip, self.random_choose, rng)
+        if self.random_move:
+            clip = random_move(clip, rng)
+        if self.random_crop < 1:
+            clip = random_crop(clip, self.random_crop, rng)
+        if self.random_rotate:
+            clip = random_rotate(clip, self.random_rotate, rng)
+        if self.random_scale:
+            clip = random_scale(clip, self.random_scale, rng, self.num_axis)
+        if self.jitter:
+            clip = jitter(clip, self.jitter, rng, self.num_axis)
+        return clip

@@ -107,7 +107,7 @@ def test_resample_never_mixes_a_missing_joint_with_a_real_one() -> None:
     clip[:, 4, 2, 0] = 0  # a joint drops out for one frame
     for num_frame in (7, 33, 64):
         got = resample(clip, num_frame)
-        assert set(np.unique(got)) <= {np.float32(0), np.float32(5)}
+        assert ((got == 0) | (abs(got - 5) < 1e-5)).all()
         there = joint_exists(got)
         share = there[:, 0, 1].mean()  # it leaves half way, as in the source
         assert abs(share - 0.5) < 1 / num_frame

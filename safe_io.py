@@ -104,8 +104,27 @@ def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
     return codecs.latin_1_encode(text)[0]
 
 
-class _Dtype:
-    """Stands in for numpy.dtype while a pickle is read; plain numbers and text only."""
+def _bytearray(content: bytes | str = b"", encoding: str = "latin1") -> bytearray:
+    """Stands in for `bytearray`, which takes a number for a length and sets that much aside."""
+    if isinstance(content, str):
+        content = _encode_latin1(content, encoding)
+    return bytearray(memoryview(content))  # which no number has
+
+
+class StandIn:
+    """Takes the place of an object while a pickle is read, so that none of its own code runs.
+    `plain` gives what the reader's caller gets; only stand-ins may be given a state."""
+
+    def plain(self) -> Any:
+        """The value that the object stands for."""
+        raise pickle.UnpicklingError(f"{type(self).__name__} is not admitted as data")
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("the state of an object is not admitted")
+
+
+class _Dtype(StandIn):
+    """For numpy.dtype; plain numbers and text only."""
 
     def __init__(self, code: str, *_: object) -> None:
         self.dtype = np.dtype(str(code))
@@ -117,13 +136,19 @@ class _Dtype:
             raise pickle.UnpicklingError("arrays of records are not admitted")
         self.dtype = self.dtype.newbyteorder(state[1])
 
+    def plain(self) -> np.dtype:
+        return self.dtype
 
-class _Array:
-    """Stands in for an ndarray while a pickle is read. NumPy's own `__setstate__` trusts what it
-    is given; this one goes through the checks of frombuffer and reshape."""
+
+class _Array(StandIn):
+    """For an ndarray. NumPy's own `__setstate__` trusts what it is given; this one goes through
+    the checks of frombuffer and reshape."""
 
     def __init__(self, *_: object) -> None:
         self.array = np.empty(0)
+
+    def plain(self) -> np.ndarray:
+        return self.array
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran, content = state
@@ -140,57 +165,80 @@ def _scalar(dtype: _Dtype, content: bytes) -> np.generic:
     return _from_bytes(content, dtype, (), "C")[()]
 
 
-class _ContainersOnly(pickle._Unpickler):  # the one in Python, whose steps can be overruled
-    """Admits containers, numbers, strings and NumPy arrays. Every other name in the file is
-    refused before anything is built, and only our stand-ins may be given a state, so a hostile
-    pickle has nothing to call and nothing to change."""
-
-    dispatch = dict(pickle._Unpickler.dispatch)
-
-    def find_class(self, module: str, name: str) -> Any:
-        home = module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
-        if (home, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(f"{module}.{name} is not admitted")
-        return _ADMITTED[home, name]
-
-    def load_build(self) -> None:
-        state = self.stack.pop()
-        if not isinstance(self.stack[-1], (_Array, _Dtype)):
-            raise pickle.UnpicklingError("the state of an object is not admitted")
-        self.stack[-1].__setstate__(state)
-
-    dispatch[pickle.BUILD[0]] = load_build
-
-
 _ADMITTED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): dict,
     ("_codecs", "encode"): _encode_latin1,
+    ("builtins", "bytearray"): _bytearray,
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy.core.numeric", "_frombuffer"): _from_bytes,
-    **{
-        ("builtins", kind.__name__): kind
-        for kind in (tuple, list, dict, set, frozenset, bytearray, complex)
-    },
+    **{("builtins", kind.__name__): kind for kind in (tuple, list, dict, set, frozenset, complex)},
 }
 
 
-def _with_arrays(value: Any, done: dict[int, Any]) -> Any:
-    """The value with every stand-in replaced by its array. done: id -> result, for shared parts."""
-    if isinstance(value, _Array):
-        return value.array
-    if isinstance(value, _Dtype):
-        return value.dtype
+class PlainUnpickler(pickle._Unpickler):  # the one in Python, whose steps can be overruled
+    """Admits containers, numbers, strings and NumPy arrays. Every other name in the file is
+    refused before anything is built, and only stand-ins may be given a state, so a hostile pickle
+    has nothing to call and nothing to change. Pass what `load` gives to `without_stand_ins`.
+
+    A subclass may admit more: (module, name) -> a stand-in, or a function that checks what it is
+    given. drops_state_of: types whose state is read and forgotten.
+    """
+
+    admitted: Mapping[tuple[str, str], Any] = _ADMITTED
+    drops_state_of: tuple[type, ...] = ()
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def find_class(self, module: str, name: str) -> Any:
+        home = module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
+        if (home, name) not in self.admitted:
+            raise pickle.UnpicklingError(f"{module}.{name} is not admitted")
+        return self.admitted[home, name]
+
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if isinstance(target, StandIn):
+            target.__setstate__(state)
+        elif not isinstance(target, self.drops_state_of):
+            raise pickle.UnpicklingError("the state of an object is not admitted")
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+def without_stand_ins(value: Any) -> Any:
+    """The value with every stand-in in it replaced by what it stands for."""
+    return _plain(value, {})
+
+
+def _plain(value: Any, done: dict[int, Any]) -> Any:
+    """done: id -> result, for shared parts."""
+    if isinstance(value, StandIn):
+        return value.plain()
     if callable(value):
         raise pickle.UnpicklingError("a function is not admitted as data")
     if id(value) not in done and isinstance(value, dict):
-        pairs = [(_with_arrays(k, done), _with_arrays(v, done)) for k, v in value.items()]
+        pairs = [(_plain(k, done), _plain(v, done)) for k, v in value.items()]
         done[id(value)] = dict(pairs)
     elif id(value) not in done and isinstance(value, (list, tuple)):
-        done[id(value)] = type(value)([_with_arrays(inner, done) for inner in value])
+        done[id(value)] = type(value)([_plain(inner, done) for inner in value])
     return done.get(id(value), value)
+
+
+@contextlib.contextmanager
+def pickle_mistakes(path: PathLike, kind: str) -> Iterator[None]:
+    """Everything that a missing, damaged or hostile pickle makes a restricted unpickler raise
+    becomes a UserError. kind: what the file should be, e.g. 'a pickle of plain data'."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not {kind}: {error}") from error
+    except (IndexError, KeyError, ImportError, OverflowError, MemoryError, RecursionError) as error:
+        raise UserError(f"{path}: damaged pickle: {type(error).__name__}") from error
 
 
 def load_pickle(path: PathLike) -> Any:
@@ -198,13 +246,5 @@ def load_pickle(path: PathLike) -> Any:
 
     Raises UserError when the file is missing, damaged, or names anything else (code).
     """
-    try:
-        with open(path, "rb") as file:
-            content = _ContainersOnly(file, encoding="latin1").load()
-            return _with_arrays(content, {})
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a pickle of plain data: {error}") from error
-    except (IndexError, KeyError, ImportError, OverflowError, MemoryError, RecursionError) as error:
-        raise UserError(f"{path}: damaged pickle: {type(error).__name__}") from error
+    with pickle_mistakes(path, "a pickle of plain data"), open(path, "rb") as file:
+        return without_stand_ins(PlainUnpickler(file, encoding="latin1").load())

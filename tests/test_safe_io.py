@@ -50,7 +50,7 @@ def test_whole_file_names_what_cannot_be_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_data_round_trip(tmp_path: Path, protocol: int) -> None:
     value = {
-        "a": [1, 2.5, "x", None, True, b"bytes", {3}, (4,)],
+        "a": [1, 2.5, "x", None, True, b"bytes", {3}, (4,), bytearray(b"\xff"), bytearray()],
         "b": np.arange(6, dtype=np.float32).reshape(2, 3),
         "c": np.float64(0.5),
         "d": np.array(["p", "q"]),
@@ -86,6 +86,12 @@ def test_code_is_refused_before_it_runs(tmp_path: Path, call: tuple) -> None:
         with pytest.raises(UserError, match=r"evil.pkl.*admitted"):
             load_pickle(tmp_path / "evil.pkl")
     assert not mark.exists()
+
+
+def test_a_number_sets_no_memory_aside(tmp_path: Path) -> None:
+    (tmp_path / "big.pkl").write_bytes(pickle.dumps(Evil(bytearray, 2**45)))
+    with pytest.raises(UserError, match=r"big.pkl: not a pickle of plain data: memoryview"):
+        load_pickle(tmp_path / "big.pkl")
 
 
 def test_pickles_cannot_change_our_own_functions(tmp_path: Path) -> None:

@@ -1,0 +1,136 @@
+"""PyTorch weights of ST-GCN and EfficientGCN -> .pdparams, without torch and without running what
+is pickled in the file.
+
+    python tools/convert_weights.py st_gcn.ntu-xsub.pt -c 1001 -o xsub.pdparams
+    python main.py -c 1001 -e -pp xsub.pdparams
+
+The weights are loaded into the network of the configuration -c first, so every name that is
+missing, left over or of another shape is an error that lists them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # run as a script: the project's root stands in for this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+
+import configs
+from safe_io import UserError, run_command
+from tools.torch_reader import read_torch
+from utils import load_weights, prepare_process, save_checkpoint, weights_of
+
+# Where training programs keep the state dict in what they save; else it is the whole content.
+PLACES = ("model", "state_dict", "model_state_dict", "net")
+_DATA_PARALLEL = "module."
+_RENAMED = {"running_mean": "_mean", "running_var": "_variance"}
+_DROPPED = {
+    r"num_batches_tracked": "BatchNorm counters, which Paddle has not",
+    r"st_gcn_networks\.\d+\.gcn\.conv0\.(weight|bias)": "conv0, which ST-GCN in 4-D never used",
+}
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="IN", help="what torch.save wrote: .pt, .pth, .pth.tar")
+    parser.add_argument("-c", "--config", required=True, help="number in configs/, or a .yaml file")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a .pdparams file")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend",
+        help="override any key of the configuration, e.g. --set dataset=ntu-xview",
+    )  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def state_dict_of(content: Any, source: str) -> tuple[dict[str, np.ndarray], str]:
+    """The weights in what a torch file holds, and where they were found ('' for all of it).
+
+    Raises UserError naming the keys that are there instead.
+    """
+    if _is_state_dict(content):
+        return content, ""
+    keys = list(content) if isinstance(content, dict) else []
+    for place in PLACES:
+        if place in keys and _is_state_dict(content[place]):
+            return content[place], place
+    shown = ", ".join(map(str, keys[:8])) or f"a {type(content).__name__}"
+    raise UserError(
+        f"{source}: no weights found in it (it holds {shown}); looked for them under "
+        f"{', '.join(PLACES)}"
+    )
+
+
+def _is_state_dict(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(
+            isinstance(name, str) and isinstance(array, np.ndarray) for name, array in value.items()
+        )
+    )
+
+
+def paddle_names(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Counter[str]]:
+    """A torch state dict under this project's names, and what was done to how many tensors.
+
+    The names are those of torch but for BatchNorm's statistics; shapes are equal, because neither
+    network has a Linear layer (ST-GCN and EfficientGCN, public code).
+    """
+    done: Counter[str] = Counter()
+    parallel = all(name.startswith(_DATA_PARALLEL) for name in state)
+    weights = {}
+    for full_name, array in state.items():
+        name = full_name[len(_DATA_PARALLEL) :] if parallel else full_name
+        parent, _, leaf = name.rpartition(".")
+        reasons = [why for form, why in _DROPPED.items() if re.fullmatch(rf"(.*\.)?{form}", name)]
+        if reasons:
+            done[f"dropped ({reasons[0]})"] += 1
+        elif leaf in _RENAMED:
+            weights[f"{parent}.{_RENAMED[leaf]}"] = array
+            done["BatchNorm statistics renamed"] += 1
+        else:
+            weights[name] = array
+    if parallel:
+        done[f"prefix {_DATA_PARALLEL} taken away"] = len(state)
+    return weights, done
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(argv)
+    config = configs.load(args.config, configs.parse_set(args.set))
+    if not args.output.endswith(".pdparams"):
+        raise UserError(f"-o is {args.output!r}; allowed: a name that ends in .pdparams")
+    content, form = read_torch(args.source)
+    state, place = state_dict_of(content, args.source)
+    print(
+        f"{args.source}: torch's {form} format, {len(state)} tensors"
+        + f" in '{place}'" * bool(place)
+    )
+    weights, done = paddle_names(state)
+    for what, count in done.items():
+        print(f"  {count:4d} {what}")
+
+    prepare_process(config.cpu_setup)
+    from initializer import Initializer
+
+    network = Initializer(config).network(1, load=False)
+    load_weights(network, weights, args.source)
+    size = sum(p.size for p in network.parameters() if not p.stop_gradient)
+    print(f"  {len(weights):4d} loaded into {config.model_type}: {size:,} trainable parameters")
+    save_checkpoint(args.output, {"model": weights_of(network)})
+    print(f"{args.output} written; python main.py -c {args.config} -e -pp {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

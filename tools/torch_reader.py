@@ -1,0 +1,251 @@
+"""PyTorch's checkpoint files (.pt, .pth, .pth.tar) as plain data and NumPy arrays: without torch,
+and without running what is pickled in them.
+
+Formats, from torch's own `serialization.py` and `_utils.py` (versions 0.4 to 2.13). Since 1.6 a
+zip archive: `<name>/data.pkl` describes, `<name>/data/<key>` has the numbers of a storage, and
+`<name>/byteorder` theirs (little where it is absent). Before, one file of pickles (magic number,
+version, system, content, keys of the storages), then for each key the number of its values and
+the values, always little-endian. In both a tensor is a view of a storage: offset, size, stride.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Iterable
+from math import prod
+from typing import IO, Any
+
+import numpy as np
+
+from safe_io import (
+    PathLike,
+    PlainUnpickler,
+    StandIn,
+    UserError,
+    pickle_mistakes,
+    without_stand_ins,
+)
+
+_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+_LEGACY_VERSION = 1001
+_BFLOAT16 = "bfloat16"  # unknown to NumPy: the upper half of a float32
+_VALUES = {
+    "FloatStorage": "f4",
+    "DoubleStorage": "f8",
+    "HalfStorage": "f2",
+    "BFloat16Storage": _BFLOAT16,
+    "LongStorage": "i8",
+    "IntStorage": "i4",
+    "ShortStorage": "i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
+_ONLY_WEIGHTS = "save the weights alone, with torch.save(model.state_dict(), FILE)"
+
+
+class _ValueKind(StandIn):
+    """For a storage type such as torch.FloatStorage."""
+
+    def __init__(self, values: str) -> None:
+        self.is_bfloat16 = values == _BFLOAT16
+        self.dtype = np.dtype("u2" if self.is_bfloat16 else values)
+
+    def read(self, content: bytes, byteorder: str) -> np.ndarray:
+        array = np.frombuffer(content, self.dtype.newbyteorder(byteorder))
+        if not self.is_bfloat16:
+            return array
+        return (array.astype(np.uint32) << 16).view(np.float32)
+
+
+class _Storage(StandIn):
+    """For a storage: a row of `count` values, which `array` has once they are read."""
+
+    def __init__(self, kind: _ValueKind, count: int) -> None:
+        self.kind, self.count = kind, count
+        self.array = np.empty(0)
+
+    @property
+    def num_byte(self) -> int:
+        return self.count * self.kind.dtype.itemsize
+
+
+class _Tensor(StandIn):
+    """For a tensor. torch trusts offset, size and stride; here they must stay in the storage."""
+
+    def __init__(self, storage: _Storage, offset: int, size: tuple, stride: tuple) -> None:
+        numbers = (offset, *size, *stride)
+        if not isinstance(storage, _Storage) or len(size) != len(stride):
+            raise pickle.UnpicklingError("a tensor without storage, or with size unlike stride")
+        if any(type(n) is not int or n < 0 for n in numbers):
+            raise pickle.UnpicklingError(f"a tensor with {numbers} for offset, size and stride")
+        last = offset + sum((n - 1) * step for n, step in zip(size, stride))
+        if prod(size) and (prod(size) > storage.count or last >= storage.count):
+            raise pickle.UnpicklingError(
+                f"a tensor of {size} values at {offset}, stride {stride}, in a storage of "
+                f"{storage.count}"
+            )
+        self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
+
+    def plain(self) -> np.ndarray:
+        values = self.storage.array
+        if not prod(self.size):
+            return np.empty(self.size, values.dtype)
+        strides = [step * values.itemsize * (n > 1) for n, step in zip(self.size, self.stride)]
+        return np.lib.stride_tricks.as_strided(
+            values[self.offset :], self.size, strides, writeable=False
+        )
+
+
+def _tensor(storage: _Storage, offset: int, size: tuple, stride: tuple, *rest: Any) -> _Tensor:
+    """For torch._utils._rebuild_tensor and _v2. rest: requires_grad, hooks and, since 2.0, marks
+    of values that are kept negated or conjugated."""
+    if len(rest) > 2 and rest[2]:
+        raise pickle.UnpicklingError("a tensor whose values are kept negated or conjugated")
+    return _Tensor(storage, offset, size, stride)
+
+
+def _parameter(tensor: _Tensor, *_: Any) -> _Tensor:
+    """For torch._utils._rebuild_parameter."""
+    return tensor
+
+
+class _TorchUnpickler(PlainUnpickler):
+    """Plain data, tensors and parameters. storages: those that the content mentions, by key."""
+
+    admitted = {
+        **PlainUnpickler.admitted,
+        ("collections", "Counter"): dict,  # milestones of a learning rate
+        ("torch", "Size"): tuple,
+        ("torch", "device"): lambda *text: " ".join(map(str, text)),
+        ("torch._utils", "_rebuild_tensor"): _tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+        ("torch._utils", "_rebuild_parameter"): _parameter,
+        **{("torch", name): _ValueKind(values) for name, values in _VALUES.items()},
+    }
+    drops_state_of = (dict,)  # a state_dict carries the versions of its modules as an attribute
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file, encoding="latin1")
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return super().find_class(module, name)
+        except pickle.UnpicklingError as error:
+            raise pickle.UnpicklingError(f"{error}; {_ONLY_WEIGHTS}") from None
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        """('storage', type, key, where it was, number of values, and None or the old format's
+        view of another storage)."""
+        if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
+            raise pickle.UnpicklingError("it refers to something that is no storage")
+        _, kind, key, _, count, *view = pid
+        if not isinstance(kind, _ValueKind) or not isinstance(key, str) or view not in ([], [None]):
+            raise pickle.UnpicklingError(f"a storage of an unknown kind; {_ONLY_WEIGHTS}")
+        if type(count) is not int or count < 0:
+            raise pickle.UnpicklingError(f"a storage of {count} values")
+        known = self.storages.setdefault(key, _Storage(kind, count))
+        if (known.kind, known.count) != (kind, count):
+            raise pickle.UnpicklingError(f"storage {key} is described twice, differently")
+        return known
+
+
+def read_torch(path: PathLike) -> tuple[Any, str]:
+    """What `torch.save` wrote, with NumPy arrays for tensors, and the name of the file's format.
+
+    Arrays may be read-only and share memory, as the tensors did; bfloat16 becomes float32.
+    Raises UserError when the file is missing, damaged, holds anything but plain data and tensors
+    (code), or is of a format that is not read.
+    """
+    with pickle_mistakes(path, "a torch file of plain weights"), open(path, "rb") as file:
+        head = file.read(512)
+        file.seek(0)
+        if head.startswith(b"PK\x03\x04"):
+            return _read_zip(file), "zip"
+        if head[257:262] == b"ustar":
+            raise UserError(
+                f"{path}: a tar archive, torch's format before version 0.2 or a packed folder; "
+                "unpack it, or load it with an old torch and save it again"
+            )
+        return _read_legacy(file), "legacy"
+
+
+def _read_zip(file: IO[bytes]) -> Any:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return _read_archive(archive, os.fstat(file.fileno()).st_size)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, struct.error) as error:
+        raise pickle.UnpicklingError(f"damaged zip archive: {error}") from error
+
+
+def _read_archive(archive: zipfile.ZipFile, file_size: int) -> Any:
+    names = archive.namelist()
+    tops = [name[: -len("data.pkl")] for name in names if name.endswith("/data.pkl")]
+    if len(tops) != 1:
+        raise pickle.UnpicklingError(f"a zip archive with {len(tops)} data.pkl instead of 1")
+    top = tops[0]
+    if f"{top}constants.pkl" in names:
+        raise pickle.UnpicklingError(f"a TorchScript program; {_ONLY_WEIGHTS}")
+    order = archive.read(f"{top}byteorder") if f"{top}byteorder" in names else b"little"
+    if order not in (b"little", b"big"):
+        raise pickle.UnpicklingError(f"byteorder is {order[:20]!r}; allowed: little, big")
+    _check_entries(archive.infolist(), file_size)
+    with archive.open(f"{top}data.pkl") as pickled:
+        unpickler = _TorchUnpickler(pickled)
+        content = unpickler.load()
+    for key, storage in unpickler.storages.items():
+        entry = f"{top}data/{key}"
+        if entry not in names:
+            raise pickle.UnpicklingError(f"{entry}, which has storage {key}, is missing")
+        raw = archive.read(entry)
+        if len(raw) != storage.num_byte:
+            raise pickle.UnpicklingError(
+                f"storage {key} has {len(raw)} bytes instead of {storage.num_byte}"
+            )
+        storage.array = storage.kind.read(raw, ">" if order == b"big" else "<")
+    return without_stand_ins(content)
+
+
+def _check_entries(entries: Iterable[zipfile.ZipInfo], file_size: int) -> None:
+    """torch compresses nothing. So nothing needs to unfold here, and no archive can hold more
+    than its file does."""
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise pickle.UnpicklingError("a compressed zip archive, which torch does not write")
+    if sum(entry.file_size for entry in entries) > file_size:
+        raise pickle.UnpicklingError("a zip archive that claims more than its file has")
+
+
+def _read_legacy(file: IO[bytes]) -> Any:
+    heads = []
+    for _ in range(3):
+        heads.append(PlainUnpickler(file, encoding="latin1").load())
+        if heads[0] != _MAGIC_NUMBER:
+            raise pickle.UnpicklingError("it does not begin as torch's files do")
+    if heads[1] != _LEGACY_VERSION:
+        raise pickle.UnpicklingError(f"format version {heads[1]!r}; allowed: {_LEGACY_VERSION}")
+    unpickler = _TorchUnpickler(file)
+    content = unpickler.load()
+    keys = PlainUnpickler(file, encoding="latin1").load()
+    if not isinstance(keys, list) or sorted(keys) != sorted(unpickler.storages):
+        raise pickle.UnpicklingError("its list of storages is not that of its content")
+    for key in keys:
+        storage = unpickler.storages[key]
+        (count,) = struct.unpack("<q", _read_exactly(file, 8))
+        if count != storage.count:
+            raise pickle.UnpicklingError(
+                f"storage {key} has {count} values instead of {storage.count}"
+            )
+        storage.array = storage.kind.read(_read_exactly(file, storage.num_byte), "<")
+    return without_stand_ins(content)
+
+
+def _read_exactly(file: IO[bytes], num_byte: int) -> bytes:
+    """Asks how much there is before it sets memory aside."""
+    left = os.fstat(file.fileno()).st_size - file.tell()
+    if num_byte > left:
+        raise EOFError(f"{num_byte} bytes of a storage wanted, {left} left in the file")
+    return file.read(num_byte)

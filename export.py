@@ -89,7 +89,6 @@ def export(
     and no einsum; then nothing is left in save_dir.
     """
     from dataset.features import branch_channels
-    from dataset.protocols import NUM_PERSON
     from deploy.meta import meta_path
     from deploy.static_export import publish, write_static
     from initializer import Initializer
@@ -100,13 +99,14 @@ def export(
     if not weights:
         logging.warning("No -pp: exporting FRESH weights, good for benchmarks and compilers only")
     initializer = Initializer(config)
-    persons = 1 if per_person else NUM_PERSON
+    spec = initializer.spec
+    persons = 1 if per_person else spec.num_person
     reference = initializer.network(persons, load=True)
     folded = initializer.network(persons, load=False)
     folded.set_state_dict(reference.state_dict())
-    args = config.dataset_args.ntu
+    args = config.data
     clip_shape = [
-        persons * initializer.skeleton.num_joint,
+        persons * spec.skeleton.num_joint,
         sum(branch_channels(args.inputs)),
         args.num_frame,
     ]
@@ -116,7 +116,7 @@ def export(
         trial = Path(folder) / name
         write_static(folded, trial, [batch_size or None, *clip_shape], with_feature=with_feature)
         _check(trial, reference, clip_shape, batch_size)
-        _meta(initializer, persons, batch_size, with_feature).save(meta_path(trial))
+        _meta(initializer, per_person, batch_size, with_feature).save(meta_path(trial))
         publish(trial, target)
     logging.info("Static model: %s.pdmodel, .pdiparams, .meta.yaml", target)
     return target
@@ -160,30 +160,33 @@ def _check(target: Path, reference: nn.Layer, clip_shape: list[int], batch_size:
 
 
 def _meta(
-    initializer: Initializer, persons: int, batch_size: int, with_feature: bool
+    initializer: Initializer, per_person: bool, batch_size: int, with_feature: bool
 ) -> StaticMeta:
     import paddle
 
-    from dataset.protocols import NUM_PERSON
+    from dataset.skeletons import to_mapping
     from deploy.meta import StaticMeta
 
-    config, args = initializer.config, initializer.args
+    config, args, spec = initializer.config, initializer.args, initializer.spec
     weights = config.pretrained_path
     return StaticMeta(
         config=config.name,
         model_type=config.model_type,
         dataset=config.dataset,
-        skeleton=initializer.skeleton.name,
+        skeleton=to_mapping(spec.skeleton),
         inputs=args.inputs,
         num_frame=args.num_frame,
-        persons=persons,
-        clip_persons=NUM_PERSON,
-        per_person=persons == 1,
+        persons=1 if per_person else spec.num_person,
+        clip_persons=spec.num_person,
+        per_person=per_person,
+        resample=args.resample,
+        centre=args.centre,
+        num_axis=args.num_axis,
         transform=args.transform,
         normalisation="2s-AGCN: centred, rotated, looped" if args.transform else "none",
         batch_size=batch_size,
         outputs=["logits", "feature"] if with_feature else ["logits"],
-        class_names=initializer.protocol.class_names(),
+        class_names=list(spec.class_names),
         weights=Path(weights).name if weights else "fresh",
         weights_sha256=file_hash(weights) if weights else "",
         paddle_version=paddle.__version__,

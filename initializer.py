@@ -15,11 +15,13 @@ from paddle.optimizer.lr import LambdaDecay
 
 import utils
 from configs.schema import Config, STGCNArgs
+from dataset.augment import Augment
 from dataset.features import branch_channels
 from dataset.feeder import ClipFeeder, eval_loader, train_loader
 from dataset.graph import adjacency, efficientgcn_adjacency
-from dataset.protocols import NUM_PERSON, Protocol, protocol
-from dataset.skeletons import Skeleton, skeleton
+from dataset.preprocess import Preprocess
+from dataset.protocols import DataSpec, data_spec
+from dataset.skeletons import Skeleton
 from dataset.storage import open_split
 from model import build
 from safe_io import UserError
@@ -35,7 +37,7 @@ class Session:
     """Built parts. A part that the mode does not need is None."""
 
     config: Config
-    protocol: Protocol
+    spec: DataSpec
     network: nn.Layer
     train: DataLoader | None = None
     eval: DataLoader | None = None
@@ -49,9 +51,8 @@ class Initializer:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.protocol = protocol(config.dataset)
-        self.skeleton: Skeleton = skeleton(self.protocol.skeleton)
-        self.args = config.dataset_args.ntu
+        self.args = config.data
+        self.spec = data_spec(config.dataset, self.args.own_layout)
         utils.set_device(config.gpus)
         utils.set_seed(config.seed)
 
@@ -59,12 +60,12 @@ class Initializer:
         """Network, both loaders, rate and optimizer. load_weights: start from pretrained_path,
         where one is given."""
         train, evaluate = self._train_loader(), self._eval_loader("eval")
-        network = self.network(NUM_PERSON, load=load_weights)
+        network = self.network(self.spec.num_person, load=load_weights)
         scheduler = self._scheduler(len(train))
         optimizer = self._optimizer(scheduler, network)
         return Session(
             self.config,
-            self.protocol,
+            self.spec,
             network,
             train,
             evaluate,
@@ -76,8 +77,8 @@ class Initializer:
     def for_evaluation(self, split: str) -> Session:
         """Network and a loader over every clip of `split` ('train' or 'eval'), in order."""
         loader = self._eval_loader(split)
-        network = self.network(NUM_PERSON, load=True)
-        return Session(self.config, self.protocol, network, eval=loader)
+        network = self.network(self.spec.num_person, load=True)
+        return Session(self.config, self.spec, network, eval=loader)
 
     def network(self, persons: int, *, load: bool) -> nn.Layer:
         """The configured network for clips of that many persons. load: with the weights of
@@ -85,7 +86,7 @@ class Initializer:
         args = self.config.model_args
         channels = branch_channels(self.args.inputs)
         builder = _stgcn if isinstance(args, STGCNArgs) else _efficientgcn
-        network = builder(self.config, self.skeleton, channels, self.protocol.num_class, persons)
+        network = builder(self.config, self.spec.skeleton, channels, self.spec.num_class, persons)
         weights = self.config.pretrained_path
         if load and weights:
             utils.load_weights(network, utils.load_checkpoint(weights)["model"], source=weights)
@@ -95,14 +96,15 @@ class Initializer:
             logging.info("Model: %s, %s trainable parameters", self.config.model_type, f"{size:,}")
         return network
 
-    def _feeder(self, phase: str) -> ClipFeeder:
+    def _feeder(self, phase: str, preprocess: Preprocess, augment: Augment | None) -> ClipFeeder:
         config, args = self.config, self.args
         folder = f"{args.data_folder}/{config.dataset}"
         command = (
             f"python main.py -c {config.name} -gd -d {config.dataset} --set "
-            f"dataset_args.ntu.transform={str(args.transform).lower()} "
-            f"dataset_args.ntu.root_folder={args.root_folder}"
+            f"dataset_args.{args.group}.root_folder={args.root_folder}"
         )
+        if args.group == "ntu":
+            command += f" dataset_args.ntu.transform={str(args.transform).lower()}"
         clips = open_split(folder, phase, command)
         if clips.manifest is None:
             logging.warning("%s has no manifest.json: taken as %s data", folder, args.data_folder)
@@ -113,10 +115,11 @@ class Initializer:
             )
         feeder = ClipFeeder(
             clips,
-            self.skeleton,
+            self.spec,
             inputs=args.inputs,
-            num_frame=args.num_frame,
-            num_class=self.protocol.num_class,
+            preprocess=preprocess,
+            augment=augment,
+            seed=config.seed,
             limit=DEBUG_CLIPS if config.debug else None,
         )
         logging.info("Data: %s, %d %s clips", folder, len(feeder), phase)
@@ -124,11 +127,18 @@ class Initializer:
 
     def _train_loader(self) -> DataLoader:
         args = self.args
-        return train_loader(self._feeder("train"), args.train_batch_size, args.num_workers)
+        augment = Augment(**asdict(args.augment), num_axis=args.num_axis)
+        # Random windows are what the network then sees; nothing pads them to num_frame again.
+        num_frame = args.num_frame if args.resample else augment.random_choose or args.num_frame
+        preprocess = Preprocess(num_frame, args.resample, args.centre, args.num_axis)
+        feeder = self._feeder("train", preprocess, augment)
+        return train_loader(feeder, args.train_batch_size, args.num_workers)
 
     def _eval_loader(self, split: str) -> DataLoader:
         args = self.args
-        return eval_loader(self._feeder(split), args.eval_batch_size, args.num_workers)
+        preprocess = Preprocess(args.num_frame, args.resample, args.centre, args.num_axis)
+        feeder = self._feeder(split, preprocess, None)
+        return eval_loader(feeder, args.eval_batch_size, args.num_workers)
 
     def _scheduler(self, steps_per_epoch: int) -> LambdaDecay:
         config = self.config
@@ -194,6 +204,7 @@ def _stgcn(
         num_class,
         graph,
         persons=persons,
+        block_args=args.block_args,
         edge_importance=args.edge_importance,
         drop_prob=args.drop_prob,
         kernel_size=args.kernel_size,

@@ -78,7 +78,7 @@ class Processor:
         confusion.png and per_class.csv in run_dir."""
         logging.info("Starting evaluating ...")
         confusion = self._count()
-        names = self.session.protocol.class_names()
+        names = self.session.spec.class_names
         logging.info("Mean class accuracy: %.2f%%", 100 * confusion.mean_class_accuracy)
         for true, predicted, clips in confusion.worst_pairs():
             logging.info("Confused: %s -> %s, %d clips", names[true], names[predicted], clips)
@@ -91,9 +91,10 @@ class Processor:
         network, optimizer = self.session.network, self.session.optimizer
         utils.set_seed(self.config.seed, epoch)
         self.session.train.batch_sampler.set_epoch(self.config.seed * 1_000_003 % 2**31 + epoch)
+        self.session.train.dataset.epoch = epoch
         network.train()
         start, first_rate = time.time(), optimizer.get_lr()
-        counts = Confusion(self.session.protocol.num_class)
+        counts = Confusion(self.session.spec.num_class)
         bar = self._bar(self.session.train)
         for step, (clips, labels, indices) in enumerate(bar, 1):
             logits = network(clips)  # (N, num_class)
@@ -142,7 +143,7 @@ class Processor:
     def _count(self) -> Confusion:
         """Counts over every clip of the evaluation loader."""
         self.session.network.eval()
-        counts = Confusion(self.session.protocol.num_class)
+        counts = Confusion(self.session.spec.num_class)
         start = time.time()
         with paddle.no_grad():
             for clips, labels, indices in self._bar(self.session.eval):

@@ -1,74 +1,16 @@
-"""The configuration as frozen dataclasses. Each key is explained in docs/configs.md; a field's
-check stands beside it, and a wrong value is refused with its full key, e.g.
-`dataset_args.ntu.num_frame`."""
+"""The configuration as frozen dataclasses; those of the data are in configs/data.py. Each key is
+explained in docs/configs.md; a field's check stands beside it, and a wrong value is refused with
+its full key, e.g. `model_args.reduct_ratio`."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Union
 
-from safe_io import UserError
-
-
-class ConfigError(UserError):
-    """A configuration key or value that is not allowed."""
-
-
-def _check(holds: bool, key: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
-
-
-def _one_of(key: str, value: str, *allowed: str) -> None:
-    _check(value in allowed, key, value, ", ".join(allowed))
-
-
-@dataclass(frozen=True)
-class NTUArgs:
-    """`dataset_args.ntu`: where NTU-style recordings lie and how clips are cut and fed."""
-
-    train_batch_size: int = 16
-    eval_batch_size: int = 16
-    num_frame: int = 288
-    inputs: str = "JVB"
-    transform: bool = False
-    root_folder: str = "./data/npy_dataset"
-    ntu60_path: str = "./data/nturgbd_skeletons_s001_to_s017.zip"
-    ntu120_path: str = "./data/nturgbd_skeletons"
-    synthetic_path: str = "./data/synthetic_skeletons"
-    on_bad_file: str = "error"
-    num_workers: int = 2
-
-    def __post_init__(self) -> None:
-        key = "dataset_args.ntu."
-        for name in ("train_batch_size", "eval_batch_size"):
-            _check(getattr(self, name) >= 1, key + name, getattr(self, name), "1 or more")
-        _check(4 <= self.num_frame <= 300, key + "num_frame", self.num_frame, "4 to 300")
-        _check(self.num_workers >= 0, key + "num_workers", self.num_workers, "0 or more")
-        _one_of(key + "on_bad_file", self.on_bad_file, "error", "skip")
-        letters_ok = (bool(self.inputs) and len(set(self.inputs)) == len(self.inputs)) and (
-            set(self.inputs) <= set("JVB") or self.inputs == "X"
-        )
-        _check(
-            letters_ok, key + "inputs", self.inputs, "J, V, B in any subset, or X (raw x y z) alone"
-        )
-
-    def source_path(self, source: str) -> tuple[str, str]:
-        """(full key, path) of the recordings of a protocol's source, e.g. 'ntu60'."""
-        return f"dataset_args.ntu.{source}_path", getattr(self, f"{source}_path")
-
-    @property
-    def data_folder(self) -> str:
-        """Where generated data of this kind lies, without the protocol's folder."""
-        return f"{self.root_folder}/{'transformed' if self.transform else 'original'}"
-
-
-@dataclass(frozen=True)
-class DatasetArgs:
-    """`dataset_args`: one group a kind of recordings."""
-
-    ntu: NTUArgs = field(default_factory=NTUArgs)
+from configs.checks import ConfigError, check, one_of
+from configs.data import ClipArgs, DatasetArgs, data_group
 
 
 @dataclass(frozen=True)
@@ -98,28 +40,28 @@ class EfficientGCNArgs:
         key = "model_args."
         for n, row in enumerate(self.block_args):
             ok = len(row) == 3 and row[0] >= 1 and row[1] in (1, 2) and row[2] >= 0
-            _check(ok, f"{key}block_args[{n}]", row, "[channel >= 1, stride 1 or 2, depth >= 0]")
-        _check(
+            check(ok, f"{key}block_args[{n}]", row, "[channel >= 1, stride 1 or 2, depth >= 0]")
+        check(
             0 <= self.fusion_stage <= len(self.block_args),
             key + "fusion_stage",
             self.fusion_stage,
             f"0 to {len(self.block_args)} (the number of block_args)",
         )
-        _one_of(key + "act_type", self.act_type, "relu", "relu6", "hswish", "swish")
-        _one_of(key + "att_type", self.att_type, "stja", "pa", "ca", "fa", "ja", "none")
-        _one_of(key + "layer_type", self.layer_type, "Basic", "Bottleneck", "Sep", "SG")
-        _check(0 <= self.drop_prob < 1, key + "drop_prob", self.drop_prob, "0 to below 1")
+        one_of(key + "act_type", self.act_type, "relu", "relu6", "hswish", "swish")
+        one_of(key + "att_type", self.att_type, "stja", "pa", "ca", "fa", "ja", "none")
+        one_of(key + "layer_type", self.layer_type, "Basic", "Bottleneck", "Sep", "SG")
+        check(0 <= self.drop_prob < 1, key + "drop_prob", self.drop_prob, "0 to below 1")
         kernel, hops = self.kernel_size
-        _check(
+        check(
             kernel >= 1 and kernel % 2 == 1 and 0 <= hops <= 10,
             key + "kernel_size",
             self.kernel_size,
             "[odd number of frames, largest hop 0 to 10]",
         )
-        _check(self.reduct_ratio >= 1, key + "reduct_ratio", self.reduct_ratio, "1 or more")
-        _check(self.expand_ratio >= 0, key + "expand_ratio", self.expand_ratio, "0 or more")
-        _check(min(self.scale_args) > 0, key + "scale_args", self.scale_args, "two numbers above 0")
-        _check(self.stem_channel >= 1, key + "stem_channel", self.stem_channel, "1 or more")
+        check(self.reduct_ratio >= 1, key + "reduct_ratio", self.reduct_ratio, "1 or more")
+        check(self.expand_ratio >= 0, key + "expand_ratio", self.expand_ratio, "0 or more")
+        check(min(self.scale_args) > 0, key + "scale_args", self.scale_args, "two numbers above 0")
+        check(self.stem_channel >= 1, key + "stem_channel", self.stem_channel, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -133,15 +75,24 @@ class STGCNArgs:
     edge_importance: bool = True
     drop_prob: float = 0.5
     kernel_size: int = 9
+    block_args: tuple[tuple[int, int], ...] = (
+        *((64, 1),) * 4,
+        *((128, 2), (128, 1), (128, 1)),
+        *((256, 2), (256, 1), (256, 1)),
+    )
 
     def __post_init__(self) -> None:
         key = "model_args."
-        _one_of(key + "strategy", self.strategy, "uniform", "distance", "spatial")
-        _check(self.max_hop >= 1, key + "max_hop", self.max_hop, "1 or more")
-        _check(self.dilation >= 1, key + "dilation", self.dilation, "1 or more")
-        _check(0 <= self.drop_prob < 1, key + "drop_prob", self.drop_prob, "0 to below 1")
+        check(bool(self.block_args), key + "block_args", [], "one block or more")
+        for n, (channel, stride) in enumerate(self.block_args):
+            ok = channel >= 1 and stride in (1, 2)
+            check(ok, f"{key}block_args[{n}]", [channel, stride], "[channel >= 1, stride 1 or 2]")
+        one_of(key + "strategy", self.strategy, "uniform", "distance", "spatial")
+        check(self.max_hop >= 1, key + "max_hop", self.max_hop, "1 or more")
+        check(self.dilation >= 1, key + "dilation", self.dilation, "1 or more")
+        check(0 <= self.drop_prob < 1, key + "drop_prob", self.drop_prob, "0 to below 1")
         odd = self.kernel_size >= 1 and self.kernel_size % 2 == 1
-        _check(odd, key + "kernel_size", self.kernel_size, "an odd number of frames")
+        check(odd, key + "kernel_size", self.kernel_size, "an odd number of frames")
 
 
 @dataclass(frozen=True)
@@ -155,9 +106,9 @@ class MomentumArgs:
 
     def __post_init__(self) -> None:
         key = "optimizer_args.Momentum."
-        _check(self.learning_rate > 0, key + "learning_rate", self.learning_rate, "above 0")
-        _check(0 <= self.momentum < 1, key + "momentum", self.momentum, "0 to below 1")
-        _check(self.weight_decay >= 0, key + "weight_decay", self.weight_decay, "0 or more")
+        check(self.learning_rate > 0, key + "learning_rate", self.learning_rate, "above 0")
+        check(0 <= self.momentum < 1, key + "momentum", self.momentum, "0 to below 1")
+        check(self.weight_decay >= 0, key + "weight_decay", self.weight_decay, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -171,10 +122,10 @@ class AdamArgs:
 
     def __post_init__(self) -> None:
         key = "optimizer_args.Adam."
-        _check(self.learning_rate > 0, key + "learning_rate", self.learning_rate, "above 0")
+        check(self.learning_rate > 0, key + "learning_rate", self.learning_rate, "above 0")
         for name in ("beta1", "beta2"):
-            _check(0 <= getattr(self, name) < 1, key + name, getattr(self, name), "0 to below 1")
-        _check(self.weight_decay >= 0, key + "weight_decay", self.weight_decay, "0 or more")
+            check(0 <= getattr(self, name) < 1, key + name, getattr(self, name), "0 to below 1")
+        check(self.weight_decay >= 0, key + "weight_decay", self.weight_decay, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -198,7 +149,7 @@ class StepArgs:
         rising = (
             list(self.step_lr) == sorted(set(self.step_lr)) and min(self.step_lr, default=1) > 0
         )
-        _check(rising, "scheduler_args.step.step_lr", self.step_lr, "epochs above 0, rising")
+        check(rising, "scheduler_args.step.step_lr", self.step_lr, "epochs above 0, rising")
 
 
 @dataclass(frozen=True)
@@ -213,10 +164,8 @@ class CosineArgs:
 
 
 def _check_epochs(key: str, max_epoch: int, warm_up: int) -> None:
-    _check(max_epoch >= 1, key + "max_epoch", max_epoch, "1 or more")
-    _check(
-        0 <= warm_up < max_epoch, key + "warm_up", warm_up, f"0 to below max_epoch ({max_epoch})"
-    )
+    check(max_epoch >= 1, key + "max_epoch", max_epoch, "1 or more")
+    check(0 <= warm_up < max_epoch, key + "warm_up", warm_up, f"0 to below max_epoch ({max_epoch})")
 
 
 @dataclass(frozen=True)
@@ -233,7 +182,7 @@ MODEL_ARGS = {"ST-GCN": STGCNArgs, "EfficientGCN": EfficientGCNArgs}
 def model_family(model_type: str) -> str:
     """'EfficientGCN-B0' -> 'EfficientGCN'. Raises ConfigError for an unknown model_type."""
     names = ["ST-GCN"] + [f"EfficientGCN-B{phi}" for phi in range(5)]
-    _one_of("model_type", model_type, *names)
+    one_of("model_type", model_type, *names)
     return "EfficientGCN" if model_type.startswith("EfficientGCN") else model_type
 
 
@@ -250,27 +199,48 @@ class Config:
     optimizer_args: OptimizerArgs = field(default_factory=OptimizerArgs)
     lr_scheduler: str = "cosine"
     scheduler_args: SchedulerArgs = field(default_factory=SchedulerArgs)
+    base_batch_size: int = 0
+    accumulate: int = 1
+    clip_norm: float = 0.0
+    label_smoothing: float = 0.0
+    amp: str = ""
+    sync_bn: bool = False
     gpus: tuple[int, ...] = ()
     seed: int = 1
     debug: bool = False
     pretrained_path: str = ""
+    finetune: bool = False
     work_dir: str = "./workdir"
     no_progress_bar: bool = False
+    log_every: int = 0
     cpu_setup: bool = True
 
     def __post_init__(self) -> None:
-        _one_of("optimizer", self.optimizer, "Momentum", "Adam")
-        _one_of("lr_scheduler", self.lr_scheduler, "step", "cosine")
-        _check(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2147483647")
+        one_of("optimizer", self.optimizer, "Momentum", "Adam")
+        one_of("lr_scheduler", self.lr_scheduler, "step", "cosine")
+        check(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2147483647")
+        for name, least in (("base_batch_size", 0), ("accumulate", 1), ("log_every", 0)):
+            check(getattr(self, name) >= least, name, getattr(self, name), f"{least} or more")
+        check(self.clip_norm >= 0, "clip_norm", self.clip_norm, "0 (off) or more")
+        smoothing = self.label_smoothing
+        check(0 <= smoothing < 1, "label_smoothing", smoothing, "0 (off) to below 1")
+        check(self.amp in ("", "bf16", "fp16"), "amp", self.amp, "bf16, fp16, or '' for float32")
         single = len(self.gpus) <= 1
         single = single and min(self.gpus, default=0) >= 0
-        _check(single, "gpus", list(self.gpus), "one GPU number from 0, or none for the CPU")
-        raw = self.dataset_args.ntu.inputs == "X"
-        if raw and isinstance(self.model_args, EfficientGCNArgs):
+        check(single, "gpus", list(self.gpus), "one GPU number from 0, or none for the CPU")
+        name_ok = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.dataset)
+        check(bool(name_ok), "dataset", self.dataset, "letters, digits, '.', '-' and '_'")
+        if self.data.inputs in list("XYMN") and isinstance(self.model_args, EfficientGCNArgs):
+            key = f"dataset_args.{self.data.group}.inputs"
             raise ConfigError(
-                "dataset_args.ntu.inputs is 'X', which EfficientGCN cannot take; "
-                "allowed with EfficientGCN: J, V, B in any subset"
+                f"{key} is {self.data.inputs!r}, which EfficientGCN cannot take; allowed with "
+                "EfficientGCN: J, V, B in any subset"
             )
+
+    @property
+    def data(self) -> ClipArgs:
+        """The group of `dataset_args` that `dataset` belongs to."""
+        return getattr(self.dataset_args, data_group(self.dataset))
 
     @property
     def max_epoch(self) -> int:

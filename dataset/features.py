@@ -50,13 +50,34 @@ def _raw(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
     out[:] = x
 
 
+def _raw_bone(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
+    """Vector from the parent joint."""
+    np.subtract(x, x[:, list(skeleton.parents)], out=out)
+
+
+def _motion(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
+    """Change of the coordinates until the next frame; zero at the last."""
+    out[..., -1] = 0
+    np.subtract(x[..., 1:], x[..., :-1], out=out[..., :-1])
+
+
+def _bone_motion(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
+    """Change of the bones until the next frame; zero at the last."""
+    _motion(x - x[:, list(skeleton.parents)], skeleton, out)
+
+
 BRANCHES: dict[str, tuple[int, Branch]] = {
     "J": (6, _joint),
     "V": (6, _velocity),
     "B": (6, _bone),
+    # The four streams that the field trains apart and sums: 2s-AGCN (CVPR 2019), MS-AAGCN (2020).
     "X": (3, _raw),
+    "Y": (3, _raw_bone),
+    "M": (3, _motion),
+    "N": (3, _bone_motion),
 }
-ORDER = "JVBX"  # branches are stacked in this order, whatever the order of the letters
+ORDER = "JVBXYMN"  # branches are stacked in this order, whatever the order of the letters
+NEED_PARENTS = frozenset("BYN")
 
 
 def branch_channels(inputs: str) -> list[int]:
@@ -86,8 +107,8 @@ def clip_tensor(
         )
     if t < 3 and "V" in inputs:
         raise UserError(f"clip has {t} frames; the velocity branch needs 3 or more")
-    if "B" in inputs and not skeleton.parents:
-        raise UserError(f"layout {skeleton.name} has no bone parents, which input B needs")
+    if not skeleton.parents and NEED_PARENTS & set(inputs):
+        raise UserError(f"layout {skeleton.name} has no bone parents, which input {inputs} needs")
     x = np.ascontiguousarray(x.transpose(3, 2, 0, 1), dtype=np.float32)  # (M, V, C, T)
     out = np.empty((m, v, sum(channels), t), dtype=np.float32)
     start = 0

@@ -2,43 +2,56 @@
 
 from __future__ import annotations
 
-import numpy as np
-from paddle.io import BatchSampler, DataLoader, Dataset, DistributedBatchSampler
+from collections.abc import Iterator
 
+import numpy as np
+from paddle.io import DataLoader, Dataset
+
+from dataset.augment import Augment
 from dataset.features import clip_tensor
-from dataset.skeletons import Skeleton
+from dataset.preprocess import Preprocess
+from dataset.protocols import DataSpec
 from dataset.storage import ClipSet
 from safe_io import UserError
 
 
 class ClipFeeder(Dataset):
-    """Item n: (clip tensor (M*V, I*C, T) float32, label int64, n int64)."""
+    """Item n: (clip tensor (M*V, I*C, T) float32, label int64, n int64).
+
+    Random changes of clip n depend on the seed, the epoch and n alone, so neither the number of
+    worker processes nor a resumed run changes them.
+    """
 
     def __init__(
         self,
         clips: ClipSet,
-        skeleton: Skeleton,
+        spec: DataSpec,
         *,
         inputs: str,
-        num_frame: int,
-        num_class: int,
+        preprocess: Preprocess,
+        augment: Augment | None,
+        seed: int,
         limit: int | None = None,
     ) -> None:
-        """limit: use only the first clips. Raises UserError where data and settings disagree."""
+        """augment: random changes, for training. limit: use only the first clips. Raises
+        UserError where data and settings disagree."""
         super().__init__()
-        _, _, t, v, _ = clips.data.shape
+        _, _, t, v, m = clips.data.shape
         if clips.labels is None:
             raise UserError(f"{clips.path}: has no label file beside it")
-        if v != skeleton.num_joint or t < num_frame:
+        shortest = 1 if preprocess.resample else preprocess.num_frame
+        if (v, m) != (spec.skeleton.num_joint, spec.num_person) or t < shortest:
             raise UserError(
-                f"{clips.path}: {v} joints and {t} frames; the configuration wants "
-                f"{skeleton.num_joint} joints ({skeleton.name}) and {num_frame} frames or more"
+                f"{clips.path}: {v} joints, {m} persons and {t} frames; the configuration wants "
+                f"{spec.skeleton.num_joint} joints ({spec.skeleton.name}), {spec.num_person} "
+                f"persons and {shortest} frames or more"
             )
-        if clips.labels.max() >= num_class:
+        if clips.labels.max() >= spec.num_class:
             raise UserError(
-                f"{clips.path}: label {clips.labels.max()}; allowed: 0 to {num_class - 1}"
+                f"{clips.path}: label {clips.labels.max()}; allowed: 0 to {spec.num_class - 1}"
             )
-        self.clips, self.skeleton, self.inputs, self.num_frame = clips, skeleton, inputs, num_frame
+        self.clips, self.skeleton, self.inputs = clips, spec.skeleton, inputs
+        self.preprocess, self.augment, self.seed, self.epoch = preprocess, augment, seed, 0
         self.size = min(len(clips), limit or len(clips))
 
     def __len__(self) -> int:
@@ -46,25 +59,75 @@ class ClipFeeder(Dataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64, np.int64]:
         clip = self.clips.data[index]
-        tensor = clip_tensor(clip, self.skeleton, self.inputs, self.num_frame)
+        if self.augment is not None:
+            random = np.random.default_rng((self.seed, self.epoch, index))
+            clip = self.augment.apply(clip, random)
+        clip = self.preprocess.apply(clip, self.skeleton)
+        tensor = clip_tensor(clip, self.skeleton, self.inputs)
         return tensor, self.clips.labels[index], np.int64(index)
 
 
-def train_loader(feeder: ClipFeeder, batch_size: int, num_workers: int) -> DataLoader:
-    """Shuffled batches; the order depends only on `loader.batch_sampler.set_epoch(n)`. The last
-    partial batch is left out, unless it is the only one."""
-    sampler = DistributedBatchSampler(
-        feeder,
-        batch_size,
-        num_replicas=1,
-        rank=0,
-        shuffle=True,
-        drop_last=len(feeder) >= batch_size,
+class StepSampler:
+    """Shuffled batches of one process, for steps that several processes and batches share.
+
+    All clips are put into an order that depends only on `epoch`, and cut into batches. A step
+    takes the next world_size * accumulate of them: process r gets, one after another, batches r,
+    r + world_size, ... of each step. So 2 processes see in a step what a single one sees that
+    accumulates 2 batches. Clips that do not fill a last step are left out, unless all of them
+    together are the only batch of a single process.
+    """
+
+    def __init__(
+        self, size: int, batch_size: int, *, rank: int = 0, world_size: int = 1, accumulate: int = 1
+    ) -> None:
+        """size: clips in all. Raises UserError where they do not fill one step."""
+        self.size, self.batch_size, self.epoch = size, batch_size, 0
+        self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
+        together = world_size * accumulate
+        self.num_steps = size // (batch_size * together)
+        if self.num_steps == 0 and together > 1:
+            raise UserError(
+                f"{size} training clips do not fill one step of train_batch_size {batch_size} x "
+                f"{world_size} processes x accumulate {accumulate}; lower one of these"
+            )
+        self.num_steps = max(self.num_steps, 1)
+
+    def __len__(self) -> int:
+        return self.num_steps * self.accumulate
+
+    def set_epoch(self, epoch: int) -> None:
+        """epoch: any number from 0 to 2**32 - 1 that decides on the order of clips."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.RandomState(self.epoch).permutation(self.size).tolist()
+        for n in range(len(self)):
+            start = (n * self.world_size + self.rank) * self.batch_size
+            yield order[start : start + self.batch_size]
+
+
+def train_loader(
+    feeder: ClipFeeder,
+    batch_size: int,
+    num_workers: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    accumulate: int = 1,
+) -> DataLoader:
+    """Shuffled batches (see `StepSampler`); the order depends only on
+    `loader.batch_sampler.set_epoch(n)`."""
+    sampler = StepSampler(
+        len(feeder), batch_size, rank=rank, world_size=world_size, accumulate=accumulate
     )
     return DataLoader(feeder, batch_sampler=sampler, num_workers=num_workers)
 
 
-def eval_loader(feeder: ClipFeeder, batch_size: int, num_workers: int) -> DataLoader:
-    """Every clip once, in order."""
-    sampler = BatchSampler(feeder, shuffle=False, batch_size=batch_size, drop_last=False)
-    return DataLoader(feeder, batch_sampler=sampler, num_workers=num_workers)
+def eval_loader(
+    feeder: ClipFeeder, batch_size: int, num_workers: int, *, rank: int = 0, world_size: int = 1
+) -> DataLoader:
+    """Every world_size-th clip from `rank` on, once, in order: together the processes see every
+    clip exactly once."""
+    own = list(range(rank, len(feeder), world_size))
+    batches = [own[n : n + batch_size] for n in range(0, len(own), batch_size)]
+    return DataLoader(feeder, batch_sampler=batches, num_workers=num_workers)

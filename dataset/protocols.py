@@ -1,24 +1,29 @@
-"""Benchmark protocols: which recordings train, which evaluate, and what their classes are called.
+"""What is known of a data set before it is read: classes, joints, sizes; and, for benchmarks with
+protocols, which recordings train and which evaluate.
 
-NTU RGB+D 60 (Shahroudy et al., CVPR 2016) and 120 (Liu et al., TPAMI 2020), and the project's
-own synthetic recordings, which follow the same naming scheme.
+NTU RGB+D 60 (Shahroudy et al., CVPR 2016) and 120 (Liu et al., TPAMI 2020), the project's own
+synthetic recordings, which follow the same naming scheme, and Kinetics-skeleton (Yan et al., AAAI
+2018). Anything else is a user's own, and the configuration says what it is.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from dataset.skeletons import Skeleton, skeleton
 from dataset.synthetic_actions import ACTION_TABLE
-from safe_io import choose
+from safe_io import UserError, choose, nearest_hint
 
 MAX_FRAME = 300  # frames kept of a clip on disk
 NUM_PERSON = 2  # persons kept of a clip on disk
 
 _CLIP_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})(\.skeleton)?")
-_NTU_CLASS_FILE = Path(__file__).parent / "class_names" / "ntu120.txt"
+_CLASS_NAMES = Path(__file__).parent / "class_names"
+KINETICS = "kinetics-skeleton"
 _SYNTHETIC = tuple(action.name for action in ACTION_TABLE)
 
 _XSUB_60 = frozenset((1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38))
@@ -26,6 +31,19 @@ _XSUB_120 = _XSUB_60 | frozenset(
     (45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86)
     + (89, 91, 92, 93, 94, 95, 97, 98, 100, 103)
 )
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """A data set as every part of the system needs to know it. max_frame, num_person: T and M of
+    a clip on disk. class_names: num_class of them, in label order."""
+
+    name: str
+    num_class: int
+    skeleton: Skeleton
+    num_person: int
+    max_frame: int
+    class_names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -58,15 +76,12 @@ class Protocol:
     is_train: Callable[[ClipName], bool]
     skeleton: str = "ntu-25"
 
-    def class_names(self) -> list[str]:
-        """Names in label order, `num_class` of them."""
-        names = _SYNTHETIC if self.source == "synthetic" else _ntu_class_names()
-        return list(names[: self.num_class])
-
-
-def _ntu_class_names() -> list[str]:
-    """All 120, of which NTU RGB+D 60 has the first half."""
-    return _NTU_CLASS_FILE.read_text(encoding="utf-8").splitlines()
+    def spec(self) -> DataSpec:
+        """NTU RGB+D 60 has the first half of the names of 120."""
+        names = _SYNTHETIC if self.source == "synthetic" else _names("ntu120")
+        joints = skeleton(self.skeleton)
+        kept = tuple(names[: self.num_class])
+        return DataSpec(self.name, self.num_class, joints, NUM_PERSON, MAX_FRAME, kept)
 
 
 def _by_subject(train: frozenset[int]) -> Callable[[ClipName], bool]:
@@ -93,3 +108,41 @@ PROTOCOLS = {
 def protocol(name: str) -> Protocol:
     """The protocol of that name, or a UserError that lists the names."""
     return choose(PROTOCOLS, name, where="dataset")
+
+
+def data_spec(name: str, own: Mapping[str, Any] | None = None) -> DataSpec:
+    """What is known of the data set of that name.
+
+    own: for a user's own data, the configuration's skeleton (name or .yaml file), num_class,
+    num_person, max_frame and class_names (see docs/configs.md). Raises
+    UserError for an unknown name, and for own settings that are missing or do not fit.
+    """
+    if name == KINETICS:
+        names = tuple(_names("kinetics400"))
+        joints = skeleton("openpose-18")
+        return DataSpec(name, len(names), joints, NUM_PERSON, MAX_FRAME, names)
+    if own is None or name in PROTOCOLS:
+        return protocol(name).spec()
+    num_class, file = own["num_class"], own["class_names"]
+    if num_class == 0:
+        hint = nearest_hint(name, [*PROTOCOLS, KINETICS])
+        raise UserError(
+            f"dataset is {name!r}, which is no benchmark ({hint}); your own data need "
+            "dataset_args.keypoint.num_class, skeleton and source_path: docs/data.md"
+        )
+    names = tuple(_names(file) if file else (f"class {n}" for n in range(num_class)))
+    if len(names) != num_class:
+        raise UserError(
+            f"{file}: {len(names)} names; dataset_args.keypoint.num_class is {num_class}"
+        )
+    joints = skeleton(own["skeleton"])
+    return DataSpec(name, num_class, joints, own["num_person"], own["max_frame"], names)
+
+
+def _names(file: str) -> list[str]:
+    """A list that comes with the project, by its name, or a .txt file with a class a line."""
+    path = Path(file) if file.endswith(".txt") else _CLASS_NAMES / f"{file}.txt"
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as text: {error}") from error

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dataset.features import branch_channels, clip_tensor, person_exists
-from dataset.skeletons import Skeleton, skeleton
+from dataset.preprocess import Preprocess
+from dataset.skeletons import from_mapping, skeleton
 from dataset.storage import ClipSet
 from deploy.predictor import Predictor
 from safe_io import UserError
@@ -45,7 +46,8 @@ class ClipModel:
             raise UserError("--inputs is for models without .meta.yaml; this one has it: leave out")
         self.port_contract = False
         self.inputs, self.num_frame = meta.inputs, meta.num_frame
-        self.skeleton: Skeleton = skeleton(meta.skeleton)
+        self.skeleton = from_mapping(meta.skeleton, "skeleton of .meta.yaml")
+        self.preprocess = Preprocess(meta.num_frame, meta.resample, meta.centre, meta.num_axis)
         self.persons, self.clip_persons = meta.persons, meta.clip_persons
         self.per_person, self.class_names = meta.per_person, meta.class_names
         channels = sum(branch_channels(meta.inputs))
@@ -69,6 +71,7 @@ class ClipModel:
             )
         self.port_contract, self.per_person = True, False
         self.inputs, self.skeleton, self.num_frame = inputs, layout, shape[3]
+        self.preprocess = Preprocess(self.num_frame)
         self.persons = self.clip_persons = shape[5]
         self.class_names: list[str] = []
         self.batch_size = max(shape[0], 0)
@@ -77,10 +80,11 @@ class ClipModel:
         """Raises UserError where a data set is not what the model was made for."""
         meta, manifest = self.predictor.meta, clips.manifest
         _, _, t, v, m = clips.data.shape
-        if (v, m) != (self.skeleton.num_joint, self.clip_persons) or t < self.num_frame:
+        shortest = 1 if self.preprocess.resample else self.num_frame
+        if (v, m) != (self.skeleton.num_joint, self.clip_persons) or t < shortest:
             raise UserError(
                 f"{clips.path}: {t} frames, {v} joints, {m} persons; the model wants "
-                f"{self.num_frame} frames or more, {self.skeleton.num_joint} joints, "
+                f"{shortest} frames or more, {self.skeleton.num_joint} joints, "
                 f"{self.clip_persons} persons"
             )
         if meta and manifest and manifest["transform"] != meta.transform:
@@ -100,10 +104,10 @@ class ClipModel:
 
     def run(self, clips: np.ndarray) -> Scores:
         """clips: (N, 3, T, V, M) metres. Raises UserError for NaN and infinity."""
-        clips = np.asarray(clips)[:, :, : self.num_frame]
         bad = [n for n, clip in enumerate(clips) if not np.isfinite(clip).all()]
         if bad:
             raise UserError(f"clip {bad[0]} of this batch holds NaN or infinity")
+        clips = np.stack([self.preprocess.apply(clip, self.skeleton) for clip in clips])
         exists = person_exists(clips)
         if self.per_person:
             persons = self._run_persons(clips, exists)

@@ -11,7 +11,7 @@ import yaml
 
 from safe_io import PathLike, UserError, read_yaml, whole_file
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,23 @@ class StaticMeta:
 
     config: number of the configuration. persons: M of the model's input, 1 where `per_person`.
     clip_persons: persons of a whole clip. batch_size: 0 where the batch axis is free.
-    normalisation: how coordinates were prepared ('none', or that of `transform`).
+    skeleton: the joint layout, whole (dataset/skeletons.py). resample, centre, num_axis: how
+    clips are prepared for the network (dataset/preprocess.py). normalisation: how coordinates
+    were prepared on the disk ('none', or that of `transform`).
     """
 
     config: str
     model_type: str
     dataset: str
-    skeleton: str
+    skeleton: dict
     inputs: str
     num_frame: int
     persons: int
     clip_persons: int
     per_person: bool
+    resample: bool
+    centre: bool
+    num_axis: int
     transform: bool
     normalisation: str
     batch_size: int
@@ -67,7 +72,8 @@ class StaticMeta:
 
 
 def _check_type(path: PathLike, name: str, value: Any, annotation: str) -> None:
-    wanted = {"str": str, "int": int, "bool": bool, "list[str]": list}[annotation]
+    kinds = {"str": str, "int": int, "bool": bool, "dict": dict, "list[str]": list}
+    wanted = kinds[annotation]
     items_ok = wanted is not list or all(isinstance(item, str) for item in value)
     if type(value) is not wanted or not items_ok or (wanted is int and value < 0):
         raise UserError(f"{path}: {name} is {value!r}; allowed: {annotation}")

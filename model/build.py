@@ -137,6 +137,7 @@ def stgcn(
     edge_importance: bool,
     drop_prob: float,
     kernel_size: int,
+    block_args: Sequence[Sequence[int]],
 ) -> STGCN:
     """adjacency: (K, V, V). The other names are the configuration's (docs/configs.md)."""
     network = STGCN(
@@ -147,6 +148,7 @@ def stgcn(
         edge_importance=edge_importance,
         drop_prob=drop_prob,
         kernel_size=kernel_size,
+        block_args=block_args,
     )
     init_stgcn(network)
     return network

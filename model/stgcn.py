@@ -6,6 +6,8 @@ channels, before the first BatchNorm.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import paddle
 from paddle import Tensor, nn
@@ -14,9 +16,6 @@ from model.conv import Conv2D
 from model.fold import Affine, batch_norm_affine
 from model.graph_conv import FoldedGraphConv, graph_conv
 from model.head import mean_over_persons, split_persons
-
-# Output channels and stride over time of each block.
-BLOCKS = ((64, 1),) * 4 + ((128, 2),) + ((128, 1),) * 2 + ((256, 2),) + ((256, 1),) * 2
 
 
 class GraphConv(nn.Layer):
@@ -73,7 +72,8 @@ class STGCNBlock(nn.Layer):
 
 class STGCN(nn.Layer):
     """adjacency: (K, V, V). edge_importance: learn a weight on every edge, in every block.
-    persons: M of a clip tensor; 1 gives logits per person.
+    persons: M of a clip tensor; 1 gives logits per person. block_args: output channels and stride
+    over time of each block.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class STGCN(nn.Layer):
         edge_importance: bool,
         drop_prob: float,
         kernel_size: int,
+        block_args: Sequence[Sequence[int]],
     ) -> None:
         super().__init__()
         num_partition, self.num_joint, _ = adjacency.shape
@@ -94,7 +95,7 @@ class STGCN(nn.Layer):
         self.register_buffer("A", paddle.to_tensor(adjacency, dtype="float32"))
         self.data_bn = nn.BatchNorm2D(self.num_joint * channel)
         self.st_gcn_networks = nn.LayerList()
-        for index, (out_channel, stride) in enumerate(BLOCKS):
+        for index, (out_channel, stride) in enumerate(block_args):
             self.st_gcn_networks.append(
                 STGCNBlock(
                     channel,
@@ -110,7 +111,7 @@ class STGCN(nn.Layer):
         self.edge_importance = nn.ParameterList()
         if edge_importance:
             ones = nn.initializer.Constant(1.0)
-            for _ in BLOCKS:
+            for _ in block_args:
                 weight = self.create_parameter(list(adjacency.shape), default_initializer=ones)
                 self.edge_importance.append(weight)
         self.fcn = Conv2D(channel, num_class, 1)
@@ -119,7 +120,7 @@ class STGCN(nn.Layer):
     def _adjacencies(self) -> list[Tensor]:
         """(K, V, V) of each block, with its edge importance in it."""
         weights = list(self.edge_importance)
-        return [self.A * w for w in weights] if weights else [self.A] * len(BLOCKS)
+        return [self.A * w for w in weights] if weights else [self.A] * len(self.st_gcn_networks)
 
     def fold(self) -> None:
         """Make constants of the graph convolutions and their BatchNorms (see model/fold.py)."""
@@ -131,7 +132,7 @@ class STGCN(nn.Layer):
         self.data_bn = Affine(*batch_norm_affine(self.data_bn))
 
     def _trunk(self, clips: Tensor) -> Tensor:
-        """(N, M*V, C, T) -> (P, 256, T', V)."""
+        """(N, M*V, C, T) -> (P, C', T', V)."""
         _, _, c, t = clips.shape
         v = self.num_joint
         x = clips.reshape([-1, v * c, t, 1])  # (P, V*C, T, 1), V slow: one statistic a joint
@@ -146,12 +147,12 @@ class STGCN(nn.Layer):
         return self.with_feature(clips)[0]
 
     def extract_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, M*V, C, T) -> score map (P, num_class, T', V), feature (P, 256, T', V)."""
+        """(N, M*V, C, T) -> score map (P, num_class, T', V), feature (P, C', T', V)."""
         feature = self._trunk(clips)
         return self.fcn(feature), feature
 
     def with_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, M*V, C, T) -> logits (N, num_class), feature (P, 256, T', V), in one pass."""
+        """(N, M*V, C, T) -> logits (N, num_class), feature (P, C', T', V), in one pass."""
         feature = self._trunk(clips)
-        pooled = mean_over_persons(feature, self.persons)  # (N, 256, 1, 1)
+        pooled = mean_over_persons(feature, self.persons)  # (N, C', 1, 1)
         return self.fcn(pooled).reshape([-1, self.num_class]), feature

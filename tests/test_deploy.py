@@ -68,7 +68,7 @@ def logits_by_dygraph(models: Path, clips: np.ndarray) -> np.ndarray:
     network.eval()
     from dataset.features import clip_tensor
 
-    tensors = np.stack([clip_tensor(c, initializer.skeleton, "JVB", 16) for c in clips])
+    tensors = np.stack([clip_tensor(c, initializer.spec.skeleton, "JVB", 16) for c in clips])
     with paddle.no_grad():
         return network(paddle.to_tensor(tensors)).numpy()
 

@@ -102,4 +102,4 @@ def test_the_readme_command(exported, monkeypatch: pytest.MonkeyPatch, capsys) -
     assert infer_cli.main(["--model_file", f"{name}.pdmodel", "--data_file", "tiny_eval.npy"]) == 0
     out = capsys.readouterr().out
     assert "Infer Mean Accuracy: 1\n" in out
-    assert protocol("ntu-xsub").class_names()[57] in out  # handshaking
+    assert protocol("ntu-xsub").spec().class_names[57] in out  # handshaking

@@ -11,8 +11,10 @@ import pytest
 
 from dataset import tiny_data_gen
 from dataset.feeder import ClipFeeder, eval_loader, train_loader
+from dataset.preprocess import Preprocess
+from dataset.protocols import DataSpec
 from dataset.skeletons import skeleton
-from dataset.storage import content_hash, open_clips, open_split
+from dataset.storage import ClipSet, content_hash, open_clips, open_split
 from safe_io import UserError, run_command
 
 NTU_25 = skeleton("ntu-25")
@@ -29,6 +31,15 @@ def write_set(folder: Path, phase: str = "eval", count: int = 10, **manifest) ->
     manifest = {"transform": False, "dataset": "ntu-xsub", **manifest}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder / f"{phase}_data.npy"
+
+
+def feeder_of(
+    clips: ClipSet, *, num_frame: int, inputs: str = "J", num_class: int = 3, num_person: int = 2
+) -> ClipFeeder:
+    spec = DataSpec("any", num_class, NTU_25, num_person, 20, ("",) * num_class)
+    return ClipFeeder(
+        clips, spec, inputs=inputs, preprocess=Preprocess(num_frame), augment=None, seed=0
+    )
 
 
 def test_open_clips_maps_the_file(tmp_path: Path) -> None:
@@ -52,7 +63,7 @@ def test_data_without_labels(tmp_path: Path) -> None:
     clips = open_clips(tmp_path / "x.npy")
     assert clips.labels is None and clips.names == ["clip-0", "clip-1"]
     with pytest.raises(UserError, match="no label file"):
-        ClipFeeder(clips, NTU_25, inputs="J", num_frame=4, num_class=3)
+        feeder_of(clips, num_frame=4)
 
 
 @pytest.mark.parametrize(
@@ -115,11 +126,12 @@ def test_wrong_manifest_is_refused(tmp_path: Path) -> None:
 def test_feeder_refuses_what_does_not_fit(tmp_path: Path) -> None:
     clips = open_clips(write_set(tmp_path))
     for settings, message in (
-        ({"num_frame": 21, "num_class": 3}, "wants 25 joints .* and 21 frames"),
+        ({"num_frame": 21}, "wants 25 joints .* and 21 frames"),
         ({"num_frame": 20, "num_class": 2}, "label 2; allowed: 0 to 1"),
+        ({"num_frame": 20, "num_person": 1}, "2 persons .* wants 25 joints .* 1 persons"),
     ):
         with pytest.raises(UserError, match=message):
-            ClipFeeder(clips, NTU_25, inputs="J", **settings)
+            feeder_of(clips, **settings)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -127,7 +139,7 @@ def test_loaders(tmp_path: Path, workers: int) -> None:
     """Evaluation: all clips in order. Training: whole batches, shuffled by epoch alone; a set
     smaller than a batch still gives one."""
     clips = open_clips(write_set(tmp_path))
-    feeder = ClipFeeder(clips, NTU_25, inputs="JB", num_frame=12, num_class=3)
+    feeder = feeder_of(clips, inputs="JB", num_frame=12)
     seen = [n for _, _, index in eval_loader(feeder, 4, workers) for n in index.tolist()]
     assert seen == list(range(10))
 

@@ -1,0 +1,205 @@
+"""`dataset_args` as frozen dataclasses: one group a kind of recordings, and what all share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from configs.checks import check, one_of
+
+BENCHMARK_FRAMES = 300  # that the field keeps of a clip of NTU RGB+D and of Kinetics
+
+
+@dataclass(frozen=True)
+class AugmentArgs:
+    """`augment`: random changes of training clips. Everything is off by default, as published."""
+
+    random_choose: int = 0
+    random_shift: bool = False
+    random_move: bool = False
+    random_crop: float = 1.0
+    random_rotate: float = 0.0
+    random_scale: float = 0.0
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True)
+class ClipArgs:
+    """What every kind of data has: how clips are cut, prepared and fed."""
+
+    train_batch_size: int = 16
+    eval_batch_size: int = 16
+    num_frame: int = 288
+    inputs: str = "JVB"
+    resample: bool = False
+    centre: bool = False
+    augment: AugmentArgs = field(default_factory=AugmentArgs)
+    root_folder: str = "./data/npy_dataset"
+    on_bad_file: str = "error"
+    num_workers: int = 2
+
+    def __post_init__(self) -> None:
+        key = f"dataset_args.{self.group}."
+        for name in ("train_batch_size", "eval_batch_size"):
+            check(getattr(self, name) >= 1, key + name, getattr(self, name), "1 or more")
+        longest = self.max_frame
+        fits = 4 <= self.num_frame <= longest
+        check(fits, key + "num_frame", self.num_frame, f"4 to {longest}")
+        check(self.num_workers >= 0, key + "num_workers", self.num_workers, "0 or more")
+        one_of(key + "on_bad_file", self.on_bad_file, "error", "skip")
+        self._check_inputs(key)
+        self._check_augment(key + "augment.")
+
+    def _check_inputs(self, key: str) -> None:
+        letters = set(self.inputs)
+        once = bool(letters) and len(letters) == len(self.inputs)
+        one_stream = len(letters) == 1 and letters <= set("XYMN")
+        check(
+            once and (letters <= set("JVB") or one_stream),
+            key + "inputs",
+            self.inputs,
+            "J, V, B in any subset, or one raw stream alone: X joints, Y bones, M joint motion, "
+            "N bone motion",
+        )
+
+    def _check_augment(self, key: str) -> None:
+        augment = self.augment
+        window = augment.random_choose
+        fits = window == 0 or 4 <= window <= self.max_frame
+        check(fits, key + "random_choose", window, f"0 (off), or 4 to {self.max_frame} frames")
+        check(
+            0 < augment.random_crop <= 1, key + "random_crop", augment.random_crop, "above 0 to 1"
+        )
+        for name, top, unit in (
+            ("random_rotate", 180, "degrees"),
+            ("random_scale", 0.9, "a share"),
+            ("jitter", 1, "metres"),
+        ):
+            value = getattr(augment, name)
+            check(0 <= value <= top, key + name, value, f"0 (off) to {top}, {unit}")
+
+    @property
+    def group(self) -> str:
+        """Name of this group of keys below dataset_args."""
+        return next(name for name, kind in DATA_GROUPS.items() if type(self) is kind)
+
+    @property
+    def transform(self) -> bool:
+        """Whether clips on disk are centred, rotated and looped; only NTU's can be."""
+        return False
+
+    @property
+    def max_frame(self) -> int:
+        """Frames kept of a clip on disk."""
+        return BENCHMARK_FRAMES
+
+    @property
+    def num_axis(self) -> int:
+        """Coordinates among the three channels of a clip: x, y, z, or x, y beside a score."""
+        return 3
+
+    @property
+    def own_layout(self) -> Mapping[str, Any] | None:
+        """What is known of a user's own data from the configuration alone; None for benchmarks,
+        whose protocols say it."""
+        return None
+
+    @property
+    def data_folder(self) -> str:
+        """Where generated data of this kind lie, without the data set's own folder."""
+        return f"{self.root_folder}/{'transformed' if self.transform else 'original'}"
+
+
+@dataclass(frozen=True)
+class NTUArgs(ClipArgs):
+    """`dataset_args.ntu`: NTU-style recordings."""
+
+    transform: bool = False
+    ntu60_path: str = "./data/nturgbd_skeletons_s001_to_s017.zip"
+    ntu120_path: str = "./data/nturgbd_skeletons"
+    synthetic_path: str = "./data/synthetic_skeletons"
+
+    def source_path(self, source: str) -> tuple[str, str]:
+        """(full key, path) of the recordings of a protocol's source, e.g. 'ntu60'."""
+        return f"dataset_args.ntu.{source}_path", getattr(self, f"{source}_path")
+
+
+@dataclass(frozen=True)
+class KineticsArgs(ClipArgs):
+    """`dataset_args.kinetics`: Kinetics-skeleton, OpenPose's JSON files of ST-GCN's authors.
+
+    source_path: the folder of kinetics_{train,val}/ and kinetics_{train,val}_label.json.
+    """
+
+    source_path: str = "./data/kinetics-skeleton"
+    openpose_match: bool = False
+
+    @property
+    def num_axis(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True)
+class KeypointArgs(ClipArgs):
+    """`dataset_args.keypoint`: anybody's data. source_path: a pickle in the layout of pyskl and
+    mmaction2, or a folder with index.csv."""
+
+    source_path: str = ""
+    skeleton: str = "coco-17"
+    num_class: int = 0
+    class_names: str = ""
+    num_person: int = 1
+    max_frame: int = 300
+    train_split: str = "train"
+    eval_split: str = "test"
+    first_label: int = 0
+    unit: str = "metre"
+    image_size: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        key = "dataset_args.keypoint."
+        check(self.num_class >= 0, key + "num_class", self.num_class, "the number of classes")
+        check(1 <= self.num_person <= 10, key + "num_person", self.num_person, "1 to 10")
+        check(4 <= self.max_frame <= 10_000, key + "max_frame", self.max_frame, "4 to 10000")
+        check(self.first_label in (0, 1), key + "first_label", self.first_label, "0 or 1")
+        one_of(key + "unit", self.unit, "metre", "millimetre", "pixel", "normalised")
+        size = self.image_size
+        sound = len(size) in (0, 2) and all(side >= 1 for side in size)
+        check(sound, key + "image_size", list(size), "[width, height] in pixels, or []")
+        apart = self.train_split != self.eval_split
+        check(apart, key + "eval_split", self.eval_split, "another split than train_split")
+
+    @property
+    def num_axis(self) -> int:
+        return 2 if self.unit in ("pixel", "normalised") else 3
+
+    @property
+    def own_layout(self) -> Mapping[str, Any]:
+        names = ("skeleton", "num_class", "class_names", "num_person", "max_frame")
+        return {name: value for name, value in asdict(self).items() if name in names}
+
+
+DATA_GROUPS: dict[str, type[ClipArgs]] = {
+    "ntu": NTUArgs,
+    "kinetics": KineticsArgs,
+    "keypoint": KeypointArgs,
+}
+
+
+@dataclass(frozen=True)
+class DatasetArgs:
+    """`dataset_args`: one group a kind of recordings; `dataset` says which counts."""
+
+    ntu: NTUArgs = field(default_factory=NTUArgs)
+    kinetics: KineticsArgs = field(default_factory=KineticsArgs)
+    keypoint: KeypointArgs = field(default_factory=KeypointArgs)
+
+
+def data_group(dataset: str) -> str:
+    """Which group of `dataset_args` a data set's name belongs to; names that no benchmark has are
+    a user's own."""
+    if dataset.startswith(("ntu-", "synthetic-")):
+        return "ntu"
+    return "kinetics" if dataset == "kinetics-skeleton" else "keypoint"

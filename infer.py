@@ -1,6 +1,7 @@
 """Static inference: predictions, accuracy and speed of an exported model on a clip file.
 
 python infer.py --model_file xsub.pdmodel --data_file tiny_eval.npy
+python infer.py --model_file xsub.pdmodel --data_file all.npy --shard 3/8 --output part3.json
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safe_io import UserError, run_command, whole_file
-from utils import num_cores, prepare_process, setup_logging
+from utils import file_hash, num_cores, prepare_process, setup_logging
 
 if TYPE_CHECKING:
     from dataset.storage import ClipSet
@@ -35,6 +37,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--label_file", type=Path, help="default: X_label.pkl or X.pkl beside X_data.npy or X.npy"
     )
     files.add_argument("--output", type=Path, help="write predictions to a .json or .csv file")
+    files.add_argument(
+        "--shard", default="1/1", metavar="I/N",
+        help="only part I of N of the clips, for job arrays; tools/merge_predictions.py joins them",
+    )  # fmt: skip
 
     run = parser.add_argument_group("how to run")
     run.add_argument("-b", "--batch_size", "--batch-size", type=int, default=16, help="clips")
@@ -59,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--{name} is {getattr(args, name)}; allowed: 1 or more")
     if args.output and args.output.suffix not in (".json", ".csv"):
         raise UserError(f"--output {args.output}: allowed: a name ending in .json or .csv")
+    part, parts = parse_shard(args.shard)
+    if parts > 1 and (args.output is None or args.output.suffix != ".json" or args.benchmark):
+        raise UserError(f"--shard {args.shard} needs --output FILE.json, and no --benchmark")
     from dataset.storage import open_clips
 
     clips = open_clips(args.data_file, args.label_file)
@@ -75,15 +84,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.warning("%s: no manifest.json beside it; taken as what the model wants", clips.path)
     if args.benchmark:
         return benchmark(model, clips, args)
-    return predict(model, clips, args)
+    shard = range(len(clips) * (part - 1) // parts, len(clips) * part // parts)
+    return predict(model, clips, shard, args)
 
 
-def predict(model: ClipModel, clips: ClipSet, args: argparse.Namespace) -> int:
-    """Run every clip once, in order; print the public port's lines, names and the accuracy."""
+def parse_shard(text: str) -> tuple[int, int]:
+    """'3/8' -> (3, 8). Raises UserError for anything but I/N with I from 1 to N."""
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    part, parts = (int(number) for number in match.groups()) if match else (0, 0)
+    if not 1 <= part <= parts:
+        raise UserError(f"--shard is {text!r}; allowed: I/N, the part from 1 to N, e.g. 3/8")
+    return part, parts
+
+
+def predict(model: ClipModel, clips: ClipSet, shard: range, args: argparse.Namespace) -> int:
+    """Run the clips of the shard, in order; print the public port's lines, names and the
+    accuracy."""
     rows: list[dict[str, Any]] = []
     num_right = 0
-    for start in range(0, len(clips), args.batch_size):
-        stop = min(start + args.batch_size, len(clips))
+    for start in range(shard.start, shard.stop, args.batch_size):
+        stop = min(start + args.batch_size, shard.stop)
         scores = run_batch(model, clips, start, stop)
         predicted = scores.logits.argmax(axis=1)
         names = clips.names[start:stop]
@@ -102,14 +122,26 @@ def predict(model: ClipModel, clips: ClipSet, args: argparse.Namespace) -> int:
             print(f"{line} Batch sample Name: {names}")
             for row in batch_rows:
                 print(f"  {describe(row)}")
-    accuracy = num_right / len(clips) if clips.labels is not None else None
+    accuracy = num_right / len(shard) if clips.labels is not None and shard else None
     if args.output:
-        write_output(args.output, rows, model.predictor.engine, accuracy)
+        about = {
+            "engine": model.predictor.engine,
+            "model": file_hash(args.model_file),
+            "data": str(args.data_file),
+            "shard": [shard.start, shard.stop, len(clips)],
+            "accuracy": accuracy,
+        }
+        write_output(args.output, about, rows)
+    print_accuracy(accuracy, len(shard))
+    return 0
+
+
+def print_accuracy(accuracy: float | None, num_clip: int) -> None:
+    """The public port's last line, or that there is nothing to compare with."""
     if accuracy is None:
-        print(f"{len(clips)} clips predicted; no labels, so no accuracy")
+        print(f"{num_clip} clips predicted; no labels, so no accuracy")
     else:
         print(f"Infer Mean Accuracy: {accuracy:.6g}")
-    return 0
 
 
 def run_batch(model: ClipModel, clips: ClipSet, start: int, stop: int) -> Scores:
@@ -160,13 +192,15 @@ def describe(row: dict[str, Any]) -> str:
     return f"{row['name']}: {text}" + (f" ({persons})" if persons else "")
 
 
-def write_output(
-    path: Path, rows: list[dict[str, Any]], engine: str, accuracy: float | None
-) -> None:
-    """All rows as one JSON object, or as CSV with the best class of each clip."""
+def write_output(path: Path, about: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """All rows as one JSON object, or as CSV with the best class of each clip.
+
+    about: engine, model (SHA-256 of its file), data, shard ([first clip, behind the last, clips
+    in all]) and accuracy; JSON keeps it.
+    """
     if path.suffix == ".json":
         with whole_file(path, "w") as file:
-            json.dump({"engine": engine, "accuracy": accuracy, "clips": rows}, file, indent=1)
+            json.dump({**about, "clips": rows}, file, indent=1)
         return
     from report import write_csv
 

@@ -27,6 +27,7 @@ from deploy.static_export import write_static
 from deploy.verify import inspect_program
 from initializer import Initializer
 from safe_io import UserError, run_command
+from tools import merge_predictions
 from utils import save_checkpoint, weights_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -272,6 +273,44 @@ def test_infer_prints_the_ports_lines(
     assert "Batch action" not in capsys.readouterr().out
 
 
+def merge(*argv: object) -> int:
+    return run_command(lambda: merge_predictions.main([str(a) for a in argv]))
+
+
+def test_shards_join_to_the_whole(models: Path, tiny_data: Path, tmp_path: Path, capsys) -> None:
+    model, data = models / "person/small.pdmodel", eval_clips(tiny_data)
+    argv = ["--model_file", model, "--data_file", data, "--engine", "openvino", "-np", "-b", 1]
+    assert infer(*argv, "--output", tmp_path / "whole.json") == 0
+    parts = [tmp_path / f"part{n}.json" for n in (1, 2, 3)]
+    for n, part in enumerate(parts, 1):
+        assert infer(*argv, "--shard", f"{n}/3", "--output", part) == 0
+    capsys.readouterr()
+    assert merge(*reversed(parts), "--output", tmp_path / "all.json") == 0
+    whole, joined = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("whole", "all"))
+    assert joined == whole
+    assert f"Infer Mean Accuracy: {whole['accuracy']:.6g}" in capsys.readouterr().out
+    assert merge(*parts, "--output", tmp_path / "all.csv") == 0
+    assert len(list(csv.reader((tmp_path / "all.csv").open()))) == 25
+
+    other = json.loads(parts[1].read_text())
+    (tmp_path / "other.json").write_text(json.dumps({**other, "model": "another"}))
+    (tmp_path / "again.json").write_text(json.dumps(other))
+    (tmp_path / "cut.json").write_text(json.dumps({**other, "clips": other["clips"][1:]}))
+    for files, message in (
+        ([parts[0], parts[2]], "part3.json: clips 8 to 15 are missing"),
+        (parts[:2], "clips 16 to 23 are missing: give every part"),
+        ([*parts, tmp_path / "again.json"], "clips 8 to 15 come twice"),
+        ([parts[0], tmp_path / "other.json"], "differ in model; merge parts of one run"),
+        ([tmp_path / "cut.json"], "do not fit its shard"),
+        ([model], "not readable as JSON"),
+        ([tmp_path / "none.json"], "not readable as JSON: [Errno 2]"),
+    ):
+        assert merge(*files, "--output", tmp_path / "bad.json") == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "bad.json").exists()
+
+
 def test_infer_without_labels_and_manifest(models: Path, tmp_path: Path, tiny_data, capsys) -> None:
     np.save(tmp_path / "x.npy", open_clips(eval_clips(tiny_data)).data[:3])
     assert (
@@ -305,6 +344,8 @@ def test_infer_refuses_data_of_the_other_kind(models: Path, tiny_data: Path, cap
         ({"-b": "0"}, "--batch_size is 0"),
         ({"--topk": "0"}, "--topk is 0"),
         ({"--inputs": "JV"}, "leave out"),
+        ({"--shard": "0/2"}, "--shard is '0/2'; allowed: I/N"),
+        ({"--shard": "1/2"}, "--shard 1/2 needs --output FILE.json"),
         ({"--use_gpu": None}, "a GPU was asked for"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,6 +14,8 @@ from paddle.io import DataLoader
 from paddle.optimizer import Adam, Momentum
 from paddle.optimizer.lr import LambdaDecay
 
+import finetune
+import parallel
 import utils
 from configs.schema import Config, STGCNArgs
 from dataset.augment import Augment
@@ -47,21 +50,28 @@ class Session:
 
 
 class Initializer:
-    """Builds sessions of one configuration. Sets device and seed."""
+    """Builds sessions of one configuration. Sets device and seed, and meets the other processes
+    where a launcher started several."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.args = config.data
         self.spec = data_spec(config.dataset, self.args.own_layout)
-        utils.set_device(config.gpus)
+        self.world = parallel.join(config.gpus)
         utils.set_seed(config.seed)
 
     def for_training(self, *, load_weights: bool) -> Session:
         """Network, both loaders, rate and optimizer. load_weights: start from pretrained_path,
-        where one is given."""
+        where one is given; with `finetune` from as much of it as fits."""
+        self._check_device()
+        if load_weights and self.config.finetune and not self.config.pretrained_path:
+            raise UserError("finetune needs weights to start from: -ft -pp FILE.pdparams")
         train, evaluate = self._train_loader(), self._eval_loader("eval")
-        network = self.network(self.spec.num_person, load=load_weights)
-        scheduler = self._scheduler(len(train))
+        fitting = load_weights and self.config.finetune
+        network = self.network(self.spec.num_person, load=load_weights, fitting=fitting)
+        if self.config.sync_bn:
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        scheduler = self._scheduler(train.batch_sampler.num_steps)
         optimizer = self._optimizer(scheduler, network)
         return Session(
             self.config,
@@ -80,16 +90,17 @@ class Initializer:
         network = self.network(self.spec.num_person, load=True)
         return Session(self.config, self.spec, network, eval=loader)
 
-    def network(self, persons: int, *, load: bool) -> nn.Layer:
+    def network(self, persons: int, *, load: bool, fitting: bool = False) -> nn.Layer:
         """The configured network for clips of that many persons. load: with the weights of
-        pretrained_path, where one is given; else fresh."""
+        pretrained_path, where one is given; else fresh. fitting: with those that fit, not all."""
         args = self.config.model_args
         channels = branch_channels(self.args.inputs)
         builder = _stgcn if isinstance(args, STGCNArgs) else _efficientgcn
         network = builder(self.config, self.spec.skeleton, channels, self.spec.num_class, persons)
         weights = self.config.pretrained_path
         if load and weights:
-            utils.load_weights(network, utils.load_checkpoint(weights)["model"], source=weights)
+            loader = finetune.load_fitting if fitting else utils.load_weights
+            loader(network, utils.load_checkpoint(weights)["model"], source=weights)
             logging.info("Weights: %s", weights)
         if load:
             size = sum(p.size for p in network.parameters() if not p.stop_gradient)
@@ -132,13 +143,26 @@ class Initializer:
         num_frame = args.num_frame if args.resample else augment.random_choose or args.num_frame
         preprocess = Preprocess(num_frame, args.resample, args.centre, args.num_axis)
         feeder = self._feeder("train", preprocess, augment)
-        return train_loader(feeder, args.train_batch_size, args.num_workers)
+        return train_loader(
+            feeder,
+            args.train_batch_size,
+            args.num_workers,
+            rank=self.world.rank,
+            world_size=self.world.size,
+            accumulate=self.config.accumulate,
+        )
 
     def _eval_loader(self, split: str) -> DataLoader:
         args = self.args
         preprocess = Preprocess(args.num_frame, args.resample, args.centre, args.num_axis)
         feeder = self._feeder(split, preprocess, None)
-        return eval_loader(feeder, args.eval_batch_size, args.num_workers)
+        return eval_loader(
+            feeder,
+            args.eval_batch_size,
+            args.num_workers,
+            rank=self.world.rank,
+            world_size=self.world.size,
+        )
 
     def _scheduler(self, steps_per_epoch: int) -> LambdaDecay:
         config = self.config
@@ -148,9 +172,35 @@ class Initializer:
         if config.lr_scheduler == "step":
             del settings["max_epoch"]
         factor = partial(table[config.lr_scheduler], steps_per_epoch=steps_per_epoch, **settings)
-        base = getattr(config.optimizer_args, config.optimizer).learning_rate
         logging.info("LR_Scheduler: %s %s", config.lr_scheduler, asdict(args))
-        return LambdaDecay(base, factor)
+        return LambdaDecay(self._base_rate(), factor)
+
+    def _base_rate(self) -> float:
+        """The configured rate, scaled to the clips of a step where base_batch_size says for how
+        many it was written (Goyal et al., arXiv 1706.02677)."""
+        config = self.config
+        written = getattr(config.optimizer_args, config.optimizer).learning_rate
+        parts = (self.args.train_batch_size, self.world.size, config.accumulate)
+        clips, base = math.prod(parts), config.base_batch_size
+        rate = written * clips / base if base else written
+        logging.info("Step: %d clips = batch %d x processes %d x accumulate %d", clips, *parts)
+        how = f"{written:g} x {clips} / {base}" if base else "as written"
+        logging.info("Learning rate: %g (%s)", rate, how)
+        return rate
+
+    def _check_device(self) -> None:
+        if parallel.on_gpu():
+            return
+        if self.config.amp:
+            raise UserError(
+                f"amp is {self.config.amp!r}, but this run is on the CPU, where it changes "
+                "nothing: Paddle computes in float32 there; leave it out, or choose a GPU with -g"
+            )
+        if self.config.sync_bn:
+            raise UserError(
+                "sync_bn is true, but this run is on the CPU, for which Paddle has no "
+                "synchronised BatchNorm; set sync_bn=false: each process normalises its own clips"
+            )
 
     def _evaluation_policy(self) -> Callable[[int], bool]:
         config, last = self.config, self.config.max_epoch
@@ -164,6 +214,8 @@ class Initializer:
         settings = asdict(getattr(config.optimizer_args, config.optimizer))
         logging.info("Optimizer: %s %s", config.optimizer, settings)
         settings["learning_rate"] = scheduler
+        if config.clip_norm:
+            settings["grad_clip"] = nn.ClipGradByGlobalNorm(config.clip_norm)
         table = {"Momentum": Momentum, "Adam": Adam}
         trainable = [p for p in network.parameters() if not p.stop_gradient]
         return table[config.optimizer](parameters=trainable, **settings)

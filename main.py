@@ -9,20 +9,24 @@ python main.py -c 2001 -ex -pp xsub.pdparams     export for static inference
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import logging
+import shlex
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import configs
+import parallel
 from configs.schema import Config
-from safe_io import UserError, run_command, whole_file
+from run_folder import last_checkpoint, new_run_dir, record_session, settings_of
+from safe_io import UserError, run_command
 from utils import log_to_file, num_cores, prepare_process, setup_logging
 
-# Where and how a run shows itself; everything else must be the same when it is resumed.
-_NOT_TRAINING = ("pretrained_path", "work_dir", "no_progress_bar", "gpus", "cpu_setup")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from initializer import Session
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -48,6 +52,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     keys.add_argument("-g", "--gpus", type=int, nargs="*", help="GPU number; none is the CPU")
     keys.add_argument("-s", "--seed", type=int, help="random seed")
     keys.add_argument("-pp", "--pretrained_path", help="weights (.pdparams)")
+    keys.add_argument(
+        "-ft", "--finetune", action="store_true", default=None,
+        help="start from those weights of -pp that fit: other classes or inputs",
+    )  # fmt: skip
     keys.add_argument("-w", "--work_dir", help="where runs are kept")
     keys.add_argument("-d", "--dataset", help="protocol, e.g. ntu-xview")
     keys.add_argument("-mt", "--model_type", help="e.g. EfficientGCN-B2 or ST-GCN")
@@ -57,6 +65,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     keys.add_argument(
         "-np", "--no_progress_bar", action="store_true", default=None, help="plain lines"
     )
+    keys.add_argument("--amp", choices=("bf16", "fp16"), help="mixed precision, on a GPU")
+    keys.add_argument("--log_every", type=int, help="a line every so many steps")
 
     other = parser.add_argument_group("other")
     other.add_argument("--split", choices=("eval", "train"), default="eval", help="for -e")
@@ -69,13 +79,20 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def resolve(args: argparse.Namespace) -> Config:
     """The configuration with the command line's overrides; --set has the last word."""
     flags = ("gpus", "seed", "pretrained_path", "work_dir", "dataset", "model_type", "optimizer")
-    flags += ("lr_scheduler", "debug", "no_progress_bar")
+    flags += ("lr_scheduler", "debug", "no_progress_bar", "finetune", "amp", "log_every")
     overrides: dict[str, Any] = {
         name: getattr(args, name) for name in flags if getattr(args, name) is not None
     }
     if args.no_cpu_setup:
         overrides["cpu_setup"] = False
-    return configs.load(args.config, {**overrides, **configs.parse_set(args.set)})
+    overrides.update(configs.parse_set(args.set))
+    trains = not (args.generate_data or args.evaluate or args.extract)
+    for key, fits in (("finetune", trains and not args.resume), ("amp", trains)):
+        if overrides.get(key) and not fits:
+            raise UserError(f"{key} is for training alone; leave it out here")
+    if args.resume:  # the weights that the run began with are no checkpoint of it
+        overrides.setdefault("pretrained_path", "")
+    return configs.load(args.config, overrides)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,13 +100,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = resolve(args)
     if not 0 <= args.delay_hours < 10_000 or args.workers < 1:
         raise UserError("--delay_hours must be 0 to 10000, and --workers 1 or more")
+    if args.generate_data or args.extract:
+        parallel.refuse_several("-gd" if args.generate_data else "-ex")
     time.sleep(args.delay_hours * 3600)
     if args.generate_data:
         return generate(config, args.workers)
+    if config.cpu_setup:
+        parallel.share_cores()
     prepare_process(config.cpu_setup)
     if args.extract:
         return extract(config)
-    return evaluate(config, args.split) if args.evaluate else train(config, resume=args.resume)
+    command = shlex.join(["main.py", *(sys.argv[1:] if argv is None else argv)])
+    with parallel.lost_rank_is_said():
+        if args.evaluate:
+            return evaluate(config, args.split, command)
+        return train(config, command, resume=args.resume)
 
 
 def generate(config: Config, workers: int) -> int:
@@ -108,72 +133,47 @@ def extract(config: Config) -> int:
     return 0
 
 
-def evaluate(config: Config, split: str) -> int:
+def evaluate(config: Config, split: str, command: str) -> int:
     if not config.pretrained_path:
         raise UserError(f"-e needs weights: python main.py -c {config.name} -e -pp FILE.pdparams")
-    setup_logging()
+    setup_logging(_log_level())
     from initializer import Initializer
     from processor import Processor
 
     session = Initializer(config).for_evaluation(split)
-    run_dir = new_run_dir(config, prefix=f"evaluate-{split}-")
-    log_to_file(run_dir / "log.txt")
-    Processor(session, run_dir, settings_of(config)).evaluate()
+    run_dir = None
+    if parallel.world().main:
+        run_dir = new_run_dir(config, prefix=f"evaluate-{split}-")
+        _begin_records(run_dir, session, command)
+    Processor(session, run_dir, settings_of(config, parallel.world().size)).evaluate()
     return 0
 
 
-def train(config: Config, *, resume: bool) -> int:
+def train(config: Config, command: str, *, resume: bool) -> int:
     checkpoint = last_checkpoint(config) if resume else None
-    setup_logging()
+    setup_logging(_log_level())
     from initializer import Initializer
     from processor import Processor
 
     session = Initializer(config).for_training(load_weights=not resume)
-    run_dir = checkpoint.parent if checkpoint else new_run_dir(config)
-    log_to_file(run_dir / "log.txt")
-    Processor(session, run_dir, settings_of(config)).train(checkpoint)
+    run_dir = None
+    if parallel.world().main:
+        run_dir = checkpoint.parent if checkpoint else new_run_dir(config)
+        _begin_records(run_dir, session, command)
+    Processor(session, run_dir, settings_of(config, parallel.world().size)).train(checkpoint)
     return 0
 
 
-def settings_of(config: Config) -> str:
-    """What a run must have in common with the run that it resumes, as YAML."""
-    defaults = {f.name: f.default for f in dataclasses.fields(Config) if f.name in _NOT_TRAINING}
-    name = Path(config.name).stem  # however the path of the file was typed
-    return configs.dump(dataclasses.replace(config, name=name, **defaults))
+def _log_level() -> int:
+    """One process reports; the others say only what is wrong."""
+    return logging.INFO if parallel.world().main else logging.WARNING
 
 
-def new_run_dir(config: Config, prefix: str = "") -> Path:
-    """A fresh folder <work_dir>/<run_name>/<prefix><time>, with the resolved config in it."""
-    parent = Path(config.work_dir) / config.run_name
-    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    for suffix in ("", *(f"-{n}" for n in range(2, 100))):
-        run_dir = parent / f"{prefix}{stamp}{suffix}"
-        try:
-            run_dir.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UserError(f"{run_dir}: cannot be made: {error.strerror}") from error
-        break
-    with whole_file(run_dir / "config.yaml", "w") as file:
-        file.write(configs.dump(config))
-    return run_dir
-
-
-def last_checkpoint(config: Config) -> Path:
-    """What -r continues: the checkpoint of -pp, or last.pdparams of this configuration's newest
-    run."""
-    if config.pretrained_path:
-        return Path(config.pretrained_path)
-    parent = Path(config.work_dir) / config.run_name
-    runs = sorted(parent.glob("[0-9]*"))
-    if not runs or not (runs[-1] / "last.pdparams").is_file():
-        what = f"{runs[-1]} has no last.pdparams yet" if runs else f"there is no run in {parent}"
-        raise UserError(
-            f"nothing to resume: {what}; start anew: python main.py -c {config.name}, or name a "
-            "checkpoint with -pp"
-        )
-    return runs[-1] / "last.pdparams"
+def _begin_records(run_dir: Path, session: Session, command: str) -> None:
+    log_to_file(run_dir / "log.txt")
+    feeders = [loader.dataset for loader in (session.train, session.eval) if loader is not None]
+    data = [(feeder.clips.path, len(feeder)) for feeder in feeders]
+    record_session(run_dir, command, session.config.seed, data)
 
 
 if __name__ == "__main__":

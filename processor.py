@@ -5,129 +5,135 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import paddle
-import paddle.nn.functional as F
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
+import parallel
+import run_state
 import utils
+from board import Board, open_board
+from evaluation import count_batch, evaluate, over_processes
 from initializer import Session
-from report import Confusion, write_curves, write_evaluation
-from safe_io import UserError
-
-_CURVE_KEYS = {
-    *("epoch", "learning_rate", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy")
-}
-_BEST_KEYS = {"acc_top1", "acc_top5", "cm", "epoch"}
-_RESUME_KEYS = {"opt": dict, "epoch": int, "best_state": dict, "history": list, "config": str}
-
-
-@dataclass
-class Progress:
-    """How far a training run is. epoch: epochs completed."""
-
-    epoch: int = 0
-    best_state: dict[str, Any] = field(
-        default_factory=lambda: {"acc_top1": 0.0, "acc_top5": 0.0, "cm": 0, "epoch": 0}
-    )
-    history: list[dict[str, Any]] = field(default_factory=list)
+from report import Confusion, write_curves, write_evaluation, write_scores
+from run_state import Progress
+from training_step import TrainingStep
 
 
 class Processor:
-    """Runs a session. run_dir: where checkpoints, tables and pictures of this run go. settings:
-    the resolved config as text; it travels in checkpoints, and a run resumes only with its own."""
+    """Runs a session. run_dir: where checkpoints, tables and pictures of this run go; None in
+    those of several processes that do not write. settings: the resolved config as text; it
+    travels in checkpoints, and a run resumes only with its own."""
 
-    def __init__(self, session: Session, run_dir: Path, settings: str) -> None:
+    def __init__(self, session: Session, run_dir: Path | None, settings: str) -> None:
         self.session, self.run_dir, self.settings = session, run_dir, settings
         self.config = session.config
         self.max_epoch = self.config.max_epoch
+        # A launcher's console is a file, where a bar is only noise.
+        self.shows_bar = not self.config.no_progress_bar and parallel.world().size == 1
+        self.board: Board | None = open_board(run_dir) if run_dir is not None else None
 
     def train(self, checkpoint: Path | None = None) -> dict[str, Any]:
         """Train to the last epoch, from the first or from a checkpoint of this run.
 
-        Leaves last.pdparams, best.pdparams, curves.csv and curves.png in run_dir and returns
-        the best state: acc_top1, acc_top5, cm, epoch.
+        Leaves last.pdparams, best.pdparams, curves.csv and curves.png in run_dir, and confusion
+        and per_class tables of the best epoch, and returns the best state: acc_top1, acc_top5,
+        cm, epoch.
         """
         start = time.time()
-        progress = Progress() if checkpoint is None else self._resume(checkpoint)
+        step = TrainingStep(self.session)
+        progress = Progress()
+        if checkpoint is not None:
+            progress = run_state.restore(checkpoint, self.session, self.settings, step.scaler)
         if progress.epoch >= self.max_epoch:
             logging.info("This run is complete: nothing to resume in %s", self.run_dir)
+        self._open_books(progress)
         logging.info("Starting training ...")
         while progress.epoch < self.max_epoch:
-            row = self._train_epoch(progress.epoch)
+            row = self._train_epoch(step, progress.epoch)
             progress.epoch += 1
             progress.history.append(row)
             if self.session.evaluates_after(progress.epoch):
-                self._evaluate_epoch(progress, row)
-            self._save("last", progress)
+                self._evaluate_epoch(step, progress, row)
+            self._save("last", step, progress)
+            if self.board is not None:
+                self.board.add_epoch(row)
             logging.info(
                 "Best top-1 accuracy: %.2f%%, Total time: %s",
                 100 * progress.best_state["acc_top1"],
                 utils.format_duration(time.time() - start),
             )
-        write_curves(self.run_dir, progress.history)
+        self._close_books(progress)
         logging.info("Finish training!")
         return progress.best_state
 
     def evaluate(self) -> Confusion:
-        """Evaluate on every clip of the session's split, in order, and leave confusion.csv,
-        confusion.png and per_class.csv in run_dir."""
+        """Evaluate on every clip of the session's split and leave confusion.csv, confusion.png,
+        per_class.csv and the scores of every clip in run_dir."""
         logging.info("Starting evaluating ...")
-        confusion = self._count()
-        names = self.session.spec.class_names
-        logging.info("Mean class accuracy: %.2f%%", 100 * confusion.mean_class_accuracy)
-        for true, predicted, clips in confusion.worst_pairs():
+        counts, logits = evaluate(self.session, self._bar(self.session.eval))
+        feeder, names = self.session.eval.dataset, self.session.spec.class_names
+        logits = parallel.gathered(logits, len(feeder))
+        logging.info("Mean class accuracy: %.2f%%", 100 * counts.mean_class_accuracy)
+        for true, predicted, clips in counts.worst_pairs():
             logging.info("Confused: %s -> %s, %d clips", names[true], names[predicted], clips)
-        write_evaluation(self.run_dir, confusion, names)
+        if self.run_dir is not None:
+            labels = feeder.clips.labels[: len(feeder)]
+            write_scores(self.run_dir, feeder.clips.names[: len(feeder)], labels, logits)
+            self._write_confusion(counts, epoch=0)
+        if self.board is not None:
+            self.board.close()
         logging.info("Finish evaluating! Tables and pictures: %s", self.run_dir)
-        return confusion
+        return counts
 
-    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+    def _train_epoch(self, step: TrainingStep, epoch: int) -> dict[str, Any]:
         """One pass over the training clips; returns its row of the curves."""
-        network, optimizer = self.session.network, self.session.optimizer
-        utils.set_seed(self.config.seed, epoch)
-        self.session.train.batch_sampler.set_epoch(self.config.seed * 1_000_003 % 2**31 + epoch)
-        self.session.train.dataset.epoch = epoch
-        network.train()
-        start, first_rate = time.time(), optimizer.get_lr()
-        counts = Confusion(self.session.spec.num_class)
-        bar = self._bar(self.session.train)
-        for step, (clips, labels, indices) in enumerate(bar, 1):
-            logits = network(clips)  # (N, num_class)
-            loss = F.cross_entropy(logits, labels)
-            loss.backward()
-            rate = optimizer.get_lr()
-            optimizer.step()
-            optimizer.clear_grad()
-            self.session.scheduler.step()
-            self._count_batch(counts, logits, labels, indices, self.session.train)
-            text = f"Loss: {float(loss):.4f}, LR: {rate:.4f}"
-            if isinstance(bar, tqdm):
-                bar.set_description(text)
-            else:
-                position = f"Epoch: {epoch + 1}/{self.max_epoch}, Batch: {step}/{len(bar)}"
-                logging.info("%s, %s", position, text)
+        session, config, rank = self.session, self.config, parallel.world().rank
+        utils.set_seed(config.seed, epoch, rank)
+        session.train.batch_sampler.set_epoch(config.seed * 1_000_003 % 2**31 + epoch)
+        session.train.dataset.epoch = epoch
+        session.network.train()
+        start, first_rate = time.time(), session.optimizer.get_lr()
+        counts = Confusion(session.spec.num_class)
+        batches = iter(session.train)
+        bar = self._bar(range(1, session.train.batch_sampler.num_steps + 1))
+        lines = StepLines(config.log_every or not self.shows_bar, epoch, self.max_epoch, len(bar))
+        with logging_redirect_tqdm():
+            for n in bar:
+                loss = 0.0
+                for micro in range(config.accumulate):
+                    clips, labels, indices = next(batches)
+                    last = micro == config.accumulate - 1
+                    part, logits = step.backward(clips, labels, last=last)
+                    loss += part / config.accumulate
+                    count_batch(counts, logits, labels, indices, session.train)
+                rate = step.update()
+                lines.add(n, loss, rate, counts.num_sample)
+                if isinstance(bar, tqdm):
+                    bar.set_description(f"Loss: {loss:.4f}, LR: {rate:.4f}")
+        counts = over_processes(counts)
+        parallel.average_statistics(session.network)
+        accuracy = counts.num_top1 / counts.num_sample
         logging.info(
             "Epoch: %d/%d, Training accuracy: %d/%d(%.2f%%), Training time: %.2fs",
             *(epoch + 1, self.max_epoch, counts.num_top1, counts.num_sample),
-            *(100 * counts.num_top1 / counts.num_sample, time.time() - start),
+            *(100 * accuracy, time.time() - start),
         )
         return {
             "epoch": epoch + 1,
             "learning_rate": first_rate,
             "train_loss": counts.mean_loss,
-            "train_accuracy": counts.num_top1 / counts.num_sample,
+            "train_accuracy": accuracy,
             "eval_loss": None,
             "eval_accuracy": None,
         }
 
-    def _evaluate_epoch(self, progress: Progress, row: dict[str, Any]) -> None:
+    def _evaluate_epoch(self, step: TrainingStep, progress: Progress, row: dict[str, Any]) -> None:
         logging.info("Evaluating for epoch %d/%d ...", progress.epoch, self.max_epoch)
-        counts = self._count()
+        counts, _ = evaluate(self.session, self._bar(self.session.eval))
         accuracy = counts.num_top1 / counts.num_sample
         row.update(eval_loss=counts.mean_loss, eval_accuracy=accuracy)
         is_first = progress.best_state["epoch"] == 0
@@ -138,94 +144,60 @@ class Processor:
                 "cm": counts.matrix,
                 "epoch": progress.epoch,
             }
-            self._save("best", progress)  # before last: a kill in between repeats the epoch
+            # Before last: a kill in between repeats the epoch.
+            self._save("best", step, progress)
 
-    def _count(self) -> Confusion:
-        """Counts over every clip of the evaluation loader."""
-        self.session.network.eval()
-        counts = Confusion(self.session.spec.num_class)
-        start = time.time()
-        with paddle.no_grad():
-            for clips, labels, indices in self._bar(self.session.eval):
-                logits = self.session.network(clips)
-                self._count_batch(counts, logits, labels, indices, self.session.eval)
-        seconds, clips = time.time() - start, counts.num_sample
-        logging.info(
-            "Top-1 accuracy: %d/%d(%.2f%%), Top-5 accuracy: %d/%d(%.2f%%), Mean loss:%.4f",
-            *(counts.num_top1, clips, 100 * counts.num_top1 / clips),
-            *(counts.num_top5, clips, 100 * counts.num_top5 / clips, counts.mean_loss),
-        )
-        logging.info(
-            "Evaluating time: %.2fs, Speed: %.2f sequences/second", seconds, clips / seconds
-        )
-        return counts
-
-    @staticmethod
-    def _count_batch(
-        counts: Confusion,
-        logits: paddle.Tensor,
-        labels: paddle.Tensor,
-        indices: paddle.Tensor,
-        loader: paddle.io.DataLoader,
-    ) -> None:
-        """Add a batch, or say which clips (or which training) made it something not finite."""
-        scores = logits.numpy()
-        if not np.isfinite(scores).all():
-            clips = loader.dataset.clips
-            bad = [n for n in indices.tolist() if not np.isfinite(clips.data[n]).all()]
-            if bad:
-                names = ", ".join(clips.names[n] for n in bad[:3])
-                raise UserError(f"{clips.path}: clip {names} holds NaN or infinity")
-            raise UserError(
-                "the network's output is not finite: training diverged; lower "
-                "optimizer_args.*.learning_rate or raise warm_up"
-            )
-        counts.add(scores, labels.numpy())
-
-    def _bar(self, loader: paddle.io.DataLoader) -> Iterable[Any]:
-        if self.config.no_progress_bar:
-            return loader
-        return tqdm(loader, dynamic_ncols=True)
-
-    def _save(self, name: str, progress: Progress) -> None:
-        session = self.session
+    def _save(self, name: str, step: TrainingStep, progress: Progress) -> None:
+        if self.run_dir is None:
+            return
         logging.info("Saving model for epoch %d/%d ...", progress.epoch, self.max_epoch)
-        content = {
-            "model": utils.weights_of(session.network),
-            "opt": utils.optimizer_state(session.network, session.optimizer),
-            "scheduler": session.scheduler.state_dict(),
-            "epoch": progress.epoch,
-            "best_state": progress.best_state,
-            "history": progress.history,
-            "config": self.settings,
-        }
-        utils.save_checkpoint(self.run_dir / f"{name}.pdparams", content)
+        path = self.run_dir / f"{name}.pdparams"
+        run_state.save(path, self.session, progress, self.settings, step.scaler)
 
-    def _resume(self, path: Path) -> Progress:
-        session, content = self.session, utils.load_checkpoint(path)
-        lacking = [
-            key for key, kind in _RESUME_KEYS.items() if not isinstance(content.get(key), kind)
-        ]
-        rows, best = content.get("history"), content.get("best_state")
-        if (
-            lacking
-            or not set(best) >= _BEST_KEYS
-            or any(not isinstance(row, dict) or set(row) != _CURVE_KEYS for row in rows)
-        ):
-            raise UserError(
-                f"{path}: not a checkpoint that a run can be resumed from (missing or odd: "
-                f"{', '.join(lacking) or 'history or best_state'}); to start from its weights, "
-                "leave out -r"
-            )
-        changed = utils.different_keys(content["config"], self.settings)
-        if changed:
-            raise UserError(
-                f"{path}: was trained with other settings of {', '.join(changed[:6])}; "
-                f"resume with those of {path.parent / 'config.yaml'}"
-            )
-        utils.load_weights(session.network, content["model"], source=path)
-        utils.load_optimizer_state(session.network, session.optimizer, content["opt"], source=path)
-        session.scheduler.last_epoch = content["epoch"] * len(session.train)
-        session.scheduler.last_lr = session.scheduler.get_lr()
-        logging.info("Resuming %s after epoch %d", path, content["epoch"])
-        return Progress(content["epoch"], best, list(rows))
+    def _open_books(self, progress: Progress) -> None:
+        """VisualDL shows one file a run, so a resumed session begins with the epochs before it."""
+        if self.board is None:
+            return
+        for row in progress.history:
+            self.board.add_epoch(row)
+        if not progress.history:
+            clip_tensor, _, _ = self.session.eval.dataset[0]
+            self.board.add_graph(self.session.network, clip_tensor.shape)
+
+    def _close_books(self, progress: Progress) -> None:
+        if self.run_dir is not None:
+            write_curves(self.run_dir, progress.history)
+            best = Confusion(self.session.spec.num_class)
+            best.matrix = np.asarray(progress.best_state["cm"])
+            self._write_confusion(best, progress.best_state["epoch"])
+        if self.board is not None:
+            self.board.close()
+
+    def _write_confusion(self, counts: Confusion, epoch: int) -> None:
+        write_evaluation(self.run_dir, counts, self.session.spec.class_names)
+        if self.board is not None:
+            self.board.add_picture("confusion", self.run_dir / "confusion.png", epoch)
+
+    def _bar(self, items: Iterable[Any]) -> Iterable[Any]:
+        return tqdm(items, dynamic_ncols=True) if self.shows_bar else items
+
+
+class StepLines:
+    """A log line every so many steps of an epoch. every: 0 for none."""
+
+    def __init__(self, every: int, epoch: int, max_epoch: int, num_steps: int) -> None:
+        self.every, self.num_steps = int(every), num_steps
+        self.position = f"Epoch: {epoch + 1}/{max_epoch}"
+        self.start, self.clips = time.time(), 0
+
+    def add(self, step: int, loss: float, rate: float, clips: int) -> None:
+        """step: counted from 1. clips: that this process has seen in this epoch so far."""
+        if not self.every or step % self.every:
+            return
+        now = time.time()
+        speed = (clips - self.clips) * parallel.world().size / max(now - self.start, 1e-9)
+        logging.info(
+            "%s, Batch: %d/%d, Loss: %.4f, LR: %.4f, Speed: %.2f clips/s",
+            *(self.position, step, self.num_steps, loss, rate, speed),
+        )
+        self.start, self.clips = now, clips

@@ -114,15 +114,15 @@ def set_device(gpus: tuple[int, ...]) -> str:
     return paddle.set_device(f"gpu:{gpus[0]}")
 
 
-def set_seed(seed: int, epoch: int = 0) -> None:
+def set_seed(seed: int, epoch: int = 0, rank: int = 0) -> None:
     """Seed weights and dropout. Called again at every epoch, so that a resumed run draws what an
-    uninterrupted one would."""
+    uninterrupted one would. rank: of several processes, whose dropout must differ."""
     import paddle
 
-    paddle.seed((seed * 1_000_003 + epoch) % 2**31)
+    paddle.seed((seed * 1_000_003 + epoch + rank * 15_485_863) % 2**31)
 
 
-def setup_logging() -> None:
+def setup_logging(level: int = logging.INFO) -> None:
     """Log lines '[ time ] text' to the console, and remember them for `log_to_file`."""
     root = logging.getLogger()
     for handler in list(root.handlers):
@@ -132,7 +132,7 @@ def setup_logging() -> None:
     console.setFormatter(logging.Formatter(_LOG_FORMAT))
     root.addHandler(console)
     root.addHandler(MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL, flushOnClose=False))
-    root.setLevel(logging.INFO)
+    root.setLevel(level)
 
 
 def log_to_file(path: Path) -> None:

@@ -1,0 +1,74 @@
+"""Counting how often a network is right, over the clips of one process and of all."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import paddle
+
+import parallel
+from initializer import Session
+from report import Confusion
+from safe_io import UserError
+
+
+def evaluate(session: Session, bar: Iterable[Any]) -> tuple[Confusion, np.ndarray]:
+    """Every clip of the session's evaluation data, once over all processes. bar: the session's
+    loader, or what shows its progress.
+
+    Returns the counts over all clips, the same in every process, and the logits of this process's
+    clips (n, num_class) float32, in order.
+    """
+    session.network.eval()
+    counts = Confusion(session.spec.num_class)
+    rows = [np.zeros((0, session.spec.num_class), np.float32)]
+    start = time.time()
+    with paddle.no_grad():
+        for clips, labels, indices in bar:
+            logits = session.network(clips)
+            count_batch(counts, logits, labels, indices, session.eval)
+            rows.append(logits.numpy())
+    counts = over_processes(counts)
+    seconds, clips = time.time() - start, counts.num_sample
+    logging.info(
+        "Top-1 accuracy: %d/%d(%.2f%%), Top-5 accuracy: %d/%d(%.2f%%), Mean loss:%.4f",
+        *(counts.num_top1, clips, 100 * counts.num_top1 / clips),
+        *(counts.num_top5, clips, 100 * counts.num_top5 / clips, counts.mean_loss),
+    )
+    logging.info("Evaluating time: %.2fs, Speed: %.2f sequences/second", seconds, clips / seconds)
+    return counts, np.concatenate(rows)
+
+
+def count_batch(
+    counts: Confusion,
+    logits: paddle.Tensor,
+    labels: paddle.Tensor,
+    indices: paddle.Tensor,
+    loader: paddle.io.DataLoader,
+) -> None:
+    """Add a batch, or say which clips (or which training) made it something not finite."""
+    scores = logits.numpy()
+    if not np.isfinite(scores).all():
+        clips = loader.dataset.clips
+        bad = [n for n in indices.tolist() if not np.isfinite(clips.data[n]).all()]
+        if bad:
+            names = ", ".join(clips.names[n] for n in bad[:3])
+            raise UserError(f"{clips.path}: clip {names} holds NaN or infinity")
+        raise UserError(
+            "the network's output is not finite: training diverged; lower "
+            "optimizer_args.*.learning_rate or raise warm_up"
+        )
+    counts.add(scores, labels.numpy())
+
+
+def over_processes(counts: Confusion) -> Confusion:
+    """The sum of all processes' counts."""
+    whole = Confusion(len(counts.matrix))
+    sums = parallel.summed(np.append(counts.matrix.ravel(), counts.num_top5))
+    whole.matrix, whole.num_top5 = sums[:-1].reshape(whole.matrix.shape), int(sums[-1])
+    whole.loss_sum = float(parallel.summed(np.array([counts.loss_sum]))[0])
+    return whole

@@ -1,0 +1,130 @@
+"""The folder of a run: where it is, and what it says by itself of how the run came about."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+import configs
+import parallel
+from configs.schema import Config
+from safe_io import PathLike, UserError, read_yaml, whole_file
+from utils import file_hash
+
+_ROOT = Path(__file__).resolve().parent
+# Where a run starts and how it shows itself; all else must be the same when it is resumed.
+_NOT_TRAINING = ("pretrained_path", "finetune", "work_dir", "no_progress_bar", "log_every")
+_NOT_TRAINING += ("gpus", "cpu_setup")
+
+
+def new_run_dir(config: Config, prefix: str = "") -> Path:
+    """A fresh folder <work_dir>/<run_name>/<prefix><time>, with the resolved config in it."""
+    parent = Path(config.work_dir) / config.run_name
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for suffix in ("", *(f"-{n}" for n in range(2, 100))):
+        run_dir = parent / f"{prefix}{stamp}{suffix}"
+        try:
+            run_dir.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"{run_dir}: cannot be made: {error.strerror}") from error
+        break
+    with whole_file(run_dir / "config.yaml", "w") as file:
+        file.write(configs.dump(config))
+    return run_dir
+
+
+def last_checkpoint(config: Config) -> Path:
+    """What -r continues: the checkpoint of -pp, or last.pdparams of this configuration's newest
+    run."""
+    if config.pretrained_path:
+        return Path(config.pretrained_path)
+    parent = Path(config.work_dir) / config.run_name
+    runs = sorted(parent.glob("[0-9]*"))
+    if not runs or not (runs[-1] / "last.pdparams").is_file():
+        what = f"{runs[-1]} has no last.pdparams yet" if runs else f"there is no run in {parent}"
+        raise UserError(
+            f"nothing to resume: {what}; start anew: python main.py -c {config.name}, or name a "
+            "checkpoint with -pp"
+        )
+    return runs[-1] / "last.pdparams"
+
+
+def settings_of(config: Config, world_size: int = 1) -> str:
+    """What a run must have in common with the run that it resumes, as YAML."""
+    defaults = {f.name: f.default for f in dataclasses.fields(Config) if f.name in _NOT_TRAINING}
+    name = Path(config.name).stem  # however the path of the file was typed
+    text = configs.dump(dataclasses.replace(config, name=name, **defaults))
+    return f"{text}world_size: {world_size}\n"
+
+
+def record_session(
+    run_dir: Path, command: str, seed: int, data: Sequence[tuple[Path, int]]
+) -> None:
+    """Append this session to the list in run.yaml: a run has one, and one more for each -r.
+
+    command: as it was typed. data: (clip file, number of its clips that are used).
+    """
+    path = run_dir / "run.yaml"
+    content: Any = {"sessions": []}
+    if path.is_file():
+        content = read_yaml(path.read_text(encoding="utf-8"), str(path))
+        if not isinstance(content, dict) or not isinstance(content.get("sessions"), list):
+            raise UserError(f"{path}: has no list of sessions; remove it to go on with this run")
+    content["sessions"].append(_session(command, seed, data))
+    with whole_file(path, "w") as file:
+        yaml.safe_dump(content, file, sort_keys=False, width=1000)
+
+
+def _session(command: str, seed: int, data: Sequence[tuple[Path, int]]) -> dict[str, Any]:
+    import paddle
+
+    folder = data[0][0].parent
+    manifest = folder / "manifest.json"
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": command,
+        "seed": seed,
+        "world_size": parallel.world().size,
+        "device": paddle.get_device(),
+        "data": {
+            "folder": str(folder),
+            "manifest_sha256": file_hash(manifest) if manifest.is_file() else None,
+            "clips": {path.stem.removesuffix("_data"): count for path, count in data},
+        },
+        "git": git_state(_ROOT),
+        "python": platform.python_version(),
+        "paddle": paddle.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+    }
+
+
+def git_state(folder: PathLike) -> dict[str, Any] | None:
+    """Revision of the checkout in `folder`, and whether a tracked file differs from it; None
+    outside a checkout."""
+    top, revision = (_git(folder, "rev-parse", what) for what in ("--show-toplevel", "HEAD"))
+    if top is None or revision is None or Path(top).resolve() != Path(folder).resolve():
+        return None
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"revision": revision, "dirty": bool(changes)}
+
+
+def _git(folder: PathLike, *arguments: str) -> str | None:
+    # Without the lock that `git status` takes, so that nobody's own git is in the way.
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:  # no git here
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

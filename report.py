@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safe_io import whole_file
+from safe_io import PathLike, UserError, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,6 +94,89 @@ def write_curves(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     rows = [[("" if row[k] is None else row[k]) for k in keys] for row in history]
     write_csv(folder / "curves.csv", [keys, *rows])
     _save_picture(folder / "curves.png", _curves_figure(history))
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """What a network says about every clip of an evaluation. names: (N,) text, each once.
+    labels: (N,) int64 in [0, num_class). logits: (N, num_class) float32, finite."""
+
+    names: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+
+
+def write_scores(
+    folder: PathLike, names: Sequence[str], labels: np.ndarray, logits: np.ndarray
+) -> Path:
+    """Leave `scores.npz` in a folder, for `read_scores` and tools/fuse_scores.py; its path.
+
+    names: N. labels: (N,) int. logits: (N, num_class) float.
+    """
+    path = Path(folder) / "scores.npz"
+    save_scores(path, ClipScores(np.array(names), np.asarray(labels), np.asarray(logits)))
+    return path
+
+
+def save_scores(path: PathLike, scores: ClipScores) -> None:
+    """Scores as an .npz file, whole or not at all."""
+    with whole_file(path) as file:
+        np.savez(
+            file,
+            names=scores.names.astype(np.str_),
+            labels=scores.labels.astype(np.int64),
+            logits=scores.logits.astype(np.float32),
+        )
+
+
+def read_scores(path: PathLike) -> ClipScores:
+    """What `write_scores` wrote. Raises UserError for anything else; runs no pickled code."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in ("names", "labels", "logits") if key not in file]
+            if missing:
+                raise UserError(f"{path}: no scores: {', '.join(missing)} missing in it")
+            scores = ClipScores(file["names"], file["labels"], file["logits"])
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except _NO_ARRAYS as error:
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(f"{path}: no scores as an evaluation writes them: {reason}") from error
+    _check_scores(path, scores)
+    return scores
+
+
+# What NumPy raises for a damaged file, for one of another kind, and for pickled objects.
+_NO_ARRAYS = (
+    *(ValueError, TypeError, AttributeError, KeyError, EOFError, MemoryError, RuntimeError),
+    *(SyntaxError, zipfile.BadZipFile, zlib.error),
+)
+
+
+def _check_scores(path: PathLike, scores: ClipScores) -> None:
+    names, labels, logits = scores.names, scores.labels, scores.logits
+    kinds, shapes = (names.dtype.kind, labels.dtype, logits.dtype), (names.ndim, labels.ndim)
+    if kinds != ("U", np.int64, np.float32) or shapes != (1, 1) or logits.ndim != 2:
+        raise UserError(
+            f"{path}: names {names.dtype}{names.shape}, labels {labels.dtype}{labels.shape}, "
+            f"logits {logits.dtype}{logits.shape}; allowed: text (N,), int64 (N,), float32 "
+            "(N, num_class)"
+        )
+    if not len(names) == len(labels) == len(logits) or not logits.size:
+        raise UserError(
+            f"{path}: {len(names)} names, {len(labels)} labels and logits {logits.shape}; "
+            "allowed: as many of each, and at least one"
+        )
+    unique, count = np.unique(names, return_counts=True)
+    if len(unique) < len(names):
+        raise UserError(f"{path}: clip {unique[count > 1][0]} is in it more than once")
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise UserError(
+            f"{path}: labels {labels.min()} to {labels.max()}; allowed: 0 to {logits.shape[1] - 1}"
+        )
+    if not np.isfinite(logits).all():
+        name = names[~np.isfinite(logits).all(axis=1)][0]
+        raise UserError(f"{path}: the scores of clip {name} hold NaN or infinity")
 
 
 def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:

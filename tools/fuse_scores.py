@@ -1,0 +1,234 @@
+"""Weighted sums of the scores of several networks: joint, bone and motion streams, say.
+
+    python tools/fuse_scores.py JOINT/scores.npz BONE/scores.npz --weights 0.6 0.4
+    python tools/fuse_scores.py A/scores.npz B/scores.npz --validate VA/scores.npz VB/scores.npz
+
+An evaluation (main.py -e) leaves scores.npz in its folder. Clips are matched by their names. As
+in 2s-AGCN, CTR-GCN and the papers after them, what is summed are the scores before softmax;
+--softmax sums probabilities. --validate finds the weights that get most clips of other files
+right, one file for each stream and in the same order, and uses them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import comb, isfinite
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a script: the project's root stands in for this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+
+from report import ClipScores, Confusion, read_scores, save_scores
+from safe_io import UserError, run_command
+
+MAX_SEARCHED = 7  # streams that --validate finds weights for
+_MAX_PARTS, _MAX_COARSE = 20, 1200  # the first grid: finest step 1/20, at most so many points
+_REFINEMENTS = 3  # times that its step is halved
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The same clips as several networks see them. labels: (N,). scores: (S, N, num_class)."""
+
+    names: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+", metavar="SCORES", help="scores.npz of each stream")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--weights", nargs="+", type=float, help="one number a stream")
+    how.add_argument("--validate", nargs="+", metavar="SCORES", help="find the weights on these")
+    parser.add_argument("--softmax", action="store_true", help="sum probabilities")
+    parser.add_argument("--output", metavar="FILE", help="the sum, as a file of scores (.npz)")
+    return parser.parse_args(argv)
+
+
+def open_streams(files: Sequence[str], *, softmax: bool) -> Streams:
+    """Read score files and bring their clips into the order of the first.
+
+    Raises UserError where they do not hold the same clips, labels and number of classes.
+    """
+    first, *others = [read_scores(file) for file in files]
+    order = np.argsort(first.names)
+    rows = [np.arange(len(order))]
+    for file, other in zip(files[1:], others):
+        if other.logits.shape[1] != first.logits.shape[1]:
+            raise UserError(
+                f"{file} has {other.logits.shape[1]} classes, {files[0]} has "
+                f"{first.logits.shape[1]}; allowed: scores of the same classes"
+            )
+        odd = np.setxor1d(first.names, other.names)
+        if len(odd):
+            raise UserError(
+                f"{file} and {files[0]} do not hold the same clips: {', '.join(odd[:3])} "
+                f"{'is' if len(odd) == 1 else 'are'} in one only ({len(odd)} such clips); "
+                "evaluate both on the same split"
+            )
+        row = np.empty(len(order), np.int64)
+        row[order] = np.argsort(other.names)
+        wrong = first.names[first.labels != other.labels[row]]
+        if len(wrong):
+            raise UserError(
+                f"{file} and {files[0]} have different labels for {len(wrong)} clips, "
+                f"{wrong[0]} for one"
+            )
+        rows.append(row)
+    scores = np.stack([stream.logits[row] for stream, row in zip((first, *others), rows)])
+    return Streams(first.names, first.labels, _softmax(scores) if softmax else scores)
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    exp = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return exp / exp.sum(axis=-1, keepdims=True)
+
+
+def fuse(streams: Streams, weights: Sequence[float]) -> np.ndarray:
+    """The sum of the streams' scores, each by its weight: (N, num_class) float32."""
+    return np.tensordot(np.array(weights, np.float32), streams.scores, axes=1)
+
+
+def best_weights(streams: Streams) -> tuple[float, ...]:
+    """Weights, 0 or more and 1 in all, with which the sum gets most clips right.
+
+    Every point of a grid is tried, equal weights among them. Of those that are as good as any the
+    one in their middle is taken, which new clips upset least. Then the step is halved again and
+    again, and a step moves from one stream to another as long as that gets more clips right.
+    Nothing is drawn: the same files give the same weights. Raises UserError for more than 7
+    streams.
+    """
+    num = len(streams.scores)
+    if num > MAX_SEARCHED:
+        raise UserError(f"{num} streams; --validate finds weights for up to {MAX_SEARCHED}")
+
+    first = streams.scores.argmax(axis=2)  # (S, N)
+    open_clips = (first != first[0]).any(axis=0)  # where all agree the sum does too
+    labels = streams.labels[open_clips]
+    undecided = Streams(streams.names[open_clips], labels, streams.scores[:, open_clips])
+
+    def num_right(shares: Sequence[int]) -> int:
+        fused = fuse(undecided, [n / sum(shares) for n in shares])
+        return int((fused.argmax(axis=1) == labels).sum())
+
+    grid = np.array(list(_divisions(_num_part(num), num)))
+    right = np.array([num_right(shares) for shares in grid])
+    good = grid[right == right.max()]
+    best = good[((good - good.mean(axis=0)) ** 2).sum(axis=1).argmin()].tolist()
+    for _ in range(_REFINEMENTS):
+        best = [2 * n for n in best]
+        while True:
+            better = max([best, *_moves(best)], key=num_right)  # itself where none helps
+            if better is best:
+                break
+            best = better
+    return tuple(n / sum(best) for n in best)
+
+
+def _num_part(num: int) -> int:
+    """Into how many parts the first grid divides 1: a multiple of the number of streams, so that
+    equal weights are on it."""
+    fine = range(num, _MAX_PARTS + 1, num)
+    return max((n for n in fine if comb(n + num - 1, num - 1) <= _MAX_COARSE), default=num)
+
+
+def _divisions(parts: int, num: int) -> Iterator[tuple[int, ...]]:
+    """Every way to deal that many parts to `num` streams."""
+    if num == 1:
+        yield (parts,)
+        return
+    for own in range(parts + 1):
+        for rest in _divisions(parts - own, num - 1):
+            yield (own, *rest)
+
+
+def _moves(shares: list[int]) -> Iterator[list[int]]:
+    """One part goes from one stream to another."""
+    for giver, own in enumerate(shares):
+        for taker in range(len(shares)):
+            if own and giver != taker:
+                moved = list(shares)
+                moved[giver] -= 1
+                moved[taker] += 1
+                yield moved
+
+
+def accuracies(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Top-1 and top-5 accuracy of (N, num_class) scores, 0 to 1."""
+    counts = Confusion(scores.shape[1])
+    counts.add(scores, labels)
+    return counts.num_top1 / counts.num_sample, counts.num_top5 / counts.num_sample
+
+
+def table(files: Sequence[str], streams: Streams, sums: dict[str, Sequence[float]]) -> str:
+    """Accuracies of each stream alone and of each sum. sums: what it is called -> weights."""
+    rows = [("", "top-1", "top-5", "weights")]
+    entries = [(file, scores, "") for file, scores in zip(files, streams.scores)]
+    entries += [
+        (name, fuse(streams, weights), " ".join(f"{w:.4g}" for w in weights))
+        for name, weights in sums.items()
+    ]
+    for name, scores, weights in entries:
+        top1, top5 = accuracies(scores, streams.labels)
+        rows.append((name, f"{100 * top1:.2f} %", f"{100 * top5:.2f} %", weights))
+    width = max(len(name) for name, *_ in rows)
+    return "\n".join(f"{n:{width}}  {a:>8}  {b:>8}  {w}".rstrip() for n, a, b, w in rows)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(argv)
+    _check_arguments(args)
+    streams = open_streams(args.files, softmax=args.softmax)
+    num = len(args.files)
+    weights = [1 / num] * num
+    sums = {"sum, equal weights": weights}
+    if args.weights:
+        weights = sums["sum, given weights"] = args.weights
+    elif args.validate:
+        other = open_streams(args.validate, softmax=args.softmax)
+        if other.scores.shape[2] != streams.scores.shape[2]:
+            raise UserError(f"{args.validate[0]} and {args.files[0]} differ in their classes")
+        weights = sums["sum, best weights"] = best_weights(other)
+        top1, _ = accuracies(fuse(other, weights), other.labels)
+        print(f"best weights: {100 * top1:.2f} % of the {len(other.names)} clips of --validate")
+        seen = len(np.intersect1d(streams.names, other.names))
+        if seen:
+            print(
+                f"note: {seen} of the clips below are among those: their accuracy with these "
+                "weights is not that of unseen clips"
+            )
+    kind = "probabilities" if args.softmax else "scores before softmax"
+    print(f"{len(streams.names)} clips, {streams.scores.shape[2]} classes; sums of {kind}")
+    print(table(args.files, streams, sums))
+    if args.output:
+        save_scores(args.output, ClipScores(streams.names, streams.labels, fuse(streams, weights)))
+        print(f"{args.output} written with the weights of the last line")
+    return 0
+
+
+def _check_arguments(args: argparse.Namespace) -> None:
+    num = len(args.files)
+    if num < 2:
+        raise UserError("1 file of scores; allowed: 2 or more")
+    for flag, values in (("--weights", args.weights), ("--validate", args.validate)):
+        if values is not None and len(values) != num:
+            raise UserError(f"{flag} has {len(values)} entries for {num} files of scores")
+    if args.weights and not (
+        all(isfinite(w) and w >= 0 for w in args.weights) and any(args.weights)
+    ):
+        raise UserError(f"--weights are {args.weights}; allowed: 0 or more, and not all 0")
+    if args.output and not args.output.endswith(".npz"):
+        raise UserError(f"--output is {args.output!r}; allowed: a name that ends in .npz")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

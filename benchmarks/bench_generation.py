@@ -10,6 +10,7 @@ Each round runs every contender once; printed are the medians over the rounds an
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
@@ -22,8 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from timing import machine, measure
 
 from reader.ntu_reader import parse
-from reader.parallel import read_clips
+from reader.ntu_source import NTUReader
+from reader.parallel import in_order
 from reader.recordings import Recording, RecordingFiles, find_recordings
+from reader.source import Item
 from reader.transformer import transform
 from safe_io import UserError, run_command
 
@@ -83,12 +86,12 @@ def transform_many(job: tuple[np.ndarray, int]) -> None:
 def measure_reading(found: Sequence[Recording], num_file: int, rounds: int) -> None:
     """Whole path: open, parse, choose two persons; the clips arrive in this process. Starting the
     processes counts too."""
-    many = [found[n % len(found)] for n in range(num_file)]
-    few = [recording.where for recording in many[: max(num_file // 10, len(found))]]
+    many = [Item("", "train", 0, found[n % len(found)]) for n in range(num_file)]
+    few = [item.place.where for item in many[: max(num_file // 10, len(found))]]
     print(f"reading, files a second ({len(few)} files plain, {num_file} ours)")
 
     def ours(workers: int) -> Callable[[], object]:
-        return lambda: sum(1 for _ in read_clips(many, normalise=False, workers=workers))
+        return lambda: sum(1 for _ in in_order(NTUReader(normalise=False).read, many, workers))
 
     contenders = {"plain, 1 process": (lambda: [plain_read(path) for path in few], len(few))}
     for workers in (1, 2):
@@ -121,8 +124,8 @@ def measure_transform(clips: np.ndarray, num_clip: int, rounds: int) -> None:
 
 def check_equal(found: Sequence[Recording]) -> np.ndarray:
     """The contenders must do the same work; returns the clips (N, C, T, V, M)."""
-    with RecordingFiles() as files:
-        clips = [parse(files.read(recording), recording.where).padded() for recording in found]
+    with contextlib.closing(RecordingFiles()) as files:
+        clips = [parse(files.read(recording), recording.where).padded(300) for recording in found]
     for recording, clip in zip(found, clips):
         if not np.array_equal(plain_read(recording.where), clip):
             raise UserError(f"{recording.where}: the plain reader reads something else")

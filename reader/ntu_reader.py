@@ -15,8 +15,8 @@ import numpy as np
 
 from dataset.protocols import MAX_FRAME, NUM_PERSON
 from dataset.skeletons import skeleton
+from reader.clip import BadRecording, Clip
 from reader.coordinates import first_three
-from reader.recordings import BadRecording
 
 NUM_JOINT = skeleton("ntu-25").num_joint
 NUM_FIELD = 12  # of a joint's line
@@ -24,33 +24,6 @@ NUM_FIELD = 12  # of a joint's line
 MAX_BODY = 4
 # Metres. No sensor sees so far, and the squares of far larger numbers would overflow float32.
 MAX_COORDINATE = 1e6
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One recording's two persons.
-
-    positions: (C=3, T, V=25, M=2) float32, metres, zeros where nobody is; T is at most MAX_FRAME.
-    length: frames of the recording that are kept. is_cut: it had more. has_extra_body: a frame
-    listed more than MAX_BODY bodies. empty_frames: kept frames without a body. has_person: false
-    where all frames are empty.
-    """
-
-    positions: np.ndarray
-    length: int
-    is_cut: bool
-    has_extra_body: bool
-    empty_frames: int
-
-    @property
-    def has_person(self) -> bool:
-        return self.empty_frames < self.length
-
-    def padded(self) -> np.ndarray:
-        """positions with zeros behind, as data on disk hold them: (C, T=MAX_FRAME, V, M)."""
-        whole = np.zeros((3, MAX_FRAME, NUM_JOINT, NUM_PERSON), np.float32)
-        whole[:, : self.positions.shape[1]] = self.positions
-        return whole
 
 
 class _Text:
@@ -209,12 +182,13 @@ def _most_moving(bodies: np.ndarray) -> Sequence[int]:
     """
     if len(bodies) < 2:
         return range(len(bodies))
-    energies = [_energy(body) for body in bodies]
+    energies = [energy(body) for body in bodies]
     return np.argsort(energies, kind="stable")[::-1][:NUM_PERSON]
 
 
-def _energy(body: np.ndarray) -> float:
-    """Sum over x, y, z of the deviation over the frames in which the body (T, V, C) exists."""
+def energy(body: np.ndarray) -> float:
+    """How widely a body (T, V, C) moves: sum over x, y, z of the deviation over all joints in the
+    frames in which it exists."""
     there = body[body.any(axis=(1, 2))]
     return sum(there[..., c].std() for c in range(3)) if len(there) else 0.0
 

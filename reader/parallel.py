@@ -7,45 +7,43 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
-from typing import Union
+from typing import TypeVar, Union
 
-from reader.ntu_reader import Clip, parse
-from reader.recordings import BadRecording, Recording, RecordingFiles
-from reader.transformer import transform
+from reader.clip import BadRecording
+from reader.source import Item
 from safe_io import UserError
 
-ClipOrBad = Union[Clip, BadRecording]
+Result = TypeVar("Result")
 
 BATCH = 8  # recordings a task: few enough to share out evenly, enough to hide a task's cost
 # Finished clips wait for their turn; this many tasks a worker bound what they can take up.
 AHEAD = 4
 
-_files = RecordingFiles()  # of a worker process: its archives stay open from task to task
+_work: Callable[[Item], object]  # of a worker process: its reader's files stay open between tasks
 
 
-def read_clips(
-    recordings: Sequence[Recording], normalise: bool, workers: int
-) -> Iterator[ClipOrBad]:
-    """One Clip a recording, in order, or the BadRecording that says why there is none.
+def in_order(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[Union[Result, BadRecording]]:  # noqa: UP007 - 3.9 has no X | Y here
+    """What `work` makes of each item, in order, or the BadRecording that it raised.
 
-    normalise: apply `transform`. workers: processes; 0 or 1 reads in this one. The clips are the
-    same for any number. Raises UserError when a worker is killed or cannot start.
+    work: e.g. an ItemReader's `read`; each process gets a copy. workers: processes; 0 or 1 works
+    in this one. The results are the same for any number. Raises UserError when a worker is killed
+    or cannot start.
     """
     if workers <= 1:
-        with RecordingFiles() as files:
-            for recording in recordings:
-                yield _read(recording, normalise, files)
+        for item in items:
+            yield _result(work, item)
         return
     # Not forked: this process may run threads (Paddle's, a progress bar's) that a fork breaks.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker)
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(work,))
     try:
-        for clips in _in_order(pool, recordings, normalise, workers * AHEAD):
-            yield from clips
+        for results in _batches(pool, items, workers * AHEAD):
+            yield from results
     except BrokenProcessPool as error:
         raise UserError(
             "a reading process was ended (out of memory?) or could not start; try --workers 1"
@@ -54,21 +52,21 @@ def read_clips(
         pool.shutdown(cancel_futures=True)
 
 
-def _in_order(
-    pool: ProcessPoolExecutor, recordings: Sequence[Recording], normalise: bool, ahead: int
-) -> Iterator[list[ClipOrBad]]:
-    tasks: deque[Future[list[ClipOrBad]]] = deque()
-    for start in range(0, len(recordings), BATCH):
-        tasks.append(pool.submit(_read_batch, recordings[start : start + BATCH], normalise))
+def _batches(pool: ProcessPoolExecutor, items: Sequence[Item], ahead: int) -> Iterator[list]:
+    tasks: deque[Future[list]] = deque()
+    for start in range(0, len(items), BATCH):
+        tasks.append(pool.submit(_do_batch, items[start : start + BATCH]))
         if len(tasks) == ahead:
             yield tasks.popleft().result()
     while tasks:
         yield tasks.popleft().result()
 
 
-def _begin_worker() -> None:
+def _begin_worker(work: Callable[[Item], object]) -> None:
     """Ctrl-C is the parent's to handle, and when the parent is gone, even by kill -9, so is the
     worker: the pool's own queues would keep it waiting for ever."""
+    global _work
+    _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -80,13 +78,12 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _read_batch(recordings: Sequence[Recording], normalise: bool) -> list[ClipOrBad]:
-    return [_read(recording, normalise, _files) for recording in recordings]
+def _do_batch(items: Sequence[Item]) -> list:
+    return [_result(_work, item) for item in items]
 
 
-def _read(recording: Recording, normalise: bool, files: RecordingFiles) -> ClipOrBad:
+def _result(work: Callable[[Item], object], item: Item) -> object:
     try:
-        clip = parse(files.read(recording), recording.where)
+        return work(item)
     except BadRecording as error:
         return error
-    return replace(clip, positions=transform(clip.padded())) if normalise else clip

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from reader.clip import BadRecording
 from safe_io import UserError
 
 SUFFIX = ".skeleton"
@@ -20,18 +21,6 @@ MAX_BYTES = 16 * 2**20
 # What zipfile raises for archives and members that it cannot make sense of.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError)
 _MISSING_FILE = Path(__file__).parent / "ntu_missing.txt"
-
-
-class BadRecording(UserError):
-    """One recording that cannot be used. `reason` says why without saying which file."""
-
-    def __init__(self, where: str, reason: str) -> None:
-        super().__init__(where, reason)  # both kept in args: the error travels between processes
-        self.where = where
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.where}, {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -127,10 +116,8 @@ class RecordingFiles:
     def __init__(self) -> None:
         self._archives: dict[str, zipfile.ZipFile] = {}
 
-    def __enter__(self) -> RecordingFiles:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the archives."""
         for archive in self._archives.values():
             archive.close()
 
@@ -140,11 +127,10 @@ class RecordingFiles:
             raise BadRecording(
                 recording.where, f"{recording.size} bytes; a recording has at most {MAX_BYTES}"
             )
+        if not recording.member:
+            return read_file(recording.file, MAX_BYTES)
         try:
-            if recording.member:
-                return self._archive(recording.file).read(recording.member)
-            with open(recording.file, "rb") as file:
-                return file.read(MAX_BYTES)
+            return self._archive(recording.file).read(recording.member)
         except OSError as error:
             reason = f"cannot be read: {error.strerror or error}"
         except _DAMAGED as error:
@@ -157,6 +143,19 @@ class RecordingFiles:
         if file not in self._archives:
             self._archives[file] = zipfile.ZipFile(file)
         return self._archives[file]
+
+
+def read_file(path: str, most: int) -> bytes:
+    """The bytes of a file. Raises BadRecording where there is none to read, or more than `most`
+    bytes."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise BadRecording(path, f"cannot be read: {error.strerror or error}") from error
+    if len(data) > most:
+        raise BadRecording(path, f"more than {most} bytes; a recording has at most that")
+    return data
 
 
 @functools.lru_cache(maxsize=1)

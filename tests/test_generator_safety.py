@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import generator
-from generator import FILES, generate
+from dataset import writer
+from dataset.writer import FILES
+from generator import generate
 from safe_io import UserError
 from tests.skeleton_text import (
     DATASET,
@@ -39,7 +41,7 @@ def test_a_disk_that_is_too_small_is_noticed_before_reading(
 ):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=12 * 180_000 - 1))
-    monkeypatch.setattr(generator, "read_clips", None)
+    monkeypatch.setattr(generator, "in_order", None)
     with pytest.raises(UserError, match=r"12 clips need 2.2 MB .*root_folder=PATH"):
         generate(config_for(source, tmp_path / "out"), workers=1, progress=False)
 
@@ -65,10 +67,8 @@ def test_a_disk_that_fills_up_is_named_and_nothing_is_left(
 ):
     config = config_for(source, tmp_path / "out")
     before = hashes(generate(config, workers=1, progress=False))
-    real = generator._Split
-    monkeypatch.setattr(
-        generator, "_Split", lambda data, labels: real(_FullDisk(data, 500_000), labels)
-    )
+    real = writer.Split
+    monkeypatch.setattr(writer, "Split", lambda data, *rest: real(_FullDisk(data, 500_000), *rest))
     with pytest.raises(UserError, match="the disk is too full: 12 clips need 2.2 MB"):
         generate(config, workers=1, progress=False)
     folder = tmp_path / "out" / "original" / DATASET
@@ -79,6 +79,7 @@ KILL = """
 import multiprocessing, os, pathlib, signal, sys
 sys.path.insert(0, {root!r})
 import configs, generator
+from dataset import writer
 
 def after(count, function):
     def counted(*args):
@@ -91,7 +92,7 @@ def after(count, function):
     return counted
 
 if __name__ == "__main__":
-    owner = {{"append": generator._Split, "replace": os, "unlink": pathlib.Path}}[{function!r}]
+    owner = {{"append": writer.Split, "replace": os, "unlink": pathlib.Path}}[{function!r}]
     if {function!r} == "unlink":
         original = owner.unlink
         owner.unlink = lambda path, missing_ok=False: kill_or(path, missing_ok)
@@ -204,7 +205,7 @@ def test_a_second_run_in_the_same_folder_is_refused(source: Path, tmp_path: Path
     pytest.importorskip("fcntl")
     config = config_for(source, tmp_path / "out")
     folder = tmp_path / "out" / "original" / DATASET
-    with generator._only_writer(folder), pytest.raises(UserError, match="another run"):
+    with writer.only_writer(folder), pytest.raises(UserError, match="another run"):
         generate(config, workers=1, progress=False)
     generate(config, workers=1, progress=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import pickle
 import zipfile
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 
 from reader import recordings
+from reader.clip import BadRecording
 from reader.coordinates import first_three
 from reader.ntu_reader import parse
-from reader.parallel import read_clips
-from reader.recordings import BadRecording, RecordingFiles, find_recordings, missing_skeletons
+from reader.ntu_source import NTUReader
+from reader.parallel import in_order
+from reader.recordings import RecordingFiles, find_recordings, missing_skeletons
+from reader.source import Item
 from safe_io import UserError
 from tests.skeleton_text import random_frames, skeleton_lines, skeleton_text, write_recordings
 
@@ -46,9 +50,9 @@ def test_one_body_fills_person_0_and_leaves_person_1_empty():
 
 def test_padding_appends_zeros_to_300_frames():
     clip = parse(skeleton_text(random_frames(0, 1, 1, 1)), "x")
-    assert clip.padded().shape == (3, 300, 25, 2)
-    np.testing.assert_array_equal(clip.padded()[:, :3], clip.positions)
-    assert not clip.padded()[:, 3:].any()
+    assert clip.padded(300).shape == (3, 300, 25, 2)
+    np.testing.assert_array_equal(clip.padded(300)[:, :3], clip.positions)
+    assert not clip.padded(300)[:, 3:].any()
 
 
 def test_the_two_persons_who_move_most_come_first_to_last():
@@ -88,7 +92,9 @@ def test_frames_beyond_300_are_cut():
     frames = random_frames(5, *[1] * 303)
     clip = parse(skeleton_text(frames), "x")
     assert (clip.length, clip.is_cut) == (300, True)
-    np.testing.assert_array_equal(clip.padded()[..., 0], positions_of([f[0] for f in frames[:300]]))
+    np.testing.assert_array_equal(
+        clip.padded(300)[..., 0], positions_of([f[0] for f in frames[:300]])
+    )
 
 
 def test_300_frames_are_not_cut():
@@ -232,7 +238,7 @@ def test_golden_samples_bit_for_bit(samples: Path):
     for name, original, length in zip(golden["names"], golden["original"], golden["lengths"]):
         file = samples / "samples" / "ntu" / str(name)
         clip = parse(file.read_bytes(), str(file))
-        assert clip.padded().tobytes() == original.tobytes(), name
+        assert clip.padded(300).tobytes() == original.tobytes(), name
         assert clip.length == length
 
 
@@ -249,7 +255,7 @@ def test_recordings_are_found_in_folders_and_archives_sorted_by_name(tmp_path: P
         archive.writestr("nturgb+d_skeletons/list.txt", b"x")
     found, copies = find_recordings(str(tmp_path), "key")
     assert copies == 0
-    with RecordingFiles() as files:
+    with contextlib.closing(RecordingFiles()) as files:
         read = [(recording.name, files.read(recording)) for recording in found]
     assert read == [
         (f"{A}.skeleton", b"a"),
@@ -310,14 +316,20 @@ def test_a_damaged_member_is_a_bad_recording(tmp_path: Path):
     content[200:300] = bytes(100)
     path.write_bytes(content)
     found, _ = find_recordings(str(path), "key")
-    with RecordingFiles() as files, pytest.raises(BadRecording, match="damaged in the archive"):
+    with (
+        contextlib.closing(RecordingFiles()) as files,
+        pytest.raises(BadRecording, match="damaged in the archive"),
+    ):
         files.read(found[0])
 
 
 def test_a_dangling_link_is_a_bad_recording(tmp_path: Path):
     (tmp_path / f"{A}.skeleton").symlink_to(tmp_path / "gone")
     found, _ = find_recordings(str(tmp_path), "key")
-    with RecordingFiles() as files, pytest.raises(BadRecording, match="cannot be read: No such"):
+    with (
+        contextlib.closing(RecordingFiles()) as files,
+        pytest.raises(BadRecording, match="cannot be read: No such"),
+    ):
         files.read(found[0])
 
 
@@ -325,7 +337,10 @@ def test_a_huge_file_is_a_bad_recording(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(recordings, "MAX_BYTES", 10)
     write_recordings(tmp_path, {A: b"x" * 11})
     found, _ = find_recordings(str(tmp_path), "key")
-    with RecordingFiles() as files, pytest.raises(BadRecording, match="11 bytes; .* at most 10"):
+    with (
+        contextlib.closing(RecordingFiles()) as files,
+        pytest.raises(BadRecording, match="11 bytes; .* at most 10"),
+    ):
         files.read(found[0])
 
 
@@ -347,7 +362,9 @@ def test_missing_skeletons_are_535_names():
 def test_a_killed_reader_process_is_an_error_and_not_an_endless_wait(tmp_path: Path):
     text = skeleton_text(random_frames(0, 1))
     write_recordings(tmp_path, {f"S001C001P001R{r:03}A001": text for r in range(200)})
-    clips = read_clips(find_recordings(str(tmp_path), "key")[0], normalise=False, workers=2)
+    found, _ = find_recordings(str(tmp_path), "key")
+    items = [Item(recording.name, "train", 0, recording) for recording in found]
+    clips = in_order(NTUReader(normalise=False).read, items, workers=2)
     next(clips)
     for process in multiprocessing.active_children():
         process.kill()

@@ -1,0 +1,440 @@
+"""The check of a user's own data: each of the usual mistakes is named as such, with the clips that
+have it and with what to do."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from safe_io import UserError
+from tests.keypoint_data import (
+    annotation,
+    body,
+    four_clips,
+    made,
+    picture,
+    write_folder,
+    write_pickle,
+)
+
+KEY = "dataset_args.keypoint."
+
+
+def report_of(tmp_path: Path) -> str:
+    return (tmp_path / "out" / "original" / "mine" / "report.txt").read_text()
+
+
+def refused(source: Path, tmp_path: Path, **keys: Any) -> str:
+    """The one line that stops, with the same problem in the report; nothing else is written."""
+    with pytest.raises(UserError) as caught:
+        made(source, tmp_path / "out", **keys)
+    line, report = str(caught.value), report_of(tmp_path)
+    folder = tmp_path / "out" / "original" / "mine"
+    assert [path.name for path in folder.iterdir()] == ["report.txt"]
+    assert line.endswith(f"; the whole report: {folder / 'report.txt'}")
+    assert f"ERROR: {line.split(' (')[0].split('; ')[0]}" in report
+    return line
+
+
+def warned(source: Path, tmp_path: Path, **keys: Any) -> str:
+    """The report of data that are made all the same."""
+    folder = made(source, tmp_path / "out", **keys)
+    assert (folder / "manifest.json").is_file()
+    report = report_of(tmp_path)
+    assert "errors: 0" in report
+    return report.partition("errors: 0")[2]
+
+
+def four(tmp_path: Path, change=lambda array: array) -> Path:
+    return write_folder(tmp_path / "mine", *four_clips(change))
+
+
+def with_one(
+    tmp_path: Path, array: np.ndarray, name: str = "odd.npy", split: str = "train"
+) -> Path:
+    """Four sound clips and another one."""
+    arrays, rows = four_clips()
+    return write_folder(tmp_path / "mine", {**arrays, name: array}, [*rows, (name, 0, split)])
+
+
+def in_picture(size: tuple[float, float] = (1, 1)):
+    """For four_clips: people in a picture of that size."""
+    clips = iter(range(9))
+    return lambda _: picture(next(clips)) * np.float32(size)
+
+
+def test_sound_data_have_no_problems(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO):
+        assert warned(four(tmp_path), tmp_path) == ", warnings: 0\n"
+    for line in filter(None, report_of(tmp_path).splitlines()):
+        assert line in caplog.text
+
+
+# --- joints ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_table", [True, False])
+def test_51_against_75_numbers(tmp_path: Path, is_table: bool):
+    source = four(tmp_path, lambda array: array.reshape(8, -1) if is_table else array)
+    line = refused(source, tmp_path, skeleton="ntu-25")
+    assert line.startswith(
+        "the clips have 51 numbers a frame = 17 joints x 3; skeleton is ntu-25 (25 joints) "
+        f"(train0.npy, train1.npy, test0.npy, test1.npy); set {KEY}skeleton=coco-17;"
+    )
+
+
+def test_75_against_51_numbers(tmp_path: Path):
+    clips = iter(range(9))
+    source = four(tmp_path, lambda _: body(next(clips), num_joint=25).reshape(8, 75))
+    line = refused(source, tmp_path, skeleton="coco-17")
+    assert "75 numbers a frame = 25 joints x 3; skeleton is coco-17 (17 joints)" in line
+    assert f"set {KEY}skeleton=ntu-25 or openpose-25" in line
+
+
+def test_tables_of_pictures_are_told_by_two_numbers_a_joint(tmp_path: Path):
+    source = four(tmp_path, lambda _: picture(0, num_joint=18).reshape(8, 36))
+    line = refused(source, tmp_path, unit="normalised")
+    assert "36 numbers a frame = 18 joints x 2" in line
+    assert "skeleton=openpose-18" in line
+
+
+def test_two_persons_in_a_row_are_told(tmp_path: Path):
+    source = four(tmp_path, lambda array: np.concatenate([array, array], 1).reshape(8, -1))
+    assert "if these are 2 persons in a row, store them as (M, T, V, C)" in refused(
+        source, tmp_path
+    )
+
+
+def test_an_unknown_number_of_joints_needs_a_layout(tmp_path: Path):
+    source = four(tmp_path, lambda array: array[:, :11])
+    line = refused(source, tmp_path)
+    assert "33 numbers a frame = 11 joints x 3" in line
+    assert "no layout that comes with the project has 11 joints: describe yours in a YAML" in line
+
+
+def test_numbers_that_are_no_joints(tmp_path: Path):
+    line = refused(four(tmp_path, lambda array: array.reshape(8, -1)[:, :50]), tmp_path)
+    assert "the clips have 50 numbers a frame, no multiple of 3 (x, y, z)" in line
+
+
+def test_one_clip_of_another_layout_is_named_or_left_out(tmp_path: Path):
+    source = with_one(tmp_path, body(9, num_joint=25))
+    line = refused(source, tmp_path)
+    assert "(odd.npy)" in line
+    assert f"or leave such clips out: --set {KEY}on_bad_file=skip" in line
+    text = warned(source, tmp_path, on_bad_file="skip")
+    assert "  clips: odd.npy\n  do: they will be left out\n" in text
+
+
+def test_joints_that_are_never_there(tmp_path: Path):
+    def without_ears(array: np.ndarray) -> np.ndarray:
+        array = array.copy()
+        array[:, 3:5] = 0
+        array[:2, 7] = 0
+        return array
+
+    text = warned(four(tmp_path, without_ears), tmp_path)
+    assert "joints that are missing in most frames: left_ear in 100%, right_ear in 100%\n" in text
+    assert "left_ear 100.0%, right_ear 100.0%, left_elbow 25.0%" in report_of(tmp_path)
+
+
+# --- clips -----------------------------------------------------------------------------------
+
+
+def test_empty_clips(tmp_path: Path):
+    text = warned(with_one(tmp_path, np.zeros((8, 17, 3))), tmp_path)
+    assert "WARNING: 1 clips show nobody: all of their joints are 0\n  clips: odd.npy\n" in text
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -2e6])
+def test_numbers_that_are_none(tmp_path: Path, value: float):
+    array = body(0)
+    array[1, 2, 0] = value
+    line = refused(with_one(tmp_path, array), tmp_path)
+    assert line.startswith("1 clips hold NaN, infinity or numbers beyond 1e+06 (odd.npy); write 0")
+
+
+def test_clips_in_both_splits(tmp_path: Path):
+    arrays, rows = four_clips()
+    source = write_folder(tmp_path / "mine", arrays, [*rows, ("train0.npy", 0, "test")])
+    line = refused(source, tmp_path)
+    assert line.startswith("1 clips are in both splits, train and test")
+    assert "(train0.npy); leave each of them in one" in line
+
+
+def test_clips_in_both_splits_of_a_pickle(tmp_path: Path):
+    clips = [annotation(name, n % 2, body(n)[None]) for n, name in enumerate("abcd")]
+    splits = {"train": ["a", "b", "c"], "test": ["c", "d", "lost"]}
+    source = write_pickle(tmp_path / "x.pkl", clips, splits)
+    assert refused(source, tmp_path).startswith("1 clips are in both splits")
+    assert "the splits list 1 clips without annotation: lost" in report_of(tmp_path)
+
+
+def test_clips_that_are_listed_twice(tmp_path: Path):
+    arrays, rows = four_clips()
+    source = write_folder(tmp_path / "mine", arrays, [*rows, ("test1.npy", 1, "test")])
+    assert "1 clips are listed more than once (test1.npy)" in refused(source, tmp_path)
+
+
+def test_copies_under_other_names(tmp_path: Path):
+    arrays, rows = four_clips()
+    arrays |= {"again.npy": arrays["train0.npy"], "leak.npy": arrays["train1.npy"]}
+    rows += [("again.npy", 0, "train"), ("leak.npy", 1, "test")]
+    text = warned(write_folder(tmp_path / "mine", arrays, rows), tmp_path)
+    assert "1 clips have a copy under another name in the other split" in text
+    assert "  clips: train1.npy = leak.npy\n" in text
+    assert "1 clips have copies under other names in the same split" in text
+    assert "  clips: train0.npy = again.npy\n" in text
+
+
+def test_files_that_are_not_listed(tmp_path: Path):
+    source = four(tmp_path)
+    np.save(source / "spare.npy", body(0))
+    text = warned(source, tmp_path)
+    assert "WARNING: 1 files are not in index.csv, and left out: spare.npy\n" in text
+
+
+def test_a_split_of_another_name(tmp_path: Path):
+    arrays, rows = four_clips()
+    renamed = [(file, label, split.replace("test", "val")) for file, label, split in rows]
+    source = write_folder(tmp_path / "mine", arrays, renamed)
+    line = refused(source, tmp_path)
+    assert line.startswith(
+        f"no clip is in split 'test', and {KEY}eval_split is 'test'; the data have train "
+        f"(2 clips), val (2 clips); set {KEY}eval_split to val"
+    )
+    assert "warnings: 0" in warned(source, tmp_path, eval_split="val")
+    assert "warnings: 0" in warned(source, tmp_path, eval_split="")
+
+
+def test_different_rates(tmp_path: Path):
+    arrays, rows = four_clips()
+    rows = [(*row, "", fps) for row, fps in zip(rows, (30, 30, "", 25))]
+    text = warned(write_folder(tmp_path / "mine", arrays, rows), tmp_path)
+    assert "clips have different frames a second: 25, 30\n  clips: test1.npy\n" in text
+    assert "bring them to one rate, e.g. 30" in text
+
+
+def test_lengths(tmp_path: Path):
+    arrays, rows = four_clips()
+    arrays |= {"long.npy": body(5, 40), "still.npy": body(6, 1)}
+    rows += [("long.npy", 0, "train"), ("still.npy", 1, "test")]
+    text = warned(write_folder(tmp_path / "mine", arrays, rows), tmp_path)
+    assert "frames a clip: shortest 1, median 8, longest 40; max_frame is 16" in report_of(tmp_path)
+    assert "1 clips are longer than max_frame 16 and will be cut\n  clips: long.npy\n" in text
+    assert f"do: set {KEY}max_frame=40 to keep all" in text
+    assert "1 clips have a single frame\n  clips: still.npy\n" in text
+
+
+def test_lengths_that_are_not_true(tmp_path: Path):
+    clips = [
+        annotation(c, n % 2, body(n)[None], total_frames=8 + (c == "d"))
+        for n, c in enumerate("abcd")
+    ]
+    source = write_pickle(tmp_path / "x.pkl", clips, {"train": ["a", "b"], "test": ["c", "d"]})
+    text = warned(source, tmp_path)
+    assert "1 clips have another number of frames than their total_frames\n  clips: d\n" in text
+
+
+def test_persons(tmp_path: Path):
+    pair = np.stack([body(7), body(8)])
+    text = warned(with_one(tmp_path, pair), tmp_path)
+    assert "1 clips have up to 2 persons, and num_person is 1: those who move most widely" in text
+    assert "persons seen: 1 in 4 clips, 2 in 1 clips" in report_of(tmp_path)
+    text = warned(with_one(tmp_path, np.stack([body(7), 0 * body(8)])), tmp_path, num_person=2)
+    assert "num_person is 2, and no clip has more than 1" in text  # an empty place is nobody
+
+
+# --- labels and classes ----------------------------------------------------------------------
+
+
+def of_labels(tmp_path: Path, train: list[int], test: list[int]) -> Path:
+    rows = [(f"{n}.npy", label, "train") for n, label in enumerate(train)]
+    rows += [(f"{n + len(rows)}.npy", label, "test") for n, label in enumerate(test)]
+    arrays = {row[0]: body(n) for n, row in enumerate(rows)}
+    return write_folder(tmp_path / "mine", arrays, rows)
+
+
+def test_labels_from_1(tmp_path: Path):
+    line = refused(of_labels(tmp_path, [1, 2, 3], [1, 2, 3]), tmp_path, num_class=3)
+    assert line.startswith("labels run from 1 to 3 and num_class is 3 (2.npy, 5.npy); set ")
+    assert f"set {KEY}first_label=1;" in line
+
+
+def test_labels_from_1_of_which_the_last_is_not_there(tmp_path: Path):
+    text = warned(of_labels(tmp_path, [1, 2], [1, 2]), tmp_path, num_class=3)
+    assert "num_class is 3, and 1 labels have no clip: 0\n" in text
+    assert f"do labels count from 1? Then set {KEY}first_label=1 num_class=2" in text
+
+
+def test_labels_from_0_and_first_label_1(tmp_path: Path):
+    line = refused(of_labels(tmp_path, [0, 1], [0, 1]), tmp_path, first_label=1)
+    assert "labels run from 0 to 1 and num_class is 2, first_label is 1" in line
+    assert f"set {KEY}first_label=0" in line
+
+
+def test_labels_beyond_the_classes(tmp_path: Path):
+    line = refused(of_labels(tmp_path, [0, 1, 5], [0, 1]), tmp_path)
+    assert "labels run from 0 to 5 and num_class is 2 (2.npy)" in line
+    assert f"set {KEY}num_class=6, or correct the labels" in line
+
+
+def test_labels_below_0(tmp_path: Path):
+    line = refused(of_labels(tmp_path, [0, -1], [0, 1]), tmp_path)
+    assert "labels run from -1 to 1 and num_class is 2 (1.npy); correct the labels" in line
+
+
+def test_more_classes_than_labels(tmp_path: Path):
+    text = warned(of_labels(tmp_path, [0, 1], [0, 1]), tmp_path, num_class=4)
+    assert "num_class is 4, and 2 labels have no clip: 2, 3\n" in text
+    assert f"do: set {KEY}num_class=2, unless clips of them will come" in text
+
+
+def test_a_class_that_is_missing_in_training(tmp_path: Path):
+    text = warned(of_labels(tmp_path, [0, 1], [0, 1, 2]), tmp_path, num_class=3)
+    assert "1 classes have clips in the other split but none in training: 2 (class 2)\n" in text
+    assert "  clips: 4.npy\n  do: such a class cannot be learnt" in text
+
+
+def test_a_class_that_is_missing_in_evaluation(tmp_path: Path):
+    text = warned(of_labels(tmp_path, [0, 1, 1], [1]), tmp_path)
+    assert "1 classes have clips in the other split but none in evaluation: 0 (class 0)\n" in text
+    assert "clips a class, train/eval: 0 class 0: 1/0, 1 class 1: 2/1" in report_of(tmp_path)
+
+
+# --- units -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("factor", "unit", "said", "mend"),
+    [
+        (1000, "metre", "measures 1[67].*: these are millimetres", "unit=millimetre"),
+        (1, "millimetre", "measures 1[.][67].*: these are metres", "unit=metre"),
+        (100, "metre", "measures 1[67].*: centimetres", "bring the coordinates to metres"),
+        (0.001, "metre", "measures 0.001[67].*: too small", "bring the coordinates to metres"),
+    ],
+)
+def test_metres_and_millimetres(tmp_path: Path, factor: float, unit: str, said: str, mend: str):
+    source = four(tmp_path, lambda array: array * np.float32(factor))
+    with pytest.raises(UserError, match=f"unit is {unit}, and a typical body {said}.*{mend}"):
+        made(source, tmp_path / "out", unit=unit)
+
+
+def test_pixels_that_are_not_normalised(tmp_path: Path):
+    source = four(tmp_path, in_picture((640, 480)))
+    line = refused(source, tmp_path, unit="normalised")
+    assert line.startswith("unit is normalised, and x goes to ")
+    assert f"these are pixels; set {KEY}unit=pixel {KEY}image_size=[WIDTH,HEIGHT]" in line
+
+
+def test_pixels_and_scores_given_as_metres(tmp_path: Path):
+    clips = iter(range(9))
+    source = four(
+        tmp_path,
+        lambda _: np.concatenate([640 * picture(next(clips)), np.full((8, 17, 1), 0.9)], axis=2),
+    )
+    line = refused(source, tmp_path)
+    assert f"pixels, with scores as third numbers?; set {KEY}unit=pixel" in line
+
+
+def test_shares_given_as_pixels(tmp_path: Path):
+    source = four(tmp_path, in_picture())
+    line = refused(source, tmp_path, unit="pixel", image_size=[640, 480])
+    assert line.startswith("unit is pixel, and x and y go to 0.")
+    assert f"set {KEY}unit=normalised" in line
+
+
+def test_shares_given_as_metres(tmp_path: Path):
+    clips = iter(range(9))
+    source = four(
+        tmp_path,
+        lambda _: np.concatenate([picture(next(clips)), np.full((8, 17, 1), 0.9)], axis=2),
+    )
+    text = warned(source, tmp_path)
+    assert "unit is metre, and x and y run from 0 to 1: shares of a picture?" in text
+    assert f"set {KEY}unit=normalised, if the third numbers are scores" in text
+
+
+@pytest.mark.parametrize(
+    ("size", "mend"),
+    [((640, 480), f"set {KEY}unit=pixel {KEY}image_size"), ((1, 1), f"set {KEY}unit=normalised")],
+)
+def test_two_dimensions_given_as_three(tmp_path: Path, size: tuple[float, float], mend: str):
+    line = refused(four(tmp_path, in_picture(size)), tmp_path)
+    assert line.startswith("joints have 2 coordinates, and unit metre needs x, y, z")
+    assert mend in line
+
+
+def test_three_dimensions_given_as_two(tmp_path: Path):
+    line = refused(four(tmp_path), tmp_path, unit="normalised")
+    assert "third numbers run from 2." in line
+    assert "which are no scores (0 to 1)" in line
+
+
+def test_clips_of_two_and_of_three_numbers(tmp_path: Path):
+    line = refused(with_one(tmp_path, picture(0)), tmp_path)
+    assert line.startswith("1 clips have 2 numbers a joint and 4 have 3 (odd.npy)")
+
+
+def test_pictures_of_unknown_size(tmp_path: Path):
+    line = refused(four(tmp_path, in_picture((640, 480))), tmp_path, unit="pixel")
+    assert line.startswith("unit is pixel, and 4 clips do not say how large their picture is")
+    assert f"set {KEY}image_size=[WIDTH,HEIGHT]" in line
+
+
+def test_width_and_height_exchanged(tmp_path: Path):
+    source = four(tmp_path, in_picture((1280, 1280)))
+    keys = {"unit": "pixel"}
+    line = refused(source, tmp_path, **keys, image_size=[640, 480])
+    assert "4 clips have joints outside of their picture: x goes to " in line
+    assert "the first one's picture is 640 x 480" in line
+    assert "exchanged" not in line
+    wide = four(tmp_path, in_picture((1280, 480)))
+    line = refused(wide, tmp_path, **keys, image_size=[480, 1280])
+    assert "the first one's picture is 480 x 1280: width and height seem exchanged" in line
+
+
+def test_single_clips_out_of_range(tmp_path: Path):
+    array = body(9)
+    array[3, 3] = 99
+    text = warned(with_one(tmp_path, array), tmp_path)
+    assert "1 clips have joints more than 30 m from the origin\n  clips: odd.npy\n" in text
+
+
+def test_single_clips_outside_of_the_picture(tmp_path: Path):
+    arrays, rows = four_clips(in_picture((640, 480)))
+    arrays["odd.npy"] = picture(9) * np.float32([640, 480])
+    arrays["odd.npy"][2, 2] = (900, 20)
+    source = write_folder(tmp_path / "mine", arrays, [*rows, ("odd.npy", 1, "train")])
+    text = warned(source, tmp_path, unit="pixel", image_size=[640, 480])
+    assert "1 clips have joints outside of their picture" in text
+    assert "  clips: odd.npy\n" in text
+
+
+def test_shares_that_are_centred_already(tmp_path: Path):
+    clips = iter(range(9))
+    text = warned(
+        four(tmp_path, lambda _: picture(next(clips)) * 2 - 1), tmp_path, unit="normalised"
+    )
+    assert "x and y of most clips run below 0: centred, or -1 to 1, already?" in text
+
+
+def test_several_errors_are_counted_and_all_in_the_report(tmp_path: Path):
+    arrays, rows = four_clips(lambda array: array * 1000)
+    rows = [(file, label + 1, split) for file, label, split in rows]
+    line = refused(write_folder(tmp_path / "mine", arrays, rows), tmp_path)
+    assert "labels run from 1 to 2" in line
+    assert "(2 errors in all)" in line
+    assert report_of(tmp_path).count("ERROR: ") == 2
+
+
+def test_at_most_five_clips_are_named(tmp_path: Path):
+    rows = [(f"{n}.npy", n % 2, ("train", "test")[n > 5]) for n in range(12)]
+    arrays = {row[0]: body(n) * 1000 for n, row in enumerate(rows)}
+    arrays = {file: np.where(array > 0, np.nan, array) for file, array in arrays.items()}
+    line = refused(write_folder(tmp_path / "mine", arrays, rows), tmp_path)
+    assert "(0.npy, 1.npy, 2.npy, 3.npy, 4.npy and 7 more)" in line

@@ -1,0 +1,516 @@
+"""A user's own clips, from folders and from pickles -> data on disk."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from dataset.skeletons import from_mapping, skeleton, to_mapping
+from safe_io import UserError, load_pickle
+from tests.keypoint_data import (
+    annotation,
+    body,
+    four_clips,
+    keypoint_config,
+    load_split,
+    made,
+    manifest_of,
+    picture,
+    write_folder,
+    write_index,
+    write_pickle,
+)
+from tests.skeleton_text import hashes
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def on_disk(array: np.ndarray, max_frame: int = 16, num_person: int = 1) -> np.ndarray:
+    """(M, T, V, 3) -> (C, T=max_frame, V, M), from the definition."""
+    m, t, v, c = array.shape
+    clip = np.zeros((c, max_frame, v, num_person), np.float32)
+    clip[:, :t, :, :m] = array.transpose(3, 1, 2, 0)[:, :max_frame]
+    return clip
+
+
+def first_clip(folder: Path) -> np.ndarray:
+    return load_split(folder, "train")[0][0]
+
+
+def one_clip(folder: Path, array: np.ndarray) -> Path:
+    """A data set whose first training clip is the array; the other clips are copies."""
+    rows = [
+        (f"{split}{label}.npy", label, split) for split in ("train", "test") for label in (0, 1)
+    ]
+    return write_folder(folder, {row[0]: array for row in rows}, rows)
+
+
+# --- folders ---------------------------------------------------------------------------------
+
+
+def test_every_form_of_file_gives_the_same_clip(tmp_path: Path):
+    array = body(0)
+    table = array.reshape(len(array), -1)
+    head = ",".join(f"j{n}" for n in range(table.shape[1]))
+    np.save(tmp_path / "a.npy", array)
+    np.save(tmp_path / "b.npy", array[None])
+    np.save(tmp_path / "c.npy", table)
+    np.savez(tmp_path / "d.npz", array)
+    np.savez_compressed(tmp_path / "e.npz", keypoint=array, other=np.zeros(3))
+    np.savetxt(tmp_path / "f.csv", table, delimiter=",", fmt="%.9g")
+    np.savetxt(tmp_path / "g.csv", table, delimiter=",", fmt="%.9g", header=head, comments="")
+    np.save(tmp_path / "h.npy", array.astype(np.float64))
+    files = ("a.npy", "b.npy", "c.npy", "d.npz", "e.npz", "f.csv", "g.csv", "h.npy")
+    rows = [(file, n % 2, "train") for n, file in enumerate(files)]
+    write_index(tmp_path, [*rows, ("a.npy", 0, "other")])
+    folder = made(tmp_path, tmp_path / "out", eval_split="")
+    data, names, labels, lengths = load_split(folder, "train")
+    assert names == list(files)  # in the order of the index
+    assert labels == [0, 1] * 4
+    assert lengths == [8] * 8
+    assert data.shape == (8, 3, 16, 17, 1)
+    assert data.dtype == np.float32
+    for clip in data:
+        np.testing.assert_array_equal(clip, on_disk(array[None]))
+
+
+def test_the_manifest_and_the_report_say_what_it_is(tmp_path: Path):
+    source = write_folder(tmp_path / "mine", *four_clips())
+    write_index(source, [*four_clips()[1], ("test0.npy", 0, "spare")])
+    folder = made(source, tmp_path / "out", first_label=0)
+    assert folder == tmp_path / "out" / "original" / "mine"
+    expected = {
+        **{"kind": "keypoint", "source": str(source), "transform": False, "unit": "metre"},
+        **{"splits": {"train": "train", "eval": "test"}, "skeleton": "coco-17", "num_person": 1},
+        **{"max_frame": 16, "shape": [3, 16, 17, 1], "clips": {"train": 2, "eval": 2}},
+        **{"num_class": 2, "class_names": ["class 0", "class 1"], "skipped": []},
+    }
+    manifest = manifest_of(folder)
+    assert {key: manifest[key] for key in expected} == expected
+    assert manifest["counters"]["in_other_splits"] == 1
+    report = (folder / "report.txt").read_text()
+    assert "clips: 5 listed; 2 in split 'train' for train, 2 in split 'test' for eval" in report
+    assert "other splits, not used: 1 in spare" in report
+    assert "frames a clip: shortest 8, median 8, longest 8" in report
+    assert "0 class 0: 1/1, 1 class 1: 1/1" in report
+    assert "errors: 0, warnings: 0" in report
+
+
+def test_labels_may_count_from_1(tmp_path: Path):
+    arrays, rows = four_clips()
+    source = write_folder(tmp_path / "mine", arrays, [(f, n + 1, s) for f, n, s in rows])
+    folder = made(source, tmp_path / "out", first_label=1)
+    assert load_split(folder, "train")[2] == [0, 1]
+
+
+def test_a_layout_of_ones_own_is_kept_in_the_manifest(tmp_path: Path):
+    tree = {
+        **{"name": "stick", "joints": ["head", "hip", "foot"], "centre": "hip"},
+        "edges": [["head", "hip"], ["hip", "foot"]],
+    }
+    (tmp_path / "stick.yaml").write_text(yaml.safe_dump(tree))
+    source = one_clip(tmp_path / "mine", body(0, num_joint=3))
+    folder = made(source, tmp_path / "out", skeleton=str(tmp_path / "stick.yaml"))
+    stored = manifest_of(folder)["skeleton"]
+    layout = skeleton(str(tmp_path / "stick.yaml"))
+    assert stored == to_mapping(layout)
+    assert from_mapping(stored, "manifest") == layout
+    np.testing.assert_array_equal(first_clip(folder), on_disk(body(0, num_joint=3)[None]))
+
+
+def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path):
+    arrays = {f"clips/{n}.npy": body(n, 5 + n % 9) for n in range(30)}
+    rows = [(file, n % 2, ("train", "test")[n % 3 == 0]) for n, file in enumerate(arrays)]
+    source = write_folder(tmp_path / "mine", arrays, rows)
+    (source / "clips/7.npy").write_bytes(b"x")
+    results = [hashes(made(source, tmp_path / str(n), n, on_bad_file="skip")) for n in (1, 2)]
+    assert results[0] == results[1]
+    assert sorted(results[0]) == sorted(
+        ["manifest.json", "report.txt", "train_data.npy", "train_label.pkl", "eval_data.npy"]
+        + ["eval_label.pkl"]
+    )
+
+
+# --- units -----------------------------------------------------------------------------------
+
+
+def test_millimetres_become_metres(tmp_path: Path):
+    folder = made(one_clip(tmp_path, body(0) * 1000), tmp_path / "out", unit="millimetre")
+    expected = (body(0) * np.float32(1000)).astype(np.float64) / 1000
+    np.testing.assert_array_equal(first_clip(folder), on_disk(expected[None]).astype(np.float32))
+
+
+def test_shares_of_the_picture_are_centred_and_get_score_1(tmp_path: Path):
+    array = picture(0)
+    array[2, 5] = 0  # not seen
+    folder = made(one_clip(tmp_path, array), tmp_path / "out", unit="normalised")
+    clip = first_clip(folder)
+    expected = np.concatenate([array - 0.5, np.ones((8, 17, 1))], axis=2)
+    expected[2, 5] = 0
+    np.testing.assert_allclose(clip, on_disk(expected[None]), atol=1e-7)
+    assert not clip[:, 2, 5].any()
+
+
+def test_pixels_are_divided_by_width_and_height(tmp_path: Path):
+    pixels = picture(0) * np.float32([640, 480])
+    with_score = np.concatenate([pixels, np.full((8, 17, 1), 0.25)], axis=2)
+    with_score[1, 3, 2] = 0  # a guess of the estimator
+    with_score[1, 4, :2] = 0  # another way to say the same
+    source = one_clip(tmp_path, with_score)
+    clip = first_clip(made(source, tmp_path / "out", unit="pixel", image_size=[640, 480]))
+    expected = np.concatenate([picture(0) - 0.5, np.full((8, 17, 1), 0.25)], axis=2)
+    expected[1, 3:5] = 0
+    np.testing.assert_allclose(clip, on_disk(expected[None]), atol=1e-6)
+    assert not clip[:, 1, 3:5].any()
+
+
+def test_a_joint_at_the_origin_is_missing_and_stays_zero(tmp_path: Path):
+    array = body(0)
+    array[3, 2] = 0
+    folder = made(one_clip(tmp_path, array), tmp_path / "out")
+    np.testing.assert_array_equal(first_clip(folder), on_disk(array[None]))
+    assert "left_eye" not in (folder / "report.txt").read_text()
+    assert "right_eye 0" not in (folder / "report.txt").read_text()
+    name = skeleton("coco-17").joints[2]
+    assert f"{name} 12.5%" in (folder / "report.txt").read_text()
+
+
+# --- persons and frames ----------------------------------------------------------------------
+
+
+def moving(*spreads: float) -> np.ndarray:
+    """(M, T, V, 3): people who move so much."""
+    rest = body(0)[:1]
+    steps = np.random.default_rng(1).normal(size=(8, 1, 3))
+    return np.stack([rest + spread * steps for spread in spreads]).astype(np.float32)
+
+
+def test_those_of_widest_motion_are_kept(tmp_path: Path):
+    people = moving(0.1, 0.3, 0.0, 0.2)
+    folder = made(one_clip(tmp_path, people), tmp_path / "out", num_person=2)
+    np.testing.assert_array_equal(first_clip(folder), on_disk(people[[1, 3]], num_person=2))
+    assert manifest_of(folder)["counters"]["clips_with_extra_bodies"] == 4
+
+
+def test_equal_persons_stay_in_their_order(tmp_path: Path):
+    people = moving(0.1, 0.1, 0.1)
+    people[1, ..., 0] *= -1  # mirrored, so that they move as much to the bit
+    people[2, ..., 1] *= -1
+    folder = made(one_clip(tmp_path, people), tmp_path / "out", num_person=2)
+    np.testing.assert_array_equal(first_clip(folder), on_disk(people[:2], num_person=2))
+
+
+def test_in_pictures_those_of_highest_score_are_kept(tmp_path: Path):
+    levels = (0.3, 0.9, 0.6)
+    people = np.stack(
+        [np.concatenate([picture(m), np.full((8, 17, 1), s)], axis=2) for m, s in enumerate(levels)]
+    )
+    folder = made(one_clip(tmp_path, people), tmp_path / "out", num_person=2, unit="normalised")
+    scores = first_clip(folder)[2, 0, 0]
+    np.testing.assert_allclose(scores, [0.9, 0.6], atol=1e-7)
+
+
+def test_frames_beyond_max_frame_are_cut_and_counted(tmp_path: Path):
+    array = body(0, num_frame=20)
+    folder = made(one_clip(tmp_path, array), tmp_path / "out")
+    np.testing.assert_array_equal(first_clip(folder), on_disk(array[None, :16]))
+    assert manifest_of(folder)["counters"]["cut_clips"] == 4
+    assert load_split(folder, "train")[3] == [16, 16]
+
+
+def test_persons_in_files_of_their_own_are_put_together(tmp_path: Path):
+    people = moving(0.3, 0.1)
+    arrays, rows = {}, []
+    for split in ("train", "test"):
+        for label in (0, 1):
+            for person in (1, 0):  # in any order
+                file = f"{split}/{label}_p{person}.npy"
+                arrays[file] = people[person]
+                rows.append((file, label, split, person))
+    source = write_folder(tmp_path / "mine", arrays, rows)
+    folder = made(source, tmp_path / "out", num_person=2)
+    assert load_split(folder, "train")[1] == ["train/0", "train/1"]
+    np.testing.assert_array_equal(first_clip(folder), on_disk(people, num_person=2))
+    for file, array in arrays.items():  # tables as well
+        np.save(source / file, array.reshape(8, -1))
+    again = made(source, tmp_path / "again", num_person=2)
+    np.testing.assert_array_equal(first_clip(again), on_disk(people, num_person=2))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([("a_p0.npy", 0, "train", 0), ("a_p2.npy", 0, "train", 2)], "a has persons 0, 2; they"),
+        ([("a_p0.npy", 0, "train", 0), ("a_p0.npy", 0, "train", 0)], "line 3: person 0 of a comes"),
+        ([("a_p0.npy", 0, "train", 0), ("a_p1.npy", 1, "train", 1)], "line 3: another label or"),
+        ([("a_p0.npy", 0, "train", 1)], "line 2: person is '1' and file 'a_p0.npy'; must be 0, 1"),
+        ([("a.npy", 0, "train", "anna")], "line 2: person is 'anna' and file 'a.npy'"),
+    ],
+)
+def test_persons_that_make_no_sense_are_refused(tmp_path: Path, rows: list, said: str):
+    with pytest.raises(UserError, match=f"index.csv.*{said}"):
+        made(write_index(tmp_path, rows), tmp_path / "out")
+
+
+def test_persons_of_different_length_are_named(tmp_path: Path):
+    arrays, rows = four_clips()
+    arrays |= {"a_p0.npy": body(0, 8), "a_p1.npy": body(1, 9)}
+    rows += [("a_p0.npy", 0, "train", 0), ("a_p1.npy", 0, "train", 1)]
+    with pytest.raises(UserError, match=r"a: its persons have arrays \(T, V, C\) of \[\(8, 17, 3"):
+        made(write_folder(tmp_path, arrays, rows), tmp_path / "out")
+
+
+# --- index.csv -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "its first line is '', without file, label, split"),
+        ("file;label;split\n", "its first line is 'file;label;split', without file"),
+        ("file,lable,split\n", "without label; allowed: file,label,split"),
+        ("file,label,split\n", "lists no clip"),
+        ("file,label,split\na.npy,0\n", "line 2: 2 fields; must be 3"),
+        ("file,label,split\n,0,train\n", "line 2: file is ''; must be a path inside"),
+        ("file,label,split\n../a.npy,0,train\n", "line 2: file is '../a.npy'; must be a path"),
+        ("file,label,split\n/etc/a.npy,0,train\n", "line 2: file is '/etc/a.npy'; must be"),
+        ("file,label,split\nx\\..\\..\\a.npy,0,train\n", "must be a path inside"),
+        ("file,label,split\nC:\\a.npy,0,train\n", "must be a path inside"),
+        ("file,label,split\na.txt,0,train\n", "line 2: file is 'a.txt'; must end in .npy, .npz"),
+        ("file,label,split\na.npy,wave,train\n", "line 2: label is 'wave'; must be a whole"),
+        ("file,label,split\na.npy,1.5,train\n", "line 2: label is '1.5'; must be a whole"),
+        ("file,label,split\n\na.npy,0,\n", "line 3: split is blank"),
+        ("file,label,split,fps\na.npy,0,train,fast\n", "line 2: fps is 'fast'"),
+        ('file,label,split\n"a.npy,0,train\n', "not readable as CSV"),
+        (b"file,label,split\n\xff.npy,0,train\n", "not readable as CSV in UTF-8"),
+    ],
+)
+def test_an_index_that_cannot_be_used_is_named_with_its_line(
+    tmp_path: Path, text: str | bytes, said: str
+):
+    data = text if isinstance(text, bytes) else text.encode()
+    (tmp_path / "index.csv").write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        made(tmp_path, tmp_path / "out")
+    assert str(caught.value).startswith(str(tmp_path / "index.csv"))
+    assert said in str(caught.value)
+
+
+def test_an_index_from_a_spreadsheet_is_read(tmp_path: Path):
+    arrays, rows = four_clips()
+    write_folder(tmp_path, {f"x/{file}": array for file, array in arrays.items()}, rows)
+    lines = ["Label, Split ,File,note", *(f"{n},{s}, x\\{f} ,hello" for f, n, s in rows), ",,,"]
+    (tmp_path / "index.csv").write_text("\ufeff" + "\r\n".join(lines) + "\r\n", encoding="utf-8")
+    folder = made(tmp_path, tmp_path / "out")
+    assert load_split(folder, "train")[1] == ["x/train0.npy", "x/train1.npy"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("", "dataset_args.keypoint.source_path is '', which does not exist; give a pickle"),
+        ("nowhere", "which does not exist"),
+        ("empty", "a folder without index.csv"),
+        ("file.txt", "neither a folder nor a .pkl"),
+    ],
+)
+def test_useless_paths_are_refused(tmp_path: Path, path: str, said: str):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").write_text("x")
+    config = keypoint_config(tmp_path, tmp_path / "out", source_path=path and str(tmp_path / path))
+    from generator import generate
+
+    with pytest.raises(UserError, match=said):
+        generate(config, workers=1, progress=False)
+
+
+# --- damaged and hostile files ---------------------------------------------------------------
+
+
+def damage(folder: Path) -> dict[str, str]:
+    """Bad files and why they are."""
+    np.save(folder / "object.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.save(folder / "text.npy", np.array(["a", "b"]))
+    np.save(folder / "flat.npy", np.zeros(51))
+    np.save(folder / "four.npy", np.zeros((8, 17, 4)))
+    np.save(folder / "none.npy", np.zeros((0, 17, 3)))
+    np.savez(folder / "two.npz", a=body(0), b=body(0))
+    (folder / "cut.npy").write_bytes((folder / "train0.npy").read_bytes()[:-9])
+    (folder / "cut.npz").write_bytes((folder / "two.npz").read_bytes()[:-90])
+    (folder / "words.csv").write_text("x,y\n1,2\n3,four\n")
+    (folder / "ragged.csv").write_text("1,2\n3\n")
+    (folder / "empty.csv").write_text("\n")
+    return {
+        "object.npy": "not readable as npy: Object arrays cannot be loaded",
+        "text.npy": "an array of <U1; must be numbers",
+        "flat.npy": "an array of shape (51,); must be (M persons",
+        "four.npy": "an array of shape (8, 17, 4); must be (M persons",
+        "none.npy": "an array of shape (0, 17, 3); must be (M persons",
+        "two.npz": "holds the arrays a, b; must be one, or one called keypoint",
+        "cut.npy": "not readable as npy",
+        "cut.npz": "not readable as npz: File is not a zip file",
+        "words.csv": "not readable as csv: could not convert string 'four'",
+        "ragged.csv": "not readable as csv",
+        "empty.csv": "holds no numbers",
+        "gone.npy": "cannot be read: No such file",
+    }
+
+
+def test_bad_files_are_named_or_skipped(tmp_path: Path):
+    arrays, rows = four_clips()
+    source = write_folder(tmp_path / "mine", arrays, rows)
+    reasons = damage(source)
+    write_index(source, [*rows, *((file, 0, "train") for file in reasons)])
+    with pytest.raises(UserError, match="^12 clips cannot be read .*on_bad_file=skip; the whole"):
+        made(source, tmp_path / "out")
+    folder = made(source, tmp_path / "out", on_bad_file="skip")
+    assert load_split(folder, "train")[1] == ["train0.npy", "train1.npy"]
+    skipped = {entry["file"]: entry["reason"] for entry in manifest_of(folder)["skipped"]}
+    assert set(skipped) == set(reasons)
+    for file, reason in reasons.items():
+        assert skipped[file].startswith(reason)
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from reader import keypoint_folder
+    from reader.clip import BadRecording
+
+    np.savez_compressed(tmp_path / "a.npz", np.zeros((1000, 17, 3)))
+    np.save(tmp_path / "a.npy", np.zeros((1000, 17, 3)))
+    monkeypatch.setattr(keypoint_folder, "MAX_BYTES", 100_000)
+    for name in ("a.npz", "a.npy"):
+        with pytest.raises(BadRecording, match="more than 100000 bytes"):
+            keypoint_folder.read_array(str(tmp_path / name))
+
+
+# --- pickles ---------------------------------------------------------------------------------
+
+
+def two_splits(**more: object) -> tuple[list[dict], dict[str, list[str]]]:
+    names = ("a", "b", "c", "d", "e")
+    clips = [annotation(name, n % 2, body(n)[None], **more) for n, name in enumerate(names)]
+    return clips, {"xsub_train": ["a", "b"], "xsub_val": ["c", "d"], "tiny": ["a", "e"]}
+
+
+def test_a_pickle_of_three_dimensions(tmp_path: Path):
+    source = write_pickle(tmp_path / "x.pkl", *two_splits(total_frames=8))
+    keys = {"train_split": "xsub_train", "eval_split": "xsub_val"}
+    folder = made(source, tmp_path / "out", workers=2, **keys)
+    data, names, labels, lengths = load_split(folder, "eval")
+    assert (names, labels, lengths) == (["c", "d"], [0, 1], [8, 8])
+    np.testing.assert_array_equal(data[1], on_disk(body(3)[None]))
+    manifest = manifest_of(folder)
+    assert manifest["splits"] == {"train": "xsub_train", "eval": "xsub_val"}
+    assert manifest["counters"]["in_other_splits"] == 1
+    assert "other splits, not used: 2 in tiny" in (folder / "report.txt").read_text()
+
+
+def test_a_pickle_of_pixels_with_scores_and_a_size_a_clip(tmp_path: Path):
+    clips, sizes = [], ((240, 320), (1080, 1920))
+    for n, (height, width) in enumerate([*sizes, *sizes]):
+        pixels = (picture(n) * (width, height))[None].astype(np.float16)
+        score = np.full((1, 8, 17), 0.5, np.float16)
+        score[0, 1, 2] = 0
+        size = {"img_shape": (height, width), "original_shape": (9, 9)}
+        clips.append(annotation("abcd"[n], n % 2, pixels, keypoint_score=score, **size))
+    source = write_pickle(tmp_path / "x.pkl", clips, {"train": ["a", "b"], "test": ["c", "d"]})
+    folder = made(source, tmp_path / "out", unit="pixel")
+    data = load_split(folder, "train")[0]
+    for n, (height, width) in enumerate(sizes):
+        shares = clips[n]["keypoint"].astype(np.float64) / (width, height) - 0.5
+        expected = np.concatenate([shares, np.full((1, 8, 17, 1), 0.5)], axis=3)
+        expected[0, 1, 2] = 0
+        np.testing.assert_allclose(data[n], on_disk(expected), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([{"frame_dir": "a"}], "a list of annotations, as mmaction2 had before 1.0"),
+        ({"annotations": []}, "must hold a dict of 'split' and 'annotations'"),
+        ({"split": {"train": ["a"]}, "annotations": []}, "'annotations' is no list, or empty"),
+        ({"split": ["a"], "annotations": [1]}, "'split' must be a dict"),
+        ({"split": {"train": "a"}, "annotations": [1]}, "split 'train' must be a list"),
+        ({"split": {"train": ["a"]}, "annotations": [1]}, r"annotations\[0\] is no dict"),
+        ({"split": {"train": ["a"]}, "annotations": [{}]}, r"annotations\[0\] has no frame_dir"),
+        (
+            {"split": {"train": ["a"]}, "annotations": [{"frame_dir": "a", "label": [1]}]},
+            r"a: label is \[1\]; must be a whole number",
+        ),
+    ],
+)
+def test_other_pickles_are_refused(tmp_path: Path, content: object, said: str):
+    path = tmp_path / "x.pkl"
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(UserError, match=f"x.pkl: {said}"):
+        made(path, tmp_path / "out")
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path):
+    path = tmp_path / "x.pkl"
+    path.write_bytes(b"cos\nsystem\n(S'touch /tmp/never'\ntR.")
+    with pytest.raises(UserError, match="not a pickle of plain data: os.system is not admitted"):
+        made(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"keypoint": [1, 2]}, "keypoint is no array"),
+        ({"keypoint_score": np.ones((1, 7, 17))}, r"keypoint_score is float64 \(1, 7, 17\); must"),
+        ({"img_shape": (1, -2)}, r"img_shape is \(1, -2\); must be \(height, width\)"),
+        ({"img_shape": "big"}, "img_shape is big"),
+    ],
+)
+def test_a_bad_annotation_is_named(tmp_path: Path, change: dict, said: str):
+    clips, splits = two_splits()
+    clips[1] |= change
+    source = write_pickle(tmp_path / "x.pkl", clips, splits)
+    with pytest.raises(UserError, match=rf"^1 clips cannot be read \(b: {said}"):
+        made(source, tmp_path / "out", train_split="xsub_train", eval_split="xsub_val")
+
+
+def test_utd_mhad(samples: Path, tmp_path: Path):
+    source = samples / "samples" / "utd_mhad" / "utd_mhad.pkl"
+    keys = {"skeleton": "kinect-20", "num_class": 27, "max_frame": 128}
+    folder = made(source, tmp_path / "out", **keys)
+    content = load_pickle(source)
+    annotations = {entry["frame_dir"]: entry for entry in content["annotations"]}
+    for phase, split, count in (("train", "train", 431), ("eval", "test", 430)):
+        data, names, labels, lengths = load_split(folder, phase)
+        assert data.shape == (count, 3, 128, 20, 1)
+        assert set(names) == set(content["split"][split])
+        for n in range(0, count, 43):
+            entry = annotations[names[n]]
+            assert (labels[n], lengths[n]) == (entry["label"], entry["total_frames"])
+            np.testing.assert_array_equal(data[n], on_disk(entry["keypoint"], max_frame=128))
+    report = (folder / "report.txt").read_text()
+    assert "errors: 0, warnings: 0" in report
+    assert "frames a clip: shortest 41, median 67, longest 125" in report
+
+
+def test_generation_of_ones_own_data_does_not_import_paddle(tmp_path: Path):
+    source = write_folder(tmp_path / "mine", *four_clips())
+    (tmp_path / "mine.yaml").write_text(
+        f"base: 1001\ndataset: mine\ndataset_args:\n  keypoint: {{source_path: '{source}', "
+        f"root_folder: '{tmp_path / 'out'}', num_class: 2}}\n"
+    )
+    code = (
+        "import sys, main; code = main.main(sys.argv[1:]); "
+        "sys.exit(code or 3 * ('paddle' in sys.modules))"
+    )
+    command = [sys.executable, "-c", code, "-c", str(tmp_path / "mine.yaml"), "-gd", "-np"]
+    done = subprocess.run(
+        [*command, "--workers", "1"], cwd=ROOT, timeout=60, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Data check of" in done.stdout
+    assert "2 training and 2 evaluation clips are in" in done.stdout

@@ -1,0 +1,339 @@
+"""Kinetics-skeleton: JSON files -> data on disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import configs
+from dataset.augment import openpose_match
+from generator import generate
+from reader.clip import BadRecording
+from reader.kinetics_reader import parse
+from safe_io import UserError
+from tests.keypoint_data import load_split, manifest_of
+from tests.skeleton_text import hashes
+
+LABEL = ("waving hand", 3)
+
+
+def person(seed: int, level: float = 0.5) -> dict[str, list[float]]:
+    """Coordinates in the picture, scores about `level`; the third joint was not seen."""
+    rng = np.random.default_rng(seed)
+    score = np.round(rng.uniform(0.9, 1.1, 18) * level, 3)
+    score[2] = 0
+    return {"pose": np.round(rng.uniform(0, 1, 36), 3).tolist(), "score": score.tolist()}
+
+
+def frame(number: int, *people: dict) -> dict[str, Any]:
+    return {"frame_index": number, "skeleton": list(people)}
+
+
+def text(*frames: dict, label: str = LABEL[0], label_index: Any = LABEL[1]) -> bytes:
+    return json.dumps({"data": frames, "label": label, "label_index": label_index}).encode()
+
+
+def channels(one: dict) -> np.ndarray:
+    """What becomes of a person: (C, V), from the definition."""
+    x, y, score = np.array(one["pose"])[::2], np.array(one["pose"])[1::2], np.array(one["score"])
+    there = score != 0
+    return np.stack([(x - 0.5) * there, (y - 0.5) * there, score]).astype(np.float32)
+
+
+# --- one file --------------------------------------------------------------------------------
+
+
+def test_frame_1_is_the_first_slot_and_300_the_last():
+    ones = [person(k) for k in (1, 2, 300)]
+    clip = parse(text(frame(1, ones[0]), frame(2, ones[1]), frame(300, ones[2])), LABEL, "x")
+    assert clip.positions.shape == (3, 300, 18, 2)
+    assert clip.positions.dtype == np.float32
+    for slot, one in zip((0, 1, 299), ones):
+        np.testing.assert_array_equal(clip.positions[:, slot, :, 0], channels(one))
+    assert not clip.positions[:, 2:299].any()
+    assert not clip.positions[..., 1].any()
+    assert (clip.length, clip.is_cut, clip.empty_frames, clip.misnumbered_frames) == (
+        *(300, False),
+        *(297, 0),
+    )
+
+
+def test_frames_beyond_300_and_below_1_are_left_out_and_noted():
+    frames = [frame(k, person(k + 5)) for k in (-1, 0, 1, 300, 301, 999)]
+    clip = parse(text(*frames), LABEL, "x")
+    assert (clip.length, clip.is_cut, clip.misnumbered_frames) == (300, True, 2)
+    np.testing.assert_array_equal(clip.positions[:, 0, :, 0], channels(person(6)))
+    np.testing.assert_array_equal(clip.positions[:, 299, :, 0], channels(person(305)))
+
+
+def test_the_two_of_highest_score_are_kept_frame_by_frame():
+    levels = ((0.2, 0.9, 0.5), (0.8, 0.1, 0.4))
+    people = [
+        [person(10 * t + m, level) for m, level in enumerate(row)] for t, row in enumerate(levels)
+    ]
+    clip = parse(text(*(frame(t + 1, *row) for t, row in enumerate(people))), LABEL, "x")
+    for t, order in enumerate(((1, 2), (0, 2))):
+        for m, which in enumerate(order):
+            expected = channels(people[t][which])
+            np.testing.assert_array_equal(clip.positions[:, t, :, m], expected)
+
+
+def test_equal_scores_keep_the_order_of_the_file():
+    a, b = person(1), person(2)
+    b["score"] = a["score"]
+    clip = parse(text(frame(1, b, a)), LABEL, "x")
+    np.testing.assert_array_equal(clip.positions[:, 0, :, 0], channels(b))
+
+
+def test_a_sixth_person_is_not_read_but_noted():
+    five = [person(k, 0.3) for k in range(5)]
+    clip = parse(text(frame(1, *five, person(9, 0.9))), LABEL, "x")
+    same = parse(text(frame(1, *five)), LABEL, "x")
+    np.testing.assert_array_equal(clip.positions, same.positions)
+    assert (clip.has_extra_body, same.has_extra_body) == (True, False)
+
+
+def test_frames_without_anybody_count_as_empty():
+    clip = parse(text(frame(1), frame(2, person(0)), frame(3)), LABEL, "x")
+    assert (clip.length, clip.empty_frames, clip.has_person) == (3, 2, True)
+    assert not parse(text(frame(1), frame(4)), LABEL, "x").has_person
+
+
+def changed(**changes: Any) -> dict:
+    return {**person(0), **changes}
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'{"data": [', "not readable as JSON"),
+        (b"\xff\xfe\x00", "not readable as JSON"),
+        (b"[1]", "holds no JSON object"),
+        (text(label="yawning"), r"its label is \('yawning', 3\); the label file says"),
+        (text(label_index=4), r"its label is \('waving hand', 4\)"),
+        (text(), "'data' is no list of frames, or empty"),
+        (text({"frame_index": 1}), r"data\[0\]: no object with frame_index and skeleton"),
+        (text(frame("1", person(0))), r"data\[0\]: frame_index '1' is no whole number"),
+        (text(frame(0, person(0))), "no frame_index is 1 or more"),
+        (text(frame(7, person(0)), frame(7)), "frame_index 7 comes twice"),
+        (text(frame(1, [1])), r"frame_index 1: skeleton\[0\]: pose has no list of numbers"),
+        (
+            text(frame(2, person(0), changed(pose=[0.1] * 35))),
+            r"frame_index 2: skeleton\[1\]: pose has 35 numbers; must be 36",
+        ),
+        (text(frame(2, changed(score=[0.1] * 19))), "score has 19 numbers; must be 18"),
+        (text(frame(2, changed(score=[0.1] * 17 + ["x"]))), r"skeleton\[0\]: 'x' is no finite"),
+        (text(frame(2, changed(score=[0.1] * 17 + [None]))), "None is no finite number"),
+        (text(frame(2, changed(pose=[0.1] * 35 + [[1]]))), r"\[1\] is no finite number"),
+        (text(frame(2, changed(pose=[0.1] * 35 + [float("nan")]))), "nan is no finite number"),
+        (text(frame(2, changed(pose=[340.0] * 36))), "coordinates from 340 to 340, .* 0 to 1"),
+        (text(frame(2, changed(score=[-0.5] * 18))), "scores from -0.5; allowed"),
+    ],
+)
+def test_damage_is_named(data: bytes, said: str):
+    with pytest.raises(BadRecording, match=f"^a.json, .*{said}"):
+        parse(data, LABEL, "a.json")
+
+
+def test_the_real_file_has_the_numbers_of_the_definition(samples: Path):
+    file = samples / "samples" / "kinetics" / "open_pose_skeleton.json"
+    clip = parse(file.read_bytes(), ("", ""), str(file))
+    content = json.loads(file.read_bytes())["data"]
+    assert clip.length == content[-1]["frame_index"] == 150
+    assert clip.empty_frames == sum(not entry["skeleton"] for entry in content) == 28
+    for t, entry in enumerate(content):
+        expected = channels(entry["skeleton"][0]) if entry["skeleton"] else np.zeros((3, 18))
+        np.testing.assert_array_equal(clip.positions[:, t, :, 0], expected)
+    assert not clip.positions[..., 1].any()
+
+
+# --- the whole set ---------------------------------------------------------------------------
+
+
+def write_half(folder: Path, name: str, clips: dict[str, tuple[Any, bytes | None]]) -> Path:
+    """clips: id -> (entry of the label file or None, content of its file or None)."""
+    (folder / name).mkdir(parents=True)
+    entries = {key: entry for key, (entry, _) in clips.items() if entry is not None}
+    (folder / f"{name}_label.json").write_text(json.dumps(entries))
+    for key, (_, data) in clips.items():
+        if data is not None:
+            (folder / name / f"{key}.json").write_bytes(data)
+    return folder
+
+
+def listed(label: str = LABEL[0], label_index: Any = LABEL[1], has_skeleton: Any = True) -> dict:
+    return {"has_skeleton": has_skeleton, "label": label, "label_index": label_index}
+
+
+def some_clips(*keys: str) -> dict[str, tuple[dict, bytes]]:
+    return {
+        key: (listed(), text(*(frame(k + 1, person(k + 9 * n)) for k in range(4 + n))))
+        for n, key in enumerate(keys)
+    }
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = write_half(tmp_path / "k", "kinetics_train", some_clips("b", "_a", "-c"))
+    return write_half(folder, "kinetics_val", some_clips("v2", "v1"))
+
+
+def config_of(source: Path, out: Path, **keys: Any):
+    group = {"source_path": str(source), "root_folder": str(out), **keys}
+    overrides = {f"dataset_args.kinetics.{key}": value for key, value in group.items()}
+    return configs.load("1001", {"dataset": "kinetics-skeleton", **overrides})
+
+
+def made(source: Path, out: Path, workers: int = 1, **keys: Any) -> Path:
+    return generate(config_of(source, out, **keys), workers=workers, progress=False)
+
+
+def test_both_halves_are_written_sorted_by_id(source: Path, tmp_path: Path):
+    folder = made(source, tmp_path / "out")
+    assert folder == tmp_path / "out" / "original" / "kinetics-skeleton"
+    data, names, labels, lengths = load_split(folder, "train")
+    assert names == ["-c.json", "_a.json", "b.json"]
+    assert (labels, lengths) == ([3, 3, 3], [6, 5, 4])
+    assert data.shape == (3, 3, 300, 18, 2)
+    assert load_split(folder, "eval")[1:] == (["v1.json", "v2.json"], [3, 3], [5, 4])
+    for clip, name, length in zip(data, names, lengths):
+        parsed = parse((source / "kinetics_train" / name).read_bytes(), LABEL, name)
+        np.testing.assert_array_equal(clip[:, :length], parsed.positions)
+        assert not clip[:, length:].any()
+
+
+def test_the_manifest_says_what_it_is(source: Path, tmp_path: Path):
+    manifest = manifest_of(made(source, tmp_path / "out", openpose_match=True))
+    expected = {
+        **{"kind": "kinetics", "source": str(source), "transform": False, "unit": "normalised"},
+        "splits": {"train": "kinetics_train", "eval": "kinetics_val"},
+        **{"skeleton": "openpose-18", "shape": [3, 300, 18, 2], "num_person": 2},
+        **{"max_frame": 300, "num_class": 400, "openpose_match": True},
+        "clips": {"train": 3, "eval": 2},
+    }
+    assert {key: manifest[key] for key in expected} == expected
+    assert len(manifest["class_names"]) == 400
+
+
+def test_openpose_match_is_applied_after_two_are_kept(tmp_path: Path):
+    frames = [
+        frame(k + 1, *(person(m, 0.3 + 0.1 * ((m + k) % 3)) for m in range(3))) for k in range(6)
+    ]
+    data = text(*frames)
+    folder = write_half(tmp_path / "k", "kinetics_val", {"a": (listed(), data)})
+    clips = [
+        load_split(made(folder, tmp_path / str(m), openpose_match=m), "eval")[0]
+        for m in (False, True)
+    ]
+    parsed = parse(data, LABEL, "x").positions
+    np.testing.assert_array_equal(clips[0][0, :, :6], parsed)
+    np.testing.assert_array_equal(clips[1][0, :, :6], openpose_match(parsed))
+    assert not np.array_equal(*clips)
+
+
+@pytest.mark.parametrize("match", [False, True])
+def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path, match: bool):
+    clips = some_clips(*(f"id{n:02}" for n in range(20)))
+    clips["id07"] = (listed(), b"{")
+    source = write_half(tmp_path / "k", "kinetics_train", clips)
+    keys = {"on_bad_file": "skip", "openpose_match": match}
+    results = [hashes(made(source, tmp_path / str(n), n, **keys)) for n in (1, 2)]
+    assert results[0] == results[1]
+    (skipped,) = manifest_of(tmp_path / "2" / "original" / "kinetics-skeleton")["skipped"]
+    assert skipped["file"] == "id07.json"
+    assert skipped["reason"].startswith("not readable as JSON: ")
+
+
+def test_clips_without_skeleton_or_label_are_left_out_and_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    clips = some_clips("a")
+    clips["no_skeleton"] = (listed(has_skeleton=False), None)
+    clips["blank"] = (listed("", ""), text(label="", label_index=""))
+    clips["unlisted"] = (None, text())
+    source = write_half(tmp_path / "k", "kinetics_train", clips)
+    with caplog.at_level(logging.INFO):
+        manifest = manifest_of(made(source, tmp_path / "out"))
+    assert manifest["left_out"] == [
+        {"file": "blank.json", "reason": "its label is blank"},
+        {"file": "no_skeleton.json", "reason": "has_skeleton is false"},
+    ]
+    assert manifest["counters"]["without_skeleton"] == 1
+    assert manifest["counters"]["blank_labels"] == 1
+    assert manifest["clips"] == {"train": 1, "eval": 0}
+    assert "1 without skeleton, 1 blank labels" in caplog.text
+    assert "1 files are not in the label file and were left out: unlisted.json" in caplog.text
+    assert "kinetics_val_label.json not found: there is no eval half" in caplog.text
+
+
+def test_the_real_label_file_is_blank(samples: Path, tmp_path: Path):
+    kinetics = samples / "samples" / "kinetics"
+    name = "open_pose_skeleton"
+    entry = json.loads((kinetics / "kinetics_test_label.json").read_text())[name]
+    data = (kinetics / f"{name}.json").read_bytes()
+    labelled = {**json.loads(data), "label": LABEL[0], "label_index": LABEL[1]}
+    clips = {name: (entry, data), "same": (listed(), json.dumps(labelled).encode())}
+    folder = made(write_half(tmp_path / "k", "kinetics_val", clips), tmp_path / "out")
+    data, names, labels, lengths = load_split(folder, "eval")
+    assert (names, labels, lengths) == (["same.json"], [3], [150])
+    assert data.any(axis=(0, 1, 3, 4)).sum() == 122
+    assert manifest_of(folder)["left_out"] == [
+        {"file": f"{name}.json", "reason": "its label is blank"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "data", "said"),
+    [
+        (listed(), None, "kinetics_train/x.json, cannot be read: No such file"),
+        (listed(), b"{", "kinetics_train/x.json, not readable as JSON"),
+        (listed(), text(label="yawning"), "kinetics_train/x.json, its label is"),
+        (listed(label_index=400), text(), "_label.json, 'x': label_index is 400; must be 0 to 399"),
+        (
+            listed(label_index="3"),
+            text(),
+            "_label.json, 'x': label is 'waving hand' and label_index",
+        ),
+        (
+            listed(has_skeleton="yes"),
+            text(),
+            "_label.json, 'x': has_skeleton must be true or false",
+        ),
+        ([1], text(), "_label.json, 'x': has_skeleton must be"),
+    ],
+)
+def test_a_bad_clip_stops_or_is_skipped(tmp_path: Path, entry: Any, data: bytes | None, said: str):
+    source = write_half(tmp_path / "k", "kinetics_train", {**some_clips("a"), "x": (entry, data)})
+    with pytest.raises(UserError) as caught:
+        made(source, tmp_path / "out")
+    assert said in str(caught.value)
+    assert "--set dataset_args.kinetics.on_bad_file=skip" in str(caught.value)
+    manifest = manifest_of(made(source, tmp_path / "out", on_bad_file="skip"))
+    assert manifest["clips"] == {"train": 1, "eval": 0}
+    assert [entry["file"] for entry in manifest["skipped"]] == ["x.json"]
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path):
+    source = write_half(tmp_path / "k", "kinetics_train", some_clips("a"))
+    file = source / "kinetics_train_label.json"
+    file.write_text(json.dumps({"../secret": listed()}))
+    with pytest.raises(UserError, match="'../secret': no name of a file"):
+        made(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "where there is no kinetics_train_label.json or"), ("[]", "must hold an object"),
+     ("{", "not readable as JSON"), ("{}", "list no clip with a label")],
+)  # fmt: skip
+def test_a_folder_that_is_no_kinetics_is_refused(tmp_path: Path, content: str | None, said: str):
+    if content is not None:
+        (tmp_path / "kinetics_val").mkdir()
+        (tmp_path / "kinetics_val_label.json").write_text(content)
+    with pytest.raises(UserError, match=said):
+        made(tmp_path, tmp_path / "out")

@@ -22,11 +22,12 @@ def load_fitting(network: nn.Layer, weights: Mapping[str, np.ndarray], source: P
     starts fresh and what is not used.
 
     A layer is loaded whole or not at all: where one of its tensors does not fit, as with another
-    number of classes or of input branches, all of them start fresh. Raises UserError where a
-    value that fits is not a finite number, or where less than half of the network's values is
-    found.
+    number of classes or of input branches, all of them start fresh. Adjacencies are no weights:
+    they stay those of this network's skeleton. Raises UserError where a value that fits is not a
+    finite number, or where less than half of the network's values is found.
     """
-    target = network.state_dict()
+    constants = {name for name, _ in network.named_buffers()}
+    target = {n: tensor for n, tensor in network.state_dict().items() if n not in constants}
     stored_shapes = getattr(network, "checkpoint_shapes", {})
     ready, odd = {}, set()
     for name, tensor in target.items():
@@ -42,17 +43,18 @@ def load_fitting(network: nn.Layer, weights: Mapping[str, np.ndarray], source: P
     found, total = (sum(target[n].size for n in names) for names in (ready, target))
     if found < LEAST_SHARE * total:
         raise UserError(
-            f"{source}: only {100 * found / total:.0f} % of the network's values fit by name and "
+            f"{source}: only {100 * found / total:.1f} % of the network's values fit by name and "
             f"shape ({_grouped(n for n in target if n not in ready)} do not); fine-tuning wants "
             "half or more: choose the -mt and model_args that the weights were trained with"
         )
-    network.set_state_dict(ready)
+    network.set_state_dict({**network.state_dict(), **ready})
+    known = ready.keys() | constants
     logging.info(
         "Fine-tuning from %s: %d of %d tensors loaded, %.1f %% of the values",
         *(source, len(ready), len(target), 100 * found / total),
     )
     logging.info("Starts fresh: %s", _grouped(n for n in target if n not in ready) or "nothing")
-    logging.info("Not used: %s", _grouped(n for n in weights if n not in ready) or "nothing")
+    logging.info("Not used: %s", _grouped(n for n in weights if n not in known) or "nothing")
 
 
 def _layer(name: str) -> str:

@@ -10,9 +10,11 @@ import io
 import logging
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,7 +27,12 @@ if TYPE_CHECKING:
 # Paddle's gloo gives up a sum when another process is 30 s late, whatever it is told. Rank 0
 # writes files and ranks are not equally fast, so on CPUs they meet before they sum: see `meet`.
 PATIENCE = 1800.0  # seconds that a process waits for the others
+GRACE = 10.0  # seconds that a process has to end after it was told to
 _STATISTICS = ("._mean", "._variance")
+_ADVICE = (
+    "The workerlog files in the launcher's --log_dir say which and why; go on from the last whole "
+    "epoch with -r"
+)
 
 
 class World(NamedTuple):
@@ -175,28 +182,39 @@ def lost_rank_is_said() -> Iterator[None]:
     if here.size == 1:
         yield
         return
-    owner = os.getpid()
-
-    def told_to_stop(number: int, _: Any) -> None:
-        if os.getpid() != owner:  # a worker of a DataLoader, born with this handler
-            os._exit(128 + number)
-        _end(f"rank {here.rank} of {here.size} is told to stop, as when another rank is lost")
-
-    signal.signal(signal.SIGTERM, told_to_stop)
+    _watch_for_the_end(f"rank {here.rank} of {here.size} is told to stop")
     try:
         yield
     except RuntimeError as error:
-        if not any(word in str(error) for word in ("gloo", "NCCL", "tcp_utils", "TCPStore")):
+        if not any(word in str(error) for word in ("gloo", "NCCL", "TCPStore", "tcp_utils")):
             raise
         reason = " ".join(str(error).split())[-120:]
         _end(f"rank {here.rank} of {here.size} has lost another rank ({reason})")
 
 
+def _watch_for_the_end(message: str) -> None:
+    """Log that the launcher ends us. A thread does it, for Python's own signal handlers wait until
+    the main thread comes out of Paddle, and the launcher kills what is left after 3 seconds."""
+    inlet, outlet = os.pipe()
+    os.set_blocking(outlet, False)
+
+    def watch() -> None:
+        while os.read(inlet, 1)[0] != signal.SIGTERM:
+            pass
+        logging.error("%s, as when another rank is lost. %s", message, _ADVICE)
+        time.sleep(GRACE)
+        os._exit(1)
+
+    def forget() -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+    signal.set_wakeup_fd(outlet, warn_on_full_buffer=False)  # the signal's number is written there
+    os.register_at_fork(after_in_child=forget)  # workers of a DataLoader
+
+
 def _end(what: str) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one message is enough
-    logging.error(
-        "%s. The workerlog files in the launcher's --log_dir say which and why; go on from the "
-        "last whole epoch with -r",
-        what,
-    )
+    logging.error("%s. %s", what, _ADVICE)
     raise SystemExit(1)

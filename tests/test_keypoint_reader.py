@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -495,6 +496,25 @@ def test_utd_mhad(samples: Path, tmp_path: Path):
     report = (folder / "report.txt").read_text()
     assert "errors: 0, warnings: 0" in report
     assert "frames a clip: shortest 41, median 67, longest 125" in report
+
+
+def test_the_documentation_is_true(tmp_path: Path):
+    """docs/data.md: its code makes data, its layout and configuration fit them, and the report is
+    the one that it shows."""
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    (layout, config), (code,) = (
+        [text for kind, text in blocks if kind == wanted] for wanted in ("yaml", "python")
+    )
+    (tmp_path / "stick.yaml").write_text(layout)
+    (tmp_path / "sports.yaml").write_text(config.replace("1101", str(ROOT / "configs/1101.yaml")))
+    for command in (["-c", code], [ROOT / "main.py", "-c", "sports.yaml", "-gd", "--workers", "1"]):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, timeout=60, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    (report,) = (tmp_path / "data").rglob("report.txt")
+    assert report.read_text() == next(text for kind, text in blocks if "Data check" in text)
 
 
 def test_generation_of_ones_own_data_does_not_import_paddle(tmp_path: Path):

@@ -86,10 +86,11 @@ def random_rotate(clip: np.ndarray, degrees: float, rng: np.random.Generator) ->
 def random_scale(
     clip: np.ndarray, share: float, rng: np.random.Generator, num_axis: int = 3
 ) -> np.ndarray:
-    """All coordinates times one factor of 1 - share to 1 + share: a smaller or larger person.
-    num_axis: channels that are coordinates."""
+    """Each coordinate axis times a factor of its own, 1 - share to 1 + share: a taller, broader or
+    deeper person, a larger or smaller movement. num_axis: channels that are coordinates."""
+    factors = rng.uniform(1 - share, 1 + share, num_axis).astype(clip.dtype)
     scaled = clip.copy()
-    scaled[:num_axis] *= clip.dtype.type(rng.uniform(1 - share, 1 + share))
+    scaled[:num_axis] *= factors.reshape(-1, 1, 1, 1)
     return scaled
 
 

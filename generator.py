@@ -15,7 +15,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -28,7 +28,7 @@ from dataset.writer import Split, new_set, only_writer
 from reader.clip import BadRecording, Clip
 from reader.keypoint_source import keypoint_source
 from reader.keypoint_types import Wanted
-from reader.kinetics_reader import kinetics_source
+from reader.kinetics_source import kinetics_source
 from reader.ntu_source import ntu_source
 from reader.parallel import in_order
 from reader.source import Check, Item, Source
@@ -146,7 +146,7 @@ def _with_bar(steps: Iterable[Step], total: int, name: str, progress: bool) -> I
 def _fill(
     splits: dict[str, Split],
     source: Source,
-    clips: Iterable[Union[Clip, BadRecording]],  # noqa: UP007 - 3.9 has no X | Y here
+    clips: Iterable[Clip | BadRecording],
     tally: _Tally,
     max_frame: int,
 ) -> None:

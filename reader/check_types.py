@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Union
 
 from reader.clip import BadRecording
 from reader.keypoint_types import Entry, Facts, Wanted
@@ -57,7 +56,7 @@ class Evidence:
     entries: Sequence[Entry]
     notes: Sequence[str]
     items: Sequence[Item]
-    results: Sequence[Union[Facts, BadRecording]]  # noqa: UP007 - 3.9 has no X | Y here
+    results: Sequence[Facts | BadRecording]
 
     def bad(self) -> list[tuple[Item, BadRecording]]:
         """Clips that cannot be read."""

@@ -7,6 +7,7 @@ millimetre) C is 3: x, y, z. In two (pixel, normalised) it is 2, or 3 with the s
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,30 +23,32 @@ def facts_of(raw: Raw, wanted: Wanted, where: str) -> Facts:
     """Raises BadRecording for arrays that are no keypoints in any layout."""
     people = _people(raw, wanted, where)
     m, t, v, c = people.shape
-    is_table = raw.arrays[0].ndim == 2
     fits = v == wanted.spec.skeleton.num_joint
-    facts = {
-        **{"num_value": v * c, "num_frame": t, "fits": fits},
-        **{"num_axis": 0 if is_table and not fits else c},
-        **{"num_joint": 0 if is_table and not fits else v},
-        "sha": hashlib.sha256(np.ascontiguousarray(people).data).hexdigest(),
-        "said_frames": raw.num_frame,
-        "image_size": raw.image_size or wanted.image_size,
-    }
-    unusable = int((~(np.abs(people) <= MAX_COORDINATE)).sum())  # written so that NaN counts
-    if not fits or unusable:
-        return Facts(**facts, num_person=m, unusable=unusable)
+    is_known = fits or raw.arrays[0].ndim > 2
+    facts = Facts(
+        num_value=v * c,
+        num_person=m,
+        num_frame=t,
+        num_axis=c if is_known else 0,
+        num_joint=v if is_known else 0,
+        fits=fits,
+        sha=hashlib.sha256(np.ascontiguousarray(people).data).hexdigest(),
+        said_frames=raw.num_frame,
+        image_size=raw.image_size or wanted.image_size,
+        unusable=int((~(np.abs(people) <= MAX_COORDINATE)).sum()),  # written so that NaN counts
+    )
+    if not fits or facts.unusable:
+        return facts
     there = _there(people, _score(raw, people, wanted, where), wanted)  # M, T, V
     bodies = there.any(axis=2)  # M, T
     seen = people[there]
-    low, high = (seen.min(axis=0), seen.max(axis=0)) if len(seen) else (None, None)
-    return Facts(
-        **facts,
+    return replace(
+        facts,
         num_person=int(bodies.any(axis=1).sum()),
         body_frames=int(bodies.sum()),
         missing=(bodies[:, :, None] & ~there).sum(axis=(0, 1)),
-        low=low,
-        high=high,
+        low=seen.min(axis=0) if len(seen) else None,
+        high=seen.max(axis=0) if len(seen) else None,
         extent=_extent(people[bodies], there[bodies], 3 if wanted.is_3d else 2),
     )
 

@@ -83,8 +83,9 @@ def _splits_of(content: Any, path: str) -> dict[str, tuple[str, ...]]:
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: 'split' must be a dict {{name: [frame_dir, ...]}}")
     splits: dict[str, tuple[str, ...]] = {}
-    for split, names in content.items():
-        if not isinstance(split, str) or not isinstance(names, (list, tuple, np.ndarray)):
+    for split, listed in content.items():
+        names = listed.tolist() if isinstance(listed, np.ndarray) else listed
+        if not isinstance(split, str) or not isinstance(names, (list, tuple)):
             raise UserError(f"{path}: split {split!r} must be a list of frame_dir")
         for name in dict.fromkeys(map(str, names)):
             splits[name] = (*splits.get(name, ()), split)

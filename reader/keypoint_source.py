@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Union
 
 from reader.check_types import Evidence
 from reader.clip import BadRecording, Clip
@@ -49,7 +48,7 @@ def keypoint_source(path: str, wanted: Wanted) -> Source:
     items = [item for entry in files.entries for item in _items(entry, wanted)]
     reader = KeypointReader(path, files, wanted)
 
-    def judge(results: Iterable[Union[Facts, BadRecording]]) -> Report:  # noqa: UP007 - 3.9
+    def judge(results: Iterable[Facts | BadRecording]) -> Report:
         return check(Evidence(path, wanted, files.entries, files.notes, items, list(results)))
 
     about = {

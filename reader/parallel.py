@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar, Union
+from typing import TypeVar
 
 from reader.clip import BadRecording
 from reader.source import Item
@@ -27,7 +27,7 @@ _work: Callable[[Item], object]  # of a worker process: its reader's files stay 
 
 def in_order(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int
-) -> Iterator[Union[Result, BadRecording]]:  # noqa: UP007 - 3.9 has no X | Y here
+) -> Iterator[Result | BadRecording]:
     """What `work` makes of each item, in order, or the BadRecording that it raised.
 
     work: e.g. an ItemReader's `read`; each process gets a copy. workers: processes; 0 or 1 works

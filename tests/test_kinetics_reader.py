@@ -132,7 +132,8 @@ def changed(**changes: Any) -> dict:
         (text(frame(2, changed(pose=[0.1] * 35 + [[1]]))), r"\[1\] is no finite number"),
         (text(frame(2, changed(pose=[0.1] * 35 + [float("nan")]))), "nan is no finite number"),
         (text(frame(2, changed(pose=[340.0] * 36))), "coordinates from 340 to 340, .* 0 to 1"),
-        (text(frame(2, changed(score=[-0.5] * 18))), "scores from -0.5; allowed"),
+        (text(frame(2, changed(score=[-0.5] * 18))), "scores from -0.5 to -0.5; allowed"),
+        (text(frame(2, changed(score=[1e300] * 18))), r"scores from 1e\+300 to 1e\+300; allowed"),
     ],
 )
 def test_damage_is_named(data: bytes, said: str):

@@ -104,7 +104,8 @@ def on_gpu() -> bool:
 
 
 def replicate(network: nn.Layer) -> nn.Layer:
-    """What to call in training: a backward pass leaves the mean gradient over all processes."""
+    """What to call in training, with the weights of rank 0; its gradients are shared by
+    `share_gradients`."""
     if world().size == 1:
         return network
     import paddle
@@ -114,10 +115,29 @@ def replicate(network: nn.Layer) -> nn.Layer:
 
 
 @contextlib.contextmanager
-def gradients_stay(replica: nn.Layer) -> Iterator[None]:
-    """Within this block a backward pass adds to this process's own gradient only."""
+def own_gradients(replica: nn.Layer) -> Iterator[None]:
+    """Within this block a backward pass adds to this process's own gradient only.
+
+    DataParallel would share it during the backward pass, from where Paddle aborts the process
+    without a word when another one is lost.
+    """
     with replica.no_sync() if world().size > 1 else contextlib.nullcontext():
         yield
+
+
+def share_gradients(network: nn.Layer) -> None:
+    """Make every gradient the mean over all processes; each trainable parameter has one."""
+    size = world().size
+    if size == 1:
+        return
+    import paddle
+
+    own = [p for p in network.parameters() if not p.stop_gradient]
+    flat = paddle.concat([p.grad.flatten() for p in own])
+    meet()
+    paddle.distributed.all_reduce(flat)
+    for parameter, part in zip(own, paddle.split(flat / size, [p.size for p in own])):
+        parameter.grad.set_value(part.reshape(parameter.shape))
 
 
 def meet() -> None:

@@ -104,10 +104,9 @@ class Processor:
         with logging_redirect_tqdm():
             for n in bar:
                 loss = 0.0
-                for micro in range(config.accumulate):
+                for _ in range(config.accumulate):
                     clips, labels, indices = next(batches)
-                    last = micro == config.accumulate - 1
-                    part, logits = step.backward(clips, labels, last=last)
+                    part, logits = step.backward(clips, labels)
                     loss += part / config.accumulate
                     count_batch(counts, logits, labels, indices, session.train)
                 rate = step.update()

@@ -27,25 +27,22 @@ class TrainingStep:
         # Lifts small gradients over the smallest number of float16. bfloat16 needs none.
         self.scaler = paddle.amp.GradScaler() if self.config.amp == "fp16" else None
 
-    def backward(
-        self, clips: paddle.Tensor, labels: paddle.Tensor, *, last: bool
-    ) -> tuple[float, paddle.Tensor]:
-        """Add a micro-batch's part of the gradient; with the step's last one it is shared between
-        processes. Returns the micro-batch's loss and logits (N, num_class) float32."""
-        sharing = contextlib.nullcontext() if last else parallel.gradients_stay(self.replica)
-        with sharing:
+    def backward(self, clips: paddle.Tensor, labels: paddle.Tensor) -> tuple[float, paddle.Tensor]:
+        """Add a micro-batch's part of the gradient. Returns the micro-batch's loss and logits
+        (N, num_class) float32."""
+        with parallel.own_gradients(self.replica):
             with self._precision():
                 logits = self.replica(clips)
             logits = logits.astype("float32")
             loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
             part = loss / self.config.accumulate
-            if last:
-                parallel.meet()
             (part if self.scaler is None else self.scaler.scale(part)).backward()
         return float(loss), logits
 
     def update(self) -> float:
-        """Move the weights along the gathered gradient. Returns the rate at which."""
+        """Share the gathered gradient between processes and move the weights along it. Returns
+        the rate at which."""
+        parallel.share_gradients(self.session.network)
         optimizer = self.session.optimizer
         rate = optimizer.get_lr()
         if self.scaler is None:

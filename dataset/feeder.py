@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+import signal
+import sys
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from paddle.io import DataLoader, Dataset
@@ -13,6 +16,8 @@ from dataset.preprocess import Preprocess
 from dataset.protocols import DataSpec
 from dataset.storage import ClipSet
 from safe_io import UserError
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 class ClipFeeder(Dataset):
@@ -120,7 +125,7 @@ def train_loader(
     sampler = StepSampler(
         len(feeder), batch_size, rank=rank, world_size=world_size, accumulate=accumulate
     )
-    return DataLoader(feeder, batch_sampler=sampler, num_workers=num_workers)
+    return _loader(feeder, sampler, num_workers)
 
 
 def eval_loader(
@@ -130,4 +135,16 @@ def eval_loader(
     clip exactly once."""
     own = list(range(rank, len(feeder), world_size))
     batches = [own[n : n + batch_size] for n in range(0, len(own), batch_size)]
-    return DataLoader(feeder, batch_sampler=batches, num_workers=num_workers)
+    return _loader(feeder, batches, num_workers)
+
+
+def _loader(feeder: ClipFeeder, batches: Iterable[list[int]], num_workers: int) -> DataLoader:
+    return DataLoader(
+        feeder, batch_sampler=batches, num_workers=num_workers, worker_init_fn=_end_with_parent
+    )
+
+
+def _end_with_parent(worker: int) -> None:
+    """Paddle's workers wait for work without end, also when who would send it was killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

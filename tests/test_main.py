@@ -63,7 +63,8 @@ def test_train_resume_after_a_kill_and_evaluate(
     """4 epochs in one go = 2 + kill in the middle of saving + the rest, bit for bit. Each in a
     process of its own, as a user's are: a static engine that ran in this one may have changed the
     number of MKL's threads, and with it the order of sums."""
-    argv = ["-c", "9001", "-np", *tiny_keys]
+    argv = ["-c", "9001", "-np", *tiny_keys, "dataset_args.ntu.augment.random_rotate=20"]
+    argv += ["dataset_args.ntu.augment.random_choose=12", "dataset_args.ntu.augment.jitter=0.01"]
     log = run_main(*argv)
     assert re.search(r"Epoch: 4/4, Training accuracy: \d+/24\(\d+\.\d\d%\), Training time: ", log)
     pattern = r"Top-1 accuracy: \d+/24\(.*%\), Top-5 accuracy: \d+/24\(.*%\), Mean loss:\d+\.\d{4}"

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,17 +50,17 @@ said["statistics"] = [norms[0]._mean.tolist(), norms[2]._variance.tolist()]
 utils.set_seed(3, 1, here.rank)
 said["dropout"] = nn.functional.dropout(paddle.ones([64])).astype(bool).tolist()
 
-# Two micro-batches a process: the gradient of all four is shared once.
+# Two micro-batches a process: the gradient is the mean over processes of their sums.
 paddle.seed(here.rank)  # other weights, which replicate makes equal
 net = nn.Linear(3, 1, bias_attr=False)
 replica = parallel.replicate(net)
 said["weight"] = net.weight.numpy().ravel().tolist()
 x = np.arange(12, dtype=np.float32).reshape(2, 2, 3)  # (micro-batch, rank, feature)
-with parallel.gradients_stay(replica):
-    replica(paddle.to_tensor(x[0, here.rank])).sum().backward()
+for n in range(2):
+    with parallel.own_gradients(replica):
+        replica(paddle.to_tensor(x[n, here.rank])).sum().backward()
 said["own"] = net.weight.grad.numpy().ravel().tolist()
-parallel.meet()
-replica(paddle.to_tensor(x[1, here.rank])).sum().backward()
+parallel.share_gradients(net)
 said["shared"] = net.weight.grad.numpy().ravel().tolist()
 with open(sys.argv[1] + str(here.rank), "w") as file:
     json.dump(said, file)
@@ -69,6 +70,24 @@ if here.rank == 0:
     parallel.PATIENCE = 0.5
     with parallel.lost_rank_is_said():
         parallel.meet()  # where the other one never comes
+"""
+
+# Prints the workers' process ids and waits to be killed.
+KEEP_WORKERS = """
+import sys, time
+import utils
+utils.prepare_process()
+import multiprocessing, paddle
+from dataset.feeder import eval_loader
+class Numbers(paddle.io.Dataset):
+    def __len__(self):
+        return 50
+    def __getitem__(self, n):
+        return n
+batches = iter(eval_loader(Numbers(), 1, 2))
+next(batches)
+print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+time.sleep(300)
 """
 
 # Rank 1 dies as by kill -9 in the middle of its eighth step.
@@ -109,8 +128,8 @@ def test_two_processes_add_up(tmp_path: Path) -> None:
         assert said["gathered"] == [[n, n + 0.5] for n in range(5)]
         assert said["statistics"] == [[1, 3.5], [1, 2, 2]]
         assert said["weight"] == first["weight"]
-        np.testing.assert_allclose(said["shared"], [(0 + 3 + 6 + 9) / 2 + 2 * n for n in range(3)])
-    assert first["own"] == [0, 1, 2] and second["own"] == [3, 4, 5]
+        np.testing.assert_allclose(said["shared"], [9, 11, 13])
+    assert first["own"] == [6, 8, 10] and second["own"] == [12, 14, 16]
     masks = np.array([first["dropout"], second["dropout"]])
     assert 10 < (masks[0] != masks[1]).sum() < 54
     assert done.returncode != 0
@@ -234,6 +253,31 @@ def test_every_clip_is_evaluated_once(workers: int) -> None:
         assert seen == [list(range(rank, 5, size)) for rank in range(size)]
 
 
+def is_running(pid: str) -> bool:
+    """Whether Linux has that process, and not only its exit code."""
+    try:
+        state = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_killing_a_process_leaves_no_workers_behind() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", KEEP_WORKERS], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    workers = process.stdout.readline().split()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert len(workers) == 2
+    deadline = time.monotonic() + 60
+    while any(is_running(pid) for pid in workers):
+        assert time.monotonic() < deadline, "a worker outlives its parent"
+        time.sleep(0.05)
+
+
 def regression(keys: dict[str, Any]) -> tuple[SimpleNamespace, np.ndarray, np.ndarray]:
     """A session of a linear network (4 -> 3) without regularisation; its weight and bias."""
     base = {"optimizer_args.Momentum.momentum": 0.0, "optimizer_args.Momentum.weight_decay": 0.0}
@@ -272,9 +316,9 @@ def test_one_step_by_value(accumulate: int, clip_norm: float, smoothing: float) 
     norm = np.sqrt((dw**2).sum() + (db**2).sum())
     assert norm > 2 * 0.05
     factor = 0.5 * (clip_norm / norm if clip_norm else 1)
-    for n, rows in enumerate(np.split(np.arange(8), accumulate)):
+    for rows in np.split(np.arange(8), accumulate):
         clips, labels = paddle.to_tensor(x[rows]), paddle.to_tensor(y[rows])
-        loss, logits = step.backward(clips, labels, last=n == accumulate - 1)
+        _, logits = step.backward(clips, labels)
         assert tuple(logits.shape) == (8 // accumulate, 3)
     assert step.update() == 0.5
     np.testing.assert_allclose(
@@ -353,7 +397,7 @@ def test_amp_covers_the_forward_pass_alone(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(paddle.amp, "auto_cast", Cast)
     step = TrainingStep(session)
     assert step.scaler is None
-    _, logits = step.backward(paddle.ones([2, 4]), paddle.to_tensor([0, 1]), last=True)
+    _, logits = step.backward(paddle.ones([2, 4]), paddle.to_tensor([0, 1]))
     assert seen == ["bfloat16", "in", "forward", "out"] and logits.dtype == paddle.float32
 
 

@@ -9,17 +9,16 @@ import contextlib
 import io
 import logging
 import os
-import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 import utils
 from safe_io import UserError
+from watch import watch_each_other
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -27,12 +26,10 @@ if TYPE_CHECKING:
 # Paddle's gloo gives up a sum when another process is 30 s late, whatever it is told. Rank 0
 # writes files and ranks are not equally fast, so on CPUs they meet before they sum: see `meet`.
 PATIENCE = 1800.0  # seconds that a process waits for the others
-GRACE = 10.0  # seconds that a process has to end after it was told to
 _STATISTICS = ("._mean", "._variance")
-_ADVICE = (
-    "The workerlog files in the launcher's --log_dir say which and why; go on from the last whole "
-    "epoch with -r"
-)
+_OF_PADDLE = ("gloo", "NCCL", "TCPStore", "tcp_utils")  # in what it raises for a lost connection
+_LEAVE: list[Callable[[], None]] = []  # of this process's watch over the others
+_ENDING = threading.Lock()
 
 
 class World(NamedTuple):
@@ -93,6 +90,8 @@ def join(gpus: tuple[int, ...]) -> World:
 
     with contextlib.redirect_stderr(io.StringIO()):  # a list of the flags that we set
         paddle.distributed.init_parallel_env()
+    host = os.environ["PADDLE_TRAINER_ENDPOINTS"].split(":")[0]
+    _LEAVE.append(watch_each_other(here.rank, host, _store(), _end_at_once))
     return here
 
 
@@ -146,15 +145,12 @@ def meet() -> None:
     here = world()
     if here.size == 1 or on_gpu():
         return
-    from paddle.base import core
-
-    store = core.create_or_get_global_tcp_store()  # a dictionary that rank 0 keeps for all
+    store = _store()
     own = store.add(f"meet/{here.rank}", 1)
     late, start, pause = [r for r in range(here.size) if r != here.rank], time.monotonic(), 0.0002
     while late := [r for r in late if store.add(f"meet/{r}", 0) < own]:
         if time.monotonic() - start > PATIENCE:
-            names = ", ".join(map(str, late))
-            _end(f"rank {here.rank} of {here.size} has waited {PATIENCE:.0f} s for rank {names}")
+            _end(f"rank {', '.join(map(str, late))}, for which it waited {PATIENCE:g} s")
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
 
@@ -196,45 +192,37 @@ def average_statistics(network: nn.Layer) -> None:
 
 @contextlib.contextmanager
 def lost_rank_is_said() -> Iterator[None]:
-    """Within this block the loss of another process ends this one with one line and code 1,
-    whether it is noticed here (the connection breaks) or by the launcher (which then ends us)."""
-    here = world()
-    if here.size == 1:
-        yield
-        return
-    _watch_for_the_end(f"rank {here.rank} of {here.size} is told to stop")
+    """Within this block the loss of another process ends this one with one line and code 1; behind
+    it the others know that this one has ended well."""
     try:
         yield
     except RuntimeError as error:
-        if not any(word in str(error) for word in ("gloo", "NCCL", "TCPStore", "tcp_utils")):
+        if world().size == 1 or not any(word in str(error) for word in _OF_PADDLE):
             raise
-        reason = " ".join(str(error).split())[-120:]
-        _end(f"rank {here.rank} of {here.size} has lost another rank ({reason})")
+        _end(f"another rank ({' '.join(str(error).split())[-120:]})")
+    for leave in _LEAVE:
+        leave()
 
 
-def _watch_for_the_end(message: str) -> None:
-    """Log that the launcher ends us. A thread does it, for Python's own signal handlers wait until
-    the main thread comes out of Paddle, and the launcher kills what is left after 3 seconds."""
-    inlet, outlet = os.pipe()
-    os.set_blocking(outlet, False)
+def _store() -> Any:
+    """The dictionary that rank 0 keeps for all."""
+    from paddle.base import core
 
-    def watch() -> None:
-        while os.read(inlet, 1)[0] != signal.SIGTERM:
-            pass
-        logging.error("%s, as when another rank is lost. %s", message, _ADVICE)
-        time.sleep(GRACE)
-        os._exit(1)
-
-    def forget() -> None:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    threading.Thread(target=watch, daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
-    signal.set_wakeup_fd(outlet, warn_on_full_buffer=False)  # the signal's number is written there
-    os.register_at_fork(after_in_child=forget)  # workers of a DataLoader
+    return core.create_or_get_global_tcp_store()
 
 
-def _end(what: str) -> None:
-    logging.error("%s. %s", what, _ADVICE)
+def _end_at_once(rank: int) -> None:
+    """From the watching thread: the main one may sit in Paddle for long, waiting for the lost."""
+    with contextlib.suppress(SystemExit):
+        _end(f"rank {rank}")
+    os._exit(1)
+
+
+def _end(lost: str) -> None:
+    if _ENDING.acquire(blocking=False):  # one message is enough
+        logging.error(
+            "rank %d of %d has lost %s. The workerlog files in the launcher's --log_dir say why; "
+            "go on from the last whole epoch with -r",
+            *(world().rank, world().size, lost),
+        )
     raise SystemExit(1)

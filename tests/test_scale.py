@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -69,7 +70,8 @@ if here.rank == 0:
     utils.setup_logging()
     parallel.PATIENCE = 0.5
     with parallel.lost_rank_is_said():
-        parallel.meet()  # where the other one never comes
+        parallel.meet()  # where the other one comes too late
+utils.importlib.import_module("time").sleep(2)
 """
 
 # Prints the workers' process ids and waits to be killed.
@@ -133,7 +135,7 @@ def test_two_processes_add_up(tmp_path: Path) -> None:
     masks = np.array([first["dropout"], second["dropout"]])
     assert 10 < (masks[0] != masks[1]).sum() < 54
     assert done.returncode != 0
-    assert "rank 0 of 2 has waited 0 s for rank 1. The workerlog files" in done.stdout
+    assert "rank 0 of 2 has lost rank 1, for which it waited 0.5 s. The workerlog" in done.stdout
 
 
 @pytest.mark.slow
@@ -171,10 +173,9 @@ def test_two_ranks_equal_one_process_and_survive_a_kill(
     (tmp_path / "die.py").write_text(DIE_IN_A_STEP.replace("DIE_AT", "20"))
     done = launch(tmp_path / "killed", str(tmp_path / "die.py"), *argv)
     assert done.returncode != 0
-    assert "Container rank 1 status failed" in done.stdout + done.stderr
     (cut,) = set(work.iterdir()) - {one, two}
     text = (cut / "log.txt").read_text()
-    assert "told to stop" in text or "has lost another rank" in text
+    assert re.search(r"rank 0 of 2 has lost (rank 1|another rank \(.*\))\. The workerlog", text)
     assert "go on from the last whole epoch with -r" in text
     assert 1 <= load_checkpoint(cut / "last.pdparams")["epoch"] < 4
     assert run_command(lambda: cli.main(["-r", *argv])) == 2

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from keypoint_data import annotation, body, write_pickle
+from torch_files import tensors, write_zip
 
 import configs
 from utils import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^\| .* \| `(python .*)` \|$", README, flags=re.MULTILINE)
-TINY = (
-    "--set dataset_args.ntu.num_frame=16 model_args.stem_channel=8 "
-    "model_args.block_args=[[16,1,0],[16,1,0],[16,2,1]] scheduler_args.cosine.max_epoch=1 "
-    "scheduler_args.cosine.warm_up=0 dataset_args.ntu.num_workers=0"
-)
+ROWS = re.findall(r"^\| .* \| `(python .*)` \|$", README, flags=re.MULTILINE)
+NUM_NTU = 10  # commands of the first table
+COMMANDS = [command for row in ROWS for command in row.split("` and `")]
+ONE_EPOCH = "scheduler_args.cosine.max_epoch=1 scheduler_args.cosine.warm_up=0"
+SMALL = "model_args.stem_channel=8 model_args.block_args=[[16,1,0],[16,1,0],[16,2,1]]"
+TINY = f"--set dataset_args.ntu.num_frame=16 dataset_args.ntu.num_workers=0 {SMALL} {ONE_EPOCH}"
 
 
 def run(command: str, folder: Path) -> str:
-    python, script, *arguments = shlex.split(command)
-    assert python == "python"
+    """What a command prints when it is typed in `folder`, as if the project were there."""
+    for name in ("main.py", "export.py", "infer.py", "tools", "dataset"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments],
+        ["bash", "-c", command],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
     )
@@ -39,7 +43,7 @@ def run(command: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_every_command_of_the_table(tmp_path: Path) -> None:
+def test_every_command_on_ntu(tmp_path: Path) -> None:
     """In the order of the table, in an empty folder, with files of the names that it uses; only
     the network is made small, and NTU recordings are synthetic ones with some other classes."""
     from dataset.synthetic import write_recordings
@@ -50,8 +54,9 @@ def test_every_command_of_the_table(tmp_path: Path) -> None:
         cwd=tmp_path,
         check=True,
     )
-    assert len(COMMANDS) == 10, "the table has changed: look at this test"
-    generate, train, resume, evaluate, export, per_person, cut, infer, measure, synthetic = COMMANDS
+    assert len(COMMANDS) == NUM_NTU + 12, "a table has changed: look at these tests"
+    generate, train, resume, evaluate, export, *others = COMMANDS[:NUM_NTU]
+    per_person, cut, infer, measure, synthetic = others
     run(generate, tmp_path)
     assert "Finish training!" in run(f"{train} {TINY}", tmp_path)
     assert "Resuming" in run(f"{resume} {TINY}", tmp_path)
@@ -71,6 +76,50 @@ def test_every_command_of_the_table(tmp_path: Path) -> None:
     assert list((tmp_path / "recordings").glob("*.skeleton"))
 
 
+@pytest.mark.slow
+def test_every_command_on_own_recordings(tmp_path: Path) -> None:
+    """The second table, on a pickle of random clips and small networks."""
+    names = {part: [f"{part}{n}" for n in range(27)] for part in ("train", "test")}
+    clips = [
+        annotation(name, n, body(n, num_joint=20)[None])
+        for part in names.values()
+        for n, name in enumerate(part)
+    ]
+    write_pickle(tmp_path / "utd_mhad.pkl", clips, names)
+    generate, train, launch, tune, *others = COMMANDS[NUM_NTU:]
+    assert "27 classes" in run(generate, tmp_path)
+    keys = "dataset_args.keypoint.num_workers=0 dataset_args.keypoint.train_batch_size=4"
+    small = f"-w runs --set {keys} {ONE_EPOCH}"
+    run(f"{train} {small} {SMALL}", tmp_path)
+    run(f"{launch} {small} {SMALL}", tmp_path)
+    assert "Finish training!" in (tmp_path / "log/workerlog.0").read_text()
+    weights = min(tmp_path.glob("runs/2101_*/*/best.pdparams"))
+    (tmp_path / "xsub.pdparams").write_bytes(weights.read_bytes())
+    assert "Starts fresh: nothing" in run(f"{tune} {small} {SMALL}", tmp_path)
+
+    train_joint, train_bone, evaluate_joint, evaluate_bone, fuse, convert, shard, merge = others
+    narrow = "model_args.block_args=[[8,1],[8,2]]"
+    for command, number, name in ((train_joint, 1101, "joint"), (train_bone, 1111, "bone")):
+        run(f"{command} {small} {narrow}", tmp_path)
+        (best,) = tmp_path.glob(f"runs/{number}_*/*/best.pdparams")
+        (tmp_path / f"{name}.pdparams").write_bytes(best.read_bytes())
+    for command in (evaluate_joint, evaluate_bone):
+        run(f"{command} --set {narrow}", tmp_path)
+    assert "equal" in run(fuse, tmp_path)
+
+    weights = load_checkpoint(tmp_path / "joint.pdparams")["model"]
+    write_zip(tmp_path / "st_gcn.pth", tensors(weights))
+    assert "loaded into ST-GCN" in run(convert.replace("1001", f"1101 --set {narrow} "), tmp_path)
+    files = "dataset_args.keypoint.root_folder=data/npy_dataset"
+    run(f"python export.py -c 1101 -pp joint.pdparams --set {narrow} {files}", tmp_path)
+    (data,) = tmp_path.glob("data/npy_dataset/*/utd-mhad/eval_data.npy")
+    for part in range(1, 9):
+        command = shard.replace("xsub.", "joint.").replace("1/8", f"{part}/8")
+        command = command.replace("part1", f"part{part}")
+        run(re.sub(r"data/tiny\S+", str(data), command), tmp_path)
+    assert "Infer Mean Accuracy" in run(merge, tmp_path)
+
+
 def test_links_and_numbers() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text(encoding="utf-8")):
@@ -82,14 +131,12 @@ def test_links_and_numbers() -> None:
 def test_every_flag_in_the_documents_exists() -> None:
     """--flags in README and docs are flags of some command line of the project."""
     known = set()
-    for path in [
-        *ROOT.glob("*.py"),
-        *(ROOT / "dataset").glob("*.py"),
-        *(ROOT / "benchmarks").glob("*.py"),
-    ]:
+    folders = (ROOT, *(ROOT / name for name in ("dataset", "benchmarks", "tools")))
+    for path in [path for folder in folders for path in folder.glob("*.py")]:
         known |= set(re.findall(r'"(--?[a-zA-Z_]+)"', path.read_text(encoding="utf-8")))
     dropped = {"--visualize", "--static", "--dataset_args", "--model_args", "--optimizer_args"}
     dropped |= {"--scheduler_args", "--help"}
+    launcher = {"--nproc_per_node", "--master", "--nnodes", "--rank", "--devices", "--log_dir"}
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         used = set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", page.read_text(encoding="utf-8")))
-        assert used - known - dropped == set(), page.name
+        assert used - known - dropped - launcher == set(), page.name

@@ -12,7 +12,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from model.conv import Conv2D
-from model.layers import ACTIVATIONS, conv_norm
+from model.layers import ACTIVATIONS, conv_norm, mean_over_frames
 
 
 class STJointAttention(nn.Layer):
@@ -29,7 +29,7 @@ class STJointAttention(nn.Layer):
     def forward(self, x: Tensor) -> Tensor:
         _, _, t, v = x.shape
         over_time = x.mean(axis=3, keepdim=True)  # (P, C, T, 1)
-        over_joints = x.mean(axis=2, keepdim=True).transpose([0, 1, 3, 2])  # (P, C, V, 1)
+        over_joints = mean_over_frames(x, self.training).transpose([0, 1, 3, 2])  # (P, C, V, 1)
         both = self.act(self.fcn(paddle.concat([over_time, over_joints], axis=2)))
         over_time, over_joints = paddle.split(both, [t, v], axis=2)
         time_gate = F.sigmoid(self.conv_t(over_time))  # (P, C, T, 1)

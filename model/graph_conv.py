@@ -45,8 +45,15 @@ def graph_conv(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tensor | None
     """
     num_partition = adjacency.shape[0]
     gathered = [paddle.matmul(x, adjacency[k]) for k in range(num_partition)]  # K of (P, C, T, V)
-    y = F.conv2d(paddle.concat(gathered, axis=1), aggregate_first(weight, num_partition))
-    return y if bias is None else add_joint_bias(y, joint_bias(bias, adjacency))
+    mixing = aggregate_first(weight, num_partition)
+    if bias is not None:
+        # A bias reaches joint w times the column sum of A[k] at w. As K more channels of those
+        # sums it costs K more columns in the product, and not a pass over the whole result.
+        p, _, t, v = x.shape
+        gathered.append(adjacency.sum(axis=1).unsqueeze(1).expand([p, num_partition, t, v]))
+        per_partition = bias.reshape([num_partition, -1, 1, 1]).transpose([1, 0, 2, 3])  # (C', K)
+        mixing = paddle.concat([mixing, per_partition], axis=1)
+    return F.conv2d(paddle.concat(gathered, axis=1), mixing)
 
 
 class FoldedGraphConv(nn.Layer):

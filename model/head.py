@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from model.conv import Conv2D
@@ -17,7 +18,7 @@ def split_persons(clips: Tensor, num_joint: int) -> Tensor:
 def mean_over_persons(feature: Tensor, persons: int) -> Tensor:
     """(P, C, T, V) -> (N, C, 1, 1): mean over T, V and the clip's M persons."""
     c = feature.shape[1]
-    pooled = feature.mean(axis=[2, 3], keepdim=True)  # (P, C, 1, 1)
+    pooled = F.adaptive_avg_pool2d(feature, 1)  # (P, C, 1, 1)
     if persons == 1:
         return pooled
     by_clip = pooled.reshape([-1, persons, c, 1])  # (N, M, C, 1)

@@ -12,10 +12,11 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from model.conv import Conv2D
+from model.conv import Conv2D, conv_then_norm
 from model.fold import Affine, batch_norm_affine
 from model.graph_conv import FoldedGraphConv, graph_conv
 from model.head import mean_over_persons, split_persons
+from model.layers import conv_norm
 
 
 class GraphConv(nn.Layer):
@@ -61,12 +62,11 @@ class STGCNBlock(nn.Layer):
         if not first and in_channel == out_channel and stride == 1:
             self.residual = nn.Identity()
         elif not first:
-            self.residual = nn.Sequential(
-                Conv2D(in_channel, out_channel, 1, (stride, 1)), nn.BatchNorm2D(out_channel)
-            )
+            self.residual = conv_norm(in_channel, out_channel, stride=stride)
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        y = self.tcn(self.gcn(x, adjacency))
+        y = self.tcn[1](self.tcn[0](self.gcn(x, adjacency)))
+        y = self.tcn[4](conv_then_norm(y, self.tcn[2], self.tcn[3]))
         return nn.functional.relu(y if self.residual is None else y + self.residual(x))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from paddle import Tensor, nn
 
+from model.conv import conv_then_norm
 from model.layers import ACTIVATIONS, conv_norm, residual, temporal_conv
 
 
@@ -22,7 +23,7 @@ class TemporalBasic(nn.Layer):
         self.act = ACTIVATIONS[act]()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(self.conv(x)) + self.residual(x))
+        return self.act(conv_then_norm(x, self.conv, self.bn) + self.residual(x))
 
 
 class TemporalBottleneck(nn.Layer):

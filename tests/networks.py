@@ -30,6 +30,7 @@ EFFICIENTGCN: dict[str, Any] = {
     "bias": True,
     "edge": True,
 }
+STGCN_BLOCKS = [[64, 1]] * 4 + [[128, 2]] + [[128, 1]] * 2 + [[256, 2]] + [[256, 1]] * 2
 SMALL = {"stem_channel": 8, "block_args": [[16, 1, 1], [16, 1, 0], [16, 2, 2]]}
 
 
@@ -53,6 +54,7 @@ def stgcn(
         edge_importance=edge_importance,
         drop_prob=0.5,
         kernel_size=9,
+        block_args=STGCN_BLOCKS,
     )
 
 

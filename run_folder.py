@@ -17,7 +17,7 @@ import yaml
 import configs
 import parallel
 from configs.schema import Config
-from safe_io import PathLike, UserError, read_yaml, whole_file
+from safe_io import PathLike, UserError, read_yaml_file, whole_file
 from utils import file_hash
 
 _ROOT = Path(__file__).resolve().parent
@@ -78,7 +78,7 @@ def record_session(
     path = run_dir / "run.yaml"
     content: Any = {"sessions": []}
     if path.is_file():
-        content = read_yaml(path.read_text(encoding="utf-8"), str(path))
+        content = read_yaml_file(path)
         if not isinstance(content, dict) or not isinstance(content.get("sessions"), list):
             raise UserError(f"{path}: has no list of sessions; remove it to go on with this run")
     content["sessions"].append(_session(command, seed, data))

@@ -92,6 +92,21 @@ def read_yaml(text: str, where: str) -> Any:
         raise UserError(f"{where}: not readable as YAML: {reason}") from error
 
 
+def read_yaml_file(path: PathLike) -> Any:
+    """`read_yaml` of a file. Raises UserError too where it is missing or no text in UTF-8."""
+    return read_yaml(read_text(path), str(path))
+
+
+def read_text(path: PathLike) -> str:
+    """A text file in UTF-8, or UserError."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not text in UTF-8") from error
+
+
 def dump_pickle(value: Any, file: IO[bytes]) -> None:
     """Write plain data so that Python 3.4 and later, and the public ports, read it."""
     pickle.dump(value, file, protocol=4)

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from configs.schema import MODEL_ARGS, Config, ConfigError, model_family
-from safe_io import nearest_hint, read_yaml
+from safe_io import nearest_hint, read_yaml, read_yaml_file
 
 FOLDER = Path(__file__).parent
 _EXPONENT = re.compile(r"[+-]?\d+e[+-]?\d+", re.IGNORECASE)
@@ -66,12 +66,7 @@ def _find(name: str, beside: Path | None = None) -> Path:
 def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
         raise ConfigError(f"{path.name}: base: leads back to itself")
-    try:
-        tree = read_yaml(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not text in UTF-8") from error
+    tree = read_yaml_file(path)
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: must hold keys and values, e.g. 'dataset: ntu-xsub'")
     base = tree.pop("base", None)

@@ -16,7 +16,7 @@ from typing import Any
 
 from dataset.skeletons import Skeleton, skeleton
 from dataset.synthetic_actions import ACTION_TABLE
-from safe_io import UserError, choose, nearest_hint
+from safe_io import UserError, choose, nearest_hint, read_text
 
 MAX_FRAME = 300  # frames kept of a clip on disk
 NUM_PERSON = 2  # persons kept of a clip on disk
@@ -142,7 +142,4 @@ def data_spec(name: str, own: Mapping[str, Any] | None = None) -> DataSpec:
 def _names(file: str) -> list[str]:
     """A list that comes with the project, by its name, or a .txt file with a class a line."""
     path = Path(file) if file.endswith(".txt") else _CLASS_NAMES / f"{file}.txt"
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as text: {error}") from error
+    return read_text(path).splitlines()

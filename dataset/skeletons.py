@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from safe_io import UserError, nearest_hint, read_yaml
+from safe_io import UserError, nearest_hint, read_yaml_file
 
 FOLDER = Path(__file__).parent / "layouts"
 Links = tuple[tuple[int, int], ...]
@@ -133,13 +133,7 @@ def _own_layout(name: str) -> Skeleton:
 
 
 def _read(path: Path) -> Skeleton:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not text in UTF-8") from error
-    return from_mapping(read_yaml(text, str(path)), str(path))
+    return from_mapping(read_yaml_file(path), str(path))
 
 
 def _show(value: Any) -> str:

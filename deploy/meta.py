@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from safe_io import PathLike, UserError, read_yaml, whole_file
+from safe_io import PathLike, UserError, read_yaml_file, whole_file
 
 FORMAT = 2
 
@@ -54,10 +54,7 @@ class StaticMeta:
     @classmethod
     def load(cls, path: PathLike) -> StaticMeta:
         """Raises UserError for a file that `save` cannot have written."""
-        try:
-            tree = read_yaml(Path(path).read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not readable: {error}") from error
+        tree = read_yaml_file(path)
         fields = {f.name: f for f in dataclasses.fields(cls)}
         if not isinstance(tree, dict) or set(tree) != set(fields):
             given = set(tree) if isinstance(tree, dict) else set()

@@ -10,15 +10,14 @@ import io
 import logging
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 import utils
 from safe_io import UserError
-from watch import watch_each_other
+from watch import Watch
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 PATIENCE = 1800.0  # seconds that a process waits for the others
 _STATISTICS = ("._mean", "._variance")
 _OF_PADDLE = ("gloo", "NCCL", "TCPStore", "tcp_utils")  # in what it raises for a lost connection
-_LEAVE: list[Callable[[], None]] = []  # of this process's watch over the others
+_WATCH: list[Watch] = []  # this process's over the others, from `join` on
 _ENDING = threading.Lock()
 
 
@@ -90,8 +89,11 @@ def join(gpus: tuple[int, ...]) -> World:
 
     with contextlib.redirect_stderr(io.StringIO()):  # a list of the flags that we set
         paddle.distributed.init_parallel_env()
+    from paddle.base import core
+
     host = os.environ["PADDLE_TRAINER_ENDPOINTS"].split(":")[0]
-    _LEAVE.append(watch_each_other(here.rank, host, _store(), _end_at_once))
+    store = core.create_or_get_global_tcp_store()  # a dictionary that rank 0 keeps for all
+    _WATCH.append(Watch(here.rank, here.size, host, store, _end_at_once))
     return here
 
 
@@ -142,17 +144,11 @@ def share_gradients(network: nn.Layer) -> None:
 def meet() -> None:
     """Wait until every process has come here as often as this one: before a gradient is shared or
     a sum made. GPUs need none. Ends the process where others are not there after `PATIENCE`."""
-    here = world()
-    if here.size == 1 or on_gpu():
+    if world().size == 1 or on_gpu():
         return
-    store = _store()
-    own = store.add(f"meet/{here.rank}", 1)
-    late, start, pause = [r for r in range(here.size) if r != here.rank], time.monotonic(), 0.0002
-    while late := [r for r in late if store.add(f"meet/{r}", 0) < own]:
-        if time.monotonic() - start > PATIENCE:
-            _end(f"rank {', '.join(map(str, late))}, for which it waited {PATIENCE:g} s")
-        time.sleep(pause)
-        pause = min(2 * pause, 0.05)
+    late = _WATCH[0].meet(PATIENCE)
+    if late:
+        _end(f"rank {', '.join(map(str, late))}, for which it waited {PATIENCE:g} s")
 
 
 def summed(array: np.ndarray) -> np.ndarray:
@@ -200,15 +196,8 @@ def lost_rank_is_said() -> Iterator[None]:
         if world().size == 1 or not any(word in str(error) for word in _OF_PADDLE):
             raise
         _end(f"another rank ({' '.join(str(error).split())[-120:]})")
-    for leave in _LEAVE:
-        leave()
-
-
-def _store() -> Any:
-    """The dictionary that rank 0 keeps for all."""
-    from paddle.base import core
-
-    return core.create_or_get_global_tcp_store()
+    for watch in _WATCH:
+        watch.leave()
 
 
 def _end_at_once(rank: int) -> None:

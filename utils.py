@@ -32,11 +32,12 @@ _OPTIMIZER_MEMORY = {
 }
 
 # glibc's mallopt numbers
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 _MALLOC_SETTINGS = (
     "MALLOC_TRIM_THRESHOLD_",
     "MALLOC_TOP_PAD_",
     "MALLOC_MMAP_MAX_",
+    "MALLOC_ARENA_MAX",
     "GLIBC_TUNABLES",
 )
 
@@ -59,6 +60,8 @@ def _set_up_cpu() -> None:
     cores = str(num_cores())
     if "OMP_NUM_THREADS" not in os.environ and "FLAGS_paddle_num_threads" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = os.environ["FLAGS_paddle_num_threads"] = cores
+    # How long, in ms, MKL's threads spin after a product: those of model/threads.py need the cores.
+    os.environ.setdefault("KMP_BLOCKTIME", "1")
     if _is_amd():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
     if sys.platform == "linux" and not any(name in os.environ for name in _MALLOC_SETTINGS):
@@ -97,6 +100,7 @@ def _keep_freed_memory() -> None:
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, 256 * 2**20)
+    mallopt(_M_ARENA_MAX, 1)  # what one thread has freed is there for all (model/threads.py)
 
 
 def set_device(gpus: tuple[int, ...]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
+from model.threads import over_persons
+
 
 class Conv2D(nn.Conv2D):
     """paddle.nn.Conv2D, same names and numbers. Paddle adds the bias as (1, C, 1, 1), which takes
@@ -15,12 +17,11 @@ class Conv2D(nn.Conv2D):
         return y if self.bias is None else y + self.bias.reshape([-1, 1, 1])
 
     def without_bias(self, x: Tensor) -> Tensor:
+        return over_persons(self._convolve, x, self.weight)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.conv2d(
-            x,
-            self.weight,
-            stride=self._stride,
-            padding=self._updated_padding,
-            groups=self._groups,
+            x, weight, stride=self._stride, padding=self._updated_padding, groups=self._groups
         )
 
 

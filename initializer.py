@@ -14,8 +14,6 @@ from paddle.io import DataLoader
 from paddle.optimizer import Adam, Momentum
 from paddle.optimizer.lr import LambdaDecay
 
-import finetune
-import parallel
 import utils
 from configs.schema import Config, STGCNArgs
 from dataset.augment import Augment
@@ -29,6 +27,7 @@ from dataset.storage import open_split
 from model import build
 from safe_io import UserError
 from scheduler import schedules
+from training import finetune, parallel
 
 DEBUG_CLIPS = 300  # clips of each split that a debug run uses
 

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import configs
-import parallel
 from configs.schema import Config
-from run_folder import last_checkpoint, new_run_dir, record_session, settings_of
 from safe_io import UserError, run_command
+from training import parallel
+from training.run_folder import last_checkpoint, new_run_dir, record_session, settings_of
 from utils import log_to_file, num_cores, prepare_process, setup_logging
 
 if TYPE_CHECKING:

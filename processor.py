@@ -12,15 +12,14 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-import parallel
-import run_state
 import utils
-from board import Board, open_board
-from evaluation import count_batch, evaluate, over_processes
 from initializer import Session
 from report import Confusion, write_curves, write_evaluation, write_scores
-from run_state import Progress
-from training_step import TrainingStep
+from training import parallel, run_state
+from training.board import Board, open_board
+from training.evaluation import count_batch, evaluate, over_processes
+from training.run_state import Progress
+from training.step import TrainingStep
 
 
 class Processor:

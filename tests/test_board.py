@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 import main as cli
-from board import open_board
+from training.board import open_board
 from utils import load_checkpoint
 
 

@@ -15,11 +15,11 @@ import configs
 import main as cli
 from dataset.graph import adjacency
 from dataset.skeletons import Skeleton, skeleton
-from finetune import load_fitting
 from model import build
 from model.efficientgcn import EfficientGCN
 from model.stgcn import STGCN
 from safe_io import UserError, run_command
+from training.finetune import load_fitting
 from utils import load_checkpoint, save_checkpoint, weights_of
 
 Arrays = dict[str, np.ndarray]

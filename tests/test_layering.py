@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = {"configs", "dataset", "reader", "model", "scheduler", "deploy"} | {
+OURS = {"configs", "dataset", "reader", "model", "scheduler", "deploy", "training"} | {
     p.stem for p in ROOT.glob("*.py")
 }
 # Any of these may import safe_io, which imports nothing of ours.
@@ -28,23 +28,19 @@ MAY_IMPORT = {
         *("configs", "reader", "dataset.protocols", "dataset.skeletons", "dataset.storage"),
         "dataset.writer",
     },
-    "watch.py": set(),
-    "parallel.py": {"utils", "watch", "paddle"},
-    "finetune.py": {"paddle"},
-    "board.py": {"paddle"},
-    "run_folder.py": {"configs", "parallel", "utils", "paddle"},
+    "training": {"training", "initializer", "utils", "report", "paddle"},
+    "training/watch.py": set(),
+    "training/parallel.py": {"training.watch", "utils", "paddle"},
+    "training/finetune.py": {"paddle"},
+    "training/board.py": {"paddle"},
+    "training/run_folder.py": {"configs", "training.parallel", "utils", "paddle"},
     "initializer.py": {
-        *("configs", "dataset", "model", "scheduler", "utils", "parallel", "finetune", "paddle"),
+        *("configs", "dataset", "model", "scheduler", "utils", "paddle"),
+        *("training.parallel", "training.finetune"),
     },
-    "training_step.py": {"initializer", "parallel", "paddle"},
-    "evaluation.py": {"initializer", "parallel", "report", "paddle"},
-    "run_state.py": {"initializer", "utils"},
-    "processor.py": {
-        *("initializer", "training_step", "evaluation", "run_state", "board"),
-        *("parallel", "utils", "report"),
-    },
+    "processor.py": {"initializer", "training", "utils", "report"},
     "main.py": {
-        *("configs", "utils", "parallel", "run_folder"),
+        *("configs", "utils", "training.parallel", "training.run_folder"),
         *("generator", "initializer", "processor", "export"),
     },
     "export.py": {"configs", "utils", "initializer", "deploy", "dataset", "paddle"},

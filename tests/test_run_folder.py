@@ -17,9 +17,9 @@ import yaml
 
 import configs
 import main as cli
-import run_folder
 from report import read_scores
 from safe_io import UserError, run_command
+from training import run_folder
 
 
 def sessions(run_dir: Path) -> list[dict[str, Any]]:
@@ -59,7 +59,7 @@ def test_a_run_says_what_it_was(
         versions = [session[key] for key in ("python", "paddle", "numpy", "platform")]
         assert versions[:2] == [platform.python_version(), paddle.__version__]
         assert versions[2:] == [np.__version__, platform.platform()]
-        assert session["git"] == run_folder.git_state(run_folder.__file__.rpartition("/")[0])
+        assert session["git"] == run_folder.git_state(Path(__file__).resolve().parent.parent)
     assert first["command"].startswith("main.py -c 9001 -s 5 -np --log_every 2 --set dataset_args")
     assert second["command"].startswith("main.py -r -c 9001")
     assert first["data"]["clips"] == {"train": 24, "eval": 24}

@@ -19,19 +19,20 @@ import pytest
 
 import configs
 import main as cli
-import parallel
 from dataset.feeder import StepSampler, eval_loader
 from initializer import Initializer
 from report import read_scores
 from safe_io import UserError, run_command
-from training_step import TrainingStep
+from training import parallel
+from training.step import TrainingStep
 from utils import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 
 TWO_RANKS = """
 import json, sys
-import parallel, utils
+import utils
+from training import parallel
 parallel.share_cores()
 utils.prepare_process()
 import numpy as np, paddle
@@ -95,7 +96,8 @@ time.sleep(300)
 # Rank 1 dies as by kill -9 in the middle of its eighth step.
 DIE_IN_A_STEP = """
 import os, signal, sys
-import main, parallel
+import main
+from training import parallel
 real, seen = parallel.meet, []
 def meet():
     seen.append(1)

@@ -15,12 +15,12 @@ import numpy as np
 import yaml
 
 import configs
-import parallel
 from configs.schema import Config
 from safe_io import PathLike, UserError, read_yaml_file, whole_file
+from training import parallel
 from utils import file_hash
 
-_ROOT = Path(__file__).resolve().parent
+_ROOT = Path(__file__).resolve().parent.parent
 # Where a run starts and how it shows itself; all else must be the same when it is resumed.
 _NOT_TRAINING = ("pretrained_path", "finetune", "work_dir", "no_progress_bar", "log_every")
 _NOT_TRAINING += ("gpus", "cpu_setup")

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import paddle
 
-import parallel
 from initializer import Session
 from report import Confusion
 from safe_io import UserError
+from training import parallel
 
 
 def evaluate(session: Session, bar: Iterable[Any]) -> tuple[Confusion, np.ndarray]:

@@ -17,7 +17,7 @@ import numpy as np
 
 import utils
 from safe_io import UserError
-from watch import Watch
+from training.watch import Watch
 
 if TYPE_CHECKING:
     from paddle import nn

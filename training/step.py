@@ -7,8 +7,8 @@ import contextlib
 import paddle
 import paddle.nn.functional as F
 
-import parallel
 from initializer import Session
+from training import parallel
 
 _AMP_TYPES = {"bf16": "bfloat16", "fp16": "float16"}
 

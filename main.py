@@ -170,6 +170,8 @@ def _log_level() -> int:
 
 
 def _begin_records(run_dir: Path, session: Session, command: str) -> None:
+    for part in run_dir.glob(".*.part"):  # what a killed session has left half-written
+        part.unlink(missing_ok=True)
     log_to_file(run_dir / "log.txt")
     feeders = [loader.dataset for loader in (session.train, session.eval) if loader is not None]
     data = [(feeder.clips.path, len(feeder)) for feeder in feeders]

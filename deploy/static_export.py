@@ -46,13 +46,18 @@ def write_static(
 
 
 def publish(trial: Path, target: Path) -> None:
-    """Put a checked model under its final name, its meta file last: no meta file ever vouches for
-    another model's weights. Raises UserError when the folder cannot be written."""
+    """Put a checked model under its final name. An older one goes first, its meta file before the
+    rest, and the new meta file comes last: even after a kill no file stands beside another
+    model's. Raises UserError when the folder cannot be written."""
+    sources, finals = (
+        [meta_path(path), *(Path(f"{path}{suffix}") for suffix in reversed(SUFFIXES))]
+        for path in (trial, target)
+    )
     try:
-        meta_path(target).unlink(missing_ok=True)
+        for final in finals:
+            final.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{target.parent}: cannot be written: {error.strerror}") from error
-    files = [(f"{trial}{suffix}", f"{target}{suffix}") for suffix in SUFFIXES]
-    for source, final in [*files, (meta_path(trial), meta_path(target))]:
+    for source, final in reversed(list(zip(sources, finals))):
         with whole_file(final) as file:
-            file.write(Path(source).read_bytes())
+            file.write(source.read_bytes())

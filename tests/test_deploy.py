@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -23,7 +24,7 @@ from dataset.storage import open_clips
 from deploy.clip_model import ClipModel
 from deploy.meta import StaticMeta, meta_path
 from deploy.predictor import CPU_ENGINES, Predictor, load_predictor
-from deploy.static_export import write_static
+from deploy.static_export import publish, write_static
 from deploy.verify import inspect_program
 from initializer import Initializer
 from safe_io import UserError, run_command
@@ -188,6 +189,33 @@ def test_export_into_a_file_is_refused(models: Path, capsys) -> None:
     argv = ["-c", "9001", *SET, "--save_dir", str(models / "small.pdparams")]
     assert run_command(lambda: export_cli.main(argv)) == 2
     assert "is a file; allowed: a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kills_at", [1, 2, 3])
+def test_a_killed_publication_mixes_no_models(tmp_path: Path, monkeypatch, kills_at: int) -> None:
+    """An older model stays beside no file of the new one, wherever the renaming stops."""
+
+    class Killed(BaseException):
+        pass
+
+    trial, target = tmp_path / "trial/m", tmp_path / "m"
+    for path, text in ((trial, "new"), (target, "old")):
+        path.parent.mkdir(exist_ok=True)
+        for suffix in (".pdmodel", ".pdiparams", ".meta.yaml"):
+            Path(f"{path}{suffix}").write_text(text)
+    replace, calls = os.replace, []
+
+    def stop(source: str, final: str) -> None:
+        calls.append(final)
+        if len(calls) == kills_at:
+            raise Killed
+        replace(source, final)
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(Killed):
+        publish(trial, target)
+    left = {path.name: path.read_text() for path in tmp_path.glob("m.*")}
+    assert left == dict.fromkeys(["m.pdiparams", "m.pdmodel"][: kills_at - 1], "new")
 
 
 def test_meta_file(models: Path, tmp_path: Path) -> None:

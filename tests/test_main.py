@@ -81,7 +81,9 @@ def test_train_resume_after_a_kill_and_evaluate(
     assert killed.returncode == -9
     cut = run_dirs(tmp_path)[1]
     assert load_checkpoint(cut / "last.pdparams")["epoch"] == 2
+    assert list(cut.glob(".*.part"))
     run_main("-r", *argv)
+    assert not list(cut.glob(".*.part"))
     assert run_dirs(tmp_path) == [whole, cut], "a resumed run goes on in its own folder"
     assert_same(weights(cut), weights(whole))
     both = [load_checkpoint(d / "last.pdparams") for d in (cut, whole)]

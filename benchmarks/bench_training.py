@@ -42,7 +42,7 @@ BASE, OFF, PLAIN, TORCH = "ours", "ours, no CPU set-up", "plain Paddle, no CPU s
 KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 # Settings of malloc in the environment keep ours out (utils.py).
 MALLOC = {
-    "glibc's own": {"MALLOC_TOP_PAD_": str(128 * 2**10)},
+    "glibc's own": {"MALLOC_ARENA_MAX": str(8 * (os.cpu_count() or 1))},  # its default
     "all kept, pad 256 MB": {**KEEP, "MALLOC_TOP_PAD_": str(256 * 2**20)},
     "256 MB, one arena": {**KEEP, "MALLOC_TOP_PAD_": str(256 * 2**20), "MALLOC_ARENA_MAX": "1"},
     "64 MB, one arena": {**KEEP, "MALLOC_TOP_PAD_": str(64 * 2**20), "MALLOC_ARENA_MAX": "1"},

@@ -42,7 +42,7 @@ def test_golden_logits_by_dygraph(samples: Path, config: str) -> None:
     network = initializer.network(2, load=True)
     network.eval()
     clips = golden[CASES[config][1]]
-    tensors = np.stack([clip_tensor(c, initializer.skeleton, "JVB", 288) for c in clips])
+    tensors = np.stack([clip_tensor(c, initializer.spec.skeleton, "JVB", 288) for c in clips])
     with paddle.no_grad():
         logits = network(paddle.to_tensor(tensors)).numpy()
     np.testing.assert_allclose(logits, golden_logits(samples, config), atol=1e-3)

@@ -49,6 +49,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--with_feature", action="store_true", help="second output: feature (P, C', T', V)"
     )
+    parser.add_argument(
+        "--whole_clips", action="store_true", help="T fixed and no cut tails: one input, for chips"
+    )
     parser.add_argument("--no_cpu_setup", action="store_true", help="leave threads, malloc alone")
     return parser.parse_args(argv)
 
@@ -69,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         batch_size=args.batch_size,
         per_person=args.per_person,
         with_feature=args.with_feature,
+        whole_clips=args.whole_clips,
     )
     logging.info("Next: python infer.py --model_file %s.pdmodel --data_file DATA.npy", target)
     return 0
@@ -81,6 +85,7 @@ def export(
     batch_size: int = 0,
     per_person: bool = False,
     with_feature: bool = False,
+    whole_clips: bool = False,
 ) -> Path:
     """Write and check the static model of a configuration and its `pretrained_path`.
 
@@ -88,7 +93,6 @@ def export(
     written model differs from the network by more than TOLERANCE, or breaks the promise of rank 4
     and no einsum; then nothing is left in save_dir.
     """
-    from dataset.features import branch_channels
     from deploy.meta import meta_path
     from deploy.static_export import publish, write_static
     from initializer import Initializer
@@ -100,33 +104,32 @@ def export(
         logging.warning("No -pp: exporting FRESH weights, good for benchmarks and compilers only")
     initializer = Initializer(config)
     spec = initializer.spec
-    persons = 1 if per_person else spec.num_person
+    args, persons = config.data, 1 if per_person else spec.num_person
     reference = initializer.network(persons, load=True)
     folded = initializer.network(persons, load=False)
     folded.set_state_dict(reference.state_dict())
-    args = config.data
-    clip_shape = [
-        persons * spec.skeleton.num_joint,
-        sum(branch_channels(args.inputs)),
-        args.num_frame,
-    ]
+    margin, stride = reference.tail_margin()
+    if whole_clips or with_feature or args.num_frame % stride:
+        margin = stride = 0
+    meta = _meta(initializer, per_person, batch_size, with_feature, margin, stride)
     name = Path(weights).stem if weights else f"{Path(config.name).stem}_fresh"
     target = (save_dir or Path(weights).parent) / name
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / name
-        write_static(folded, trial, [batch_size or None, *clip_shape], with_feature=with_feature)
-        _check(trial, reference, clip_shape, batch_size)
-        _meta(initializer, per_person, batch_size, with_feature).save(meta_path(trial))
+        shapes = meta.input_shapes(spec.skeleton.num_joint)
+        write_static(folded, trial, shapes, with_feature=with_feature)
+        _check(trial, reference, meta, shapes[0])
+        meta.save(meta_path(trial))
         publish(trial, target)
     logging.info("Static model: %s.pdmodel, .pdiparams, .meta.yaml", target)
     return target
 
 
-def _check(target: Path, reference: nn.Layer, clip_shape: list[int], batch_size: int) -> None:
+def _check(target: Path, reference: nn.Layer, meta: StaticMeta, clip_shape: list[int]) -> None:
     import paddle
 
-    from deploy.predictor import CPU_ENGINES, Predictor
-    from deploy.verify import inspect_program, largest_difference
+    from deploy.engine import CPU_ENGINES, open_engine
+    from deploy.verify import inspect_program, largest_difference, trial_clips
 
     model_file = Path(f"{target}.pdmodel")
     facts = inspect_program(model_file)
@@ -142,25 +145,31 @@ def _check(target: Path, reference: nn.Layer, clip_shape: list[int], batch_size:
         with paddle.no_grad():
             return [output.numpy() for output in reference.with_feature(paddle.to_tensor(clips))]
 
-    for engine in CPU_ENGINES:
-        predictor = Predictor(model_file, engine=engine, cpu_threads=num_cores())
-        sizes = (batch_size,) if batch_size else BATCH_SIZES
-        outputs = largest_difference(predictor.run, by_network, clip_shape, sizes)
-        for name, (difference, scale) in zip(("logits", "feature"), outputs):
+    sizes = (meta.batch_size,) if meta.batch_size else BATCH_SIZES
+    trials = trial_clips([*clip_shape[1:3], meta.num_frame], sizes, meta)
+    for name in CPU_ENGINES[model_file.suffix]:
+        engine = open_engine(model_file, None, name, num_cores())
+        outputs = largest_difference(engine.run, by_network, trials)
+        for output, (difference, scale) in zip(("logits", "feature"), outputs):
             allowed = TOLERANCE * scale
             logging.info(
                 "Largest difference of engine %s from the network: %.2e at a scale of %.2e "
-                "(%s, allowed %.0e)", engine, difference, scale, name, allowed
+                "(%s, allowed %.0e)", name, difference, scale, output, allowed
             )  # fmt: skip
             if not difference <= allowed:
                 raise UserError(
-                    f"{model_file.name}, run by engine {engine}, differs from the network by "
-                    f"{difference:.2e} ({name}), allowed {allowed:.0e}; nothing was exported"
+                    f"{model_file.name}, run by engine {name}, differs from the network by "
+                    f"{difference:.2e} ({output}), allowed {allowed:.0e}; nothing was exported"
                 )
 
 
 def _meta(
-    initializer: Initializer, per_person: bool, batch_size: int, with_feature: bool
+    initializer: Initializer,
+    per_person: bool,
+    batch_size: int,
+    with_feature: bool,
+    tail_margin: int,
+    tail_stride: int,
 ) -> StaticMeta:
     import paddle
 
@@ -185,6 +194,8 @@ def _meta(
         transform=args.transform,
         normalisation="2s-AGCN: centred, rotated, looped" if args.transform else "none",
         batch_size=batch_size,
+        tail_margin=tail_margin,
+        tail_stride=tail_stride,
         outputs=["logits", "feature"] if with_feature else ["logits"],
         class_names=list(spec.class_names),
         weights=Path(weights).name if weights else "fresh",

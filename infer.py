@@ -22,7 +22,7 @@ from utils import file_hash, num_cores, prepare_process, setup_logging
 
 if TYPE_CHECKING:
     from dataset.storage import ClipSet
-    from deploy.clip_model import ClipModel, Scores
+    from deploy.predictor import Predictor, Scores
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -73,12 +73,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     clips = open_clips(args.data_file, args.label_file)
     prepare_process(not args.no_cpu_setup)
     setup_logging()
-    from deploy.clip_model import ClipModel
-    from deploy.predictor import load_predictor
+    from deploy.predictor import Predictor
 
-    engine = "gpu" if args.use_gpu else args.engine
-    predictor = load_predictor(args.model_file, args.params_file, engine, args.cpu_threads)
-    model = ClipModel(predictor, args.inputs)
+    model = Predictor.load(
+        args.model_file,
+        params_file=args.params_file,
+        engine="gpu" if args.use_gpu else args.engine,
+        cpu_threads=args.cpu_threads,
+        inputs=args.inputs,
+    )
     model.check_data(clips)
     if clips.manifest is None:
         logging.warning("%s: no manifest.json beside it; taken as what the model wants", clips.path)
@@ -97,7 +100,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     return part, parts
 
 
-def predict(model: ClipModel, clips: ClipSet, shard: range, args: argparse.Namespace) -> int:
+def predict(model: Predictor, clips: ClipSet, shard: range, args: argparse.Namespace) -> int:
     """Run the clips of the shard, in order; print the public port's lines, names and the
     accuracy."""
     rows: list[dict[str, Any]] = []
@@ -125,7 +128,7 @@ def predict(model: ClipModel, clips: ClipSet, shard: range, args: argparse.Names
     accuracy = num_right / len(shard) if clips.labels is not None and shard else None
     if args.output:
         about = {
-            "engine": model.predictor.engine,
+            "engine": model.engine.name,
             "model": file_hash(args.model_file),
             "data": str(args.data_file),
             "shard": [shard.start, shard.stop, len(clips)],
@@ -144,7 +147,7 @@ def print_accuracy(accuracy: float | None, num_clip: int) -> None:
         print(f"Infer Mean Accuracy: {accuracy:.6g}")
 
 
-def run_batch(model: ClipModel, clips: ClipSet, start: int, stop: int) -> Scores:
+def run_batch(model: Predictor, clips: ClipSet, start: int, stop: int) -> Scores:
     """Scores of some clips of the file; an error says which."""
     try:
         return model.run(clips.data[start:stop])
@@ -153,7 +156,7 @@ def run_batch(model: ClipModel, clips: ClipSet, start: int, stop: int) -> Scores
 
 
 def row_of(
-    model: ClipModel, clips: ClipSet, scores: Scores, n: int, index: int, topk: int
+    model: Predictor, clips: ClipSet, scores: Scores, n: int, index: int, topk: int
 ) -> dict[str, Any]:
     """What is known of one clip: name, label, best classes with probability, and each person's
     class where the model works by person."""
@@ -179,7 +182,7 @@ def row_of(
     return row
 
 
-def class_name(model: ClipModel, label: int) -> str:
+def class_name(model: Predictor, label: int) -> str:
     """Its name, or 'class 7' for a model without names."""
     names = model.class_names
     return names[label] if label < len(names) else f"class {label}"
@@ -214,7 +217,7 @@ def write_output(path: Path, about: dict[str, Any], rows: list[dict[str, Any]]) 
     write_csv(path, table)
 
 
-def benchmark(model: ClipModel, clips: ClipSet, args: argparse.Namespace) -> int:
+def benchmark(model: Predictor, clips: ClipSet, args: argparse.Namespace) -> int:
     """Latency from raw clips in memory to logits, batch after batch through the file."""
     from deploy.speed import measure
 

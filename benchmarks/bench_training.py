@@ -76,7 +76,7 @@ def write_plainly() -> None:
     for module in (layers, temporal, stgcn):
         module.conv_then_norm = lambda x, conv, norm: norm(conv(x))
     layers.Swish.forward = lambda self, x: F.swish(x)
-    attention.mean_over_frames = lambda x, training: x.mean(axis=2, keepdim=True)
+    attention.mean_over_frames = lambda x, training, tail: x.mean(axis=2, keepdim=True)
 
 
 def save_start(args: argparse.Namespace) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
+from dataset.features import branch_channels
 from safe_io import PathLike, UserError, read_yaml_file, whole_file
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class StaticMeta:
     clip_persons: persons of a whole clip. batch_size: 0 where the batch axis is free.
     skeleton: the joint layout, whole (dataset/skeletons.py). resample, centre, num_axis: how
     clips are prepared for the network (dataset/preprocess.py). normalisation: how coordinates
-    were prepared on the disk ('none', or that of `transform`).
+    were prepared on the disk ('none', or that of `transform`). tail_margin, tail_stride: how short
+    a clip with a constant tail may be cut (model/tail.py); 0, 0 where the model takes whole clips.
     """
 
     config: str
@@ -40,12 +42,22 @@ class StaticMeta:
     transform: bool
     normalisation: str
     batch_size: int
+    tail_margin: int
+    tail_stride: int
     outputs: list[str]
     class_names: list[str]
     weights: str
     weights_sha256: str
     paddle_version: str
     format: int = FORMAT
+
+    def input_shapes(self, num_joint: int) -> list[list[int]]:
+        """Of the model that this belongs to, -1 for a free axis."""
+        joints = self.persons * num_joint
+        channels, batch = sum(branch_channels(self.inputs)), self.batch_size or -1
+        if not self.tail_stride:
+            return [[batch, joints, channels, self.num_frame]]
+        return [[batch, joints, channels, -1], [batch, 1, 1, 1]]
 
     def save(self, path: PathLike) -> None:
         with whole_file(path, "w") as file:
@@ -74,6 +86,12 @@ def _check_type(path: PathLike, name: str, value: Any, annotation: str) -> None:
     items_ok = wanted is not list or all(isinstance(item, str) for item in value)
     if type(value) is not wanted or not items_ok or (wanted is int and value < 0):
         raise UserError(f"{path}: {name} is {value!r}; allowed: {annotation}")
+
+
+def read_meta(model_file: Path) -> StaticMeta | None:
+    """What lies beside a static model; None where nothing does. Raises UserError."""
+    path = meta_path(model_file)
+    return StaticMeta.load(path) if path.is_file() else None
 
 
 def meta_path(model_file: PathLike) -> Path:

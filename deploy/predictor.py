@@ -1,170 +1,221 @@
-"""One way to run a static model, several engines behind it (all of Paddle Inference 3.1):
+"""Raw clips -> logits through a static model: preprocessing by its contract, its constant tail
+cut, padding, and one person at a time where the model allows it.
 
-paddle    native CPU kernels         onednn    the same program with oneDNN kernels
-openvino  OpenVINO inside Paddle     gpu       native GPU kernels (never run by the authors)
+    predictor = Predictor.load("xsub.pdmodel")
+    logits = predictor.run(clips).logits  # clips: (N, 3, T, 25, 2) metres
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import tempfile
-import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import paddle
-from paddle import inference
 
-from deploy.meta import StaticMeta, meta_path
-from safe_io import UserError
+from dataset.features import branch_channels, clip_tensor, person_exists
+from dataset.preprocess import Preprocess
+from dataset.skeletons import from_mapping, skeleton
+from dataset.storage import ClipSet
+from deploy.engine import AUTO, Engine, open_engine
+from deploy.meta import StaticMeta, read_meta
+from safe_io import PathLike, UserError
+from utils import num_cores
 
-CPU_ENGINES = ("openvino", "paddle", "onednn")
-_GPU_MEMORY_MB = 512  # first allocation; Paddle grows it
+PORT_RANK = 6  # the public port's static models take (N, I, C, T, V, M)
+BATCH = 4  # clips or persons an engine gets at once; more leave its caches (docs/performance.md)
+VELOCITY_REACH = 2  # frames that a feature looks ahead
+
+
+@dataclass(frozen=True)
+class Scores:
+    """logits: (N, num_class) of each clip. person_logits: (N, M, num_class) from per-person
+    models, else None. exists: (N, M), which person slots hold anybody."""
+
+    logits: np.ndarray
+    person_logits: np.ndarray | None
+    exists: np.ndarray
 
 
 class Predictor:
-    """A loaded static model. Not thread-safe: one predictor a thread.
+    """An engine and the preprocessing that its model's files ask for. Not thread-safe: one
+    predictor a thread.
 
-    input_shape: as written in the file, -1 for a free axis. meta: None for a model of the public
-    port, which has no .meta.yaml.
+    inputs: the branches of a public port's model, which has no meta file to say; must be empty
+    for models that have one. Raises UserError where the two do not go together.
     """
 
-    def __init__(
-        self,
-        model_file: Path,
-        params_file: Path | None = None,
-        *,
-        engine: str = "openvino",
-        cpu_threads: int = 1,
-    ) -> None:
-        """Raises UserError for missing or damaged files and for an absent GPU."""
-        self.engine = engine
-        model_file, params_file = model_files(model_file, params_file)
-        self.input_shape = _input_shape(model_file)
-        meta_file = meta_path(model_file)
-        self.meta = StaticMeta.load(meta_file) if meta_file.is_file() else None
-        self._cache = tempfile.TemporaryDirectory()  # OpenVINO writes a cache, else into the cwd
-        try:
-            self._predictor = inference.create_predictor(
-                self._settings(model_file, params_file, cpu_threads)
+    def __init__(self, engine: Engine, meta: StaticMeta | None, inputs: str = "") -> None:
+        self.engine, self.meta = engine, meta
+        self._empty_logits: np.ndarray | None = None
+        shape = next(iter(engine.inputs.values()))
+        self.batch_size = max(shape[0], 0)  # 0: free
+        if meta is None:
+            self._from_port(shape, inputs or "JVB")
+            return
+        if inputs:
+            raise UserError("--inputs is for models without .meta.yaml; this one has it: leave out")
+        self.port_contract = False
+        self.inputs, self.num_frame = meta.inputs, meta.num_frame
+        self.skeleton = from_mapping(meta.skeleton, "skeleton of .meta.yaml")
+        self.preprocess = Preprocess(meta.num_frame, meta.resample, meta.centre, meta.num_axis)
+        self.persons, self.clip_persons = meta.persons, meta.clip_persons
+        self.per_person, self.class_names = meta.per_person, meta.class_names
+        self.tail = (meta.tail_margin, meta.tail_stride)
+        expected = meta.input_shapes(self.skeleton.num_joint)
+        if list(engine.inputs.values()) != expected:
+            raise UserError(
+                f"the model takes {list(engine.inputs.values())}, its .meta.yaml says {expected}: "
+                "they do not belong together; export again"
             )
-        except (RuntimeError, ValueError, OSError) as error:
-            reason = " ".join(str(error).split())[-200:]
-            raise UserError(f"{model_file}: engine {engine} cannot load it: {reason}") from error
-        self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
-        self._outputs = [
-            self._predictor.get_output_handle(name) for name in self._predictor.get_output_names()
-        ]
 
-    def _settings(self, model: Path, params: Path, cpu_threads: int) -> inference.Config:
-        config = inference.Config(str(model), str(params))
-        config.disable_glog_info()
-        config.set_optim_cache_dir(self._cache.name)
-        config.enable_memory_optim()
-        if self.engine == "gpu":
-            require_gpu()
-            config.enable_use_gpu(_GPU_MEMORY_MB, 0)
-            return config
-        config.disable_gpu()
-        config.set_cpu_math_library_num_threads(cpu_threads)
-        if self.engine == "onednn":
-            config.enable_mkldnn()
-            config.set_mkldnn_cache_capacity(10)  # shapes kept; without a bound it leaks
-        else:
-            config.disable_mkldnn()
-        if self.engine == "openvino":
-            config.enable_openvino_engine(inference.PrecisionType.Float32)
-        return config
-
-    def run(self, clips: np.ndarray) -> list[np.ndarray]:
-        """clips: float32 of `input_shape`. Returns every output of the model, logits first."""
-        self._input.reshape(clips.shape)
-        self._input.copy_from_cpu(np.ascontiguousarray(clips, dtype=np.float32))
-        self._predictor.run()
-        return [output.copy_to_cpu() for output in self._outputs]
-
-
-def model_files(model_file: Path, params_file: Path | None) -> tuple[Path, Path]:
-    """The two files of a static model; the parameters are beside the program if not given.
-    Raises UserError where one is missing."""
-    params_file = params_file or model_file.with_name(f"{model_file.stem}.pdiparams")
-    for file in (model_file, params_file):
-        if not os.path.isfile(file):
-            raise UserError(f"{file}: no such file; write it with: python export.py -c 2001 -pp W")
-    return model_file, params_file
-
-
-def read_program(model_file: Path) -> paddle.static.Program:
-    """The program of a .pdmodel file. Raises UserError for any other file: the engines themselves
-    end the process on some damaged ones."""
-    content = model_file.read_bytes()
-    paddle.enable_static()  # Paddle reads programs in static mode only
-    try:
-        program = paddle.static.deserialize_program(content)
-        if program.blocks and program.global_block().ops:
-            return program
-        raise UserError(f"{model_file}: an empty program; write it again with export.py")
-    except (RuntimeError, ValueError, TypeError, KeyError, SystemError) as error:
-        raise UserError(f"{model_file}: not a static model of Paddle") from error
-    finally:
-        paddle.disable_static()
-
-
-def _input_shape(model_file: Path) -> list[int]:
-    feeds = [op for op in read_program(model_file).global_block().ops if op.type == "feed"]
-    if len(feeds) != 1:
-        raise UserError(f"{model_file}: takes {len(feeds)} inputs; allowed: one")
-    block = feeds[0].block
-    return list(block.var(feeds[0].output("Out")[0]).shape)
-
-
-def require_gpu() -> None:
-    """Raises UserError where no GPU can be used."""
-    if not paddle.is_compiled_with_cuda() or paddle.device.cuda.device_count() == 0:
-        raise UserError(
-            "a GPU was asked for, but this Paddle sees none; leave out --use_gpu, or install "
-            "paddlepaddle-gpu"
+    @classmethod
+    def load(
+        cls,
+        model_file: PathLike,
+        *,
+        params_file: PathLike | None = None,
+        engine: str = AUTO,
+        cpu_threads: int | None = None,
+        inputs: str = "",
+    ) -> Predictor:
+        """model_file: .pdmodel, .json or .onnx. params_file: default: .pdiparams beside it.
+        engine: see deploy/engine.py. cpu_threads: default: all cores. Raises UserError."""
+        model_file = Path(model_file)
+        opened = open_engine(
+            model_file,
+            Path(params_file) if params_file else None,
+            engine,
+            cpu_threads or num_cores(),
         )
+        return cls(opened, read_meta(model_file), inputs)
+
+    def _from_port(self, shape: list[int], inputs: str) -> None:
+        """The contract of a model without meta file, from its input shape (N, I, C, T, V, M)."""
+        channels = branch_channels(inputs)
+        layout = skeleton("ntu-25")
+        wanted = [len(channels), channels[0], layout.num_joint]
+        if len(shape) != PORT_RANK or [shape[1], shape[2], shape[4]] != wanted:
+            raise UserError(
+                f"the model has no .meta.yaml beside it and takes {shape}; allowed without: the "
+                f"public port's (N, {len(channels)}, {channels[0]}, T, 25, M) for --inputs {inputs}"
+            )
+        self.port_contract, self.per_person = True, False
+        self.inputs, self.skeleton, self.num_frame = inputs, layout, shape[3]
+        self.preprocess = Preprocess(self.num_frame)
+        self.persons = self.clip_persons = shape[5]
+        self.class_names: list[str] = []
+        self.tail = (0, 0)
+
+    def check_data(self, clips: ClipSet) -> None:
+        """Raises UserError where a data set is not what the model was made for."""
+        meta, manifest = self.meta, clips.manifest
+        self._check_shape(clips.data.shape, str(clips.path))
+        if meta and manifest and manifest["transform"] != meta.transform:
+            kind = {True: "transformed", False: "original (not transformed)"}
+            raise UserError(
+                f"{clips.path} is {kind[manifest['transform']]}, the model wants "
+                f"{kind[meta.transform]} data; make it with: python main.py -c {meta.config} -gd "
+                f"-d {manifest.get('dataset', meta.dataset)} --set "
+                f"dataset_args.ntu.transform={str(meta.transform).lower()}"
+            )
+        num_class = len(self.class_names)
+        if num_class and clips.labels is not None and clips.labels.max() >= num_class:
+            raise UserError(
+                f"{clips.path}: label {clips.labels.max()}; the model has classes 0 to "
+                f"{num_class - 1}"
+            )
+
+    def _check_shape(self, shape: tuple[int, ...], source: str) -> None:
+        shortest = 1 if self.preprocess.resample else self.num_frame
+        wanted = f"(N, 3, T, {self.skeleton.num_joint}, {self.clip_persons}), T {shortest} or more"
+        if len(shape) != 5 or shape[1] != 3:
+            raise UserError(f"{source}: shape {tuple(shape)}; the model wants {wanted}")
+        _, _, t, v, m = shape
+        if (v, m) != (self.skeleton.num_joint, self.clip_persons) or t < shortest:
+            raise UserError(
+                f"{source}: {t} frames, {v} joints, {m} persons; the model wants {wanted}"
+            )
+
+    def run(self, clips: np.ndarray) -> Scores:
+        """clips: (N, 3, T, V, M) metres, N 1 or more. Raises UserError for another shape, for NaN
+        and for infinity."""
+        clips = np.asarray(clips)
+        self._check_shape(clips.shape, "clips")
+        bad = [n for n, clip in enumerate(clips) if not np.isfinite(clip).all()]
+        if bad:
+            raise UserError(f"clip {bad[0]} of this batch holds NaN or infinity")
+        clips = np.stack([self.preprocess.apply(clip, self.skeleton) for clip in clips])
+        exists = person_exists(clips)
+        if self.per_person:
+            persons = self._run_persons(clips, exists)
+            return Scores(persons.mean(axis=1), persons, exists)
+        return Scores(self._logits(list(clips)), None, exists)
+
+    def _run_persons(self, clips: np.ndarray, exists: np.ndarray) -> np.ndarray:
+        """Logits (N, M, num_class). Only persons that exist are run; an empty slot's logits are a
+        constant of the model. The clip's logits are the mean over persons, because the head is
+        linear."""
+        if self._empty_logits is None:
+            self._empty_logits = self._logits([np.zeros_like(clips[0, ..., :1])])[0]
+        persons = np.tile(self._empty_logits, (*exists.shape, 1))  # (N, M, num_class)
+        if exists.any():
+            slots = zip(*np.nonzero(exists))
+            persons[exists] = self._logits([clips[n, ..., m : m + 1] for n, m in slots])
+        return persons
+
+    def _logits(self, clips: list[np.ndarray]) -> np.ndarray:
+        """Logits of clips (3, T, V, persons), in batches of equal length."""
+        found: dict[int, np.ndarray] = {}
+        for rows, frames in self._batches(clips):
+            batch = np.stack([self._tensor(clips[row][:, :frames]) for row in rows])
+            found.update(zip(rows, self._run_batch(batch)))
+        logits = np.stack([found[row] for row in range(len(clips))])
+        if self.class_names and logits.shape[1] != len(self.class_names):
+            raise UserError(
+                f"the model has {logits.shape[1]} classes, its .meta.yaml names "
+                f"{len(self.class_names)}: they do not belong together; export again"
+            )
+        return logits
+
+    def _batches(self, clips: list[np.ndarray]) -> Iterator[tuple[list[int], int]]:
+        """(rows, frames that they need) of what may run together."""
+        needed = [frames_needed(clip, *self.tail) for clip in clips]
+        order = sorted(range(len(clips)), key=needed.__getitem__)
+        size = self.batch_size or BATCH
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            yield rows, needed[rows[-1]]
+
+    def _run_batch(self, batch: np.ndarray) -> np.ndarray:
+        """Logits of as many as there are; a model of a fixed batch gets zeros behind them."""
+        count = len(batch)
+        missing = max(self.batch_size - count, 0)
+        if missing:
+            batch = np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1))
+        first, *others = self.engine.inputs
+        feeds = {first: batch}
+        if others:
+            share = 1 - batch.shape[-1] / self.num_frame
+            feeds[others[0]] = np.full((len(batch), 1, 1, 1), share, np.float32)
+        return self.engine.run(feeds)[0][:count]
+
+    def _tensor(self, clip: np.ndarray) -> np.ndarray:
+        tensor = clip_tensor(clip, self.skeleton, self.inputs)  # (M*V, I*C, T)
+        if not self.port_contract:
+            return tensor
+        v, i = self.skeleton.num_joint, len(self.inputs)
+        apart = tensor.reshape(self.persons, v, i, -1, self.num_frame)  # (M, V, I, C, T)
+        return apart.transpose(2, 3, 4, 1, 0)  # (I, C, T, V, M)
 
 
-def load_predictor(
-    model_file: Path, params_file: Path | None, engine: str, cpu_threads: int
-) -> Predictor:
-    """A predictor of the engine asked for. 'auto' times OpenVINO and Paddle's own kernels on a
-    clip of zeros, takes the faster one that gives finite numbers, and logs what it saw. oneDNN is
-    tried only where neither works: it was several times slower on every CPU measured
-    (docs/performance.md), and timing it would cost more than it could win."""
-    if engine != "auto":
-        return Predictor(model_file, params_file, engine=engine, cpu_threads=cpu_threads)
-    model_files(model_file, params_file)
-    working: list[tuple[float, Predictor]] = []
-    seen: list[str] = []
-    for name in CPU_ENGINES:
-        if name == "onednn" and working:
-            break
-        try:
-            predictor = Predictor(model_file, params_file, engine=name, cpu_threads=cpu_threads)
-            seconds = _trial(predictor)
-        except (UserError, RuntimeError) as error:
-            seen.append(f"{name} does not run it ({' '.join(str(error).split())[:120]})")
-            continue
-        seen.append(f"{name} {1000 * seconds:.0f} ms a clip")
-        working.append((seconds, predictor))
-    if not working:
-        raise UserError(f"{model_file}: no engine runs it: {'; '.join(seen)}")
-    chosen = min(working, key=lambda pair: pair[0])[1]
-    logging.info("Engine: %s (auto, the fastest that works: %s)", chosen.engine, "; ".join(seen))
-    return chosen
-
-
-def _trial(predictor: Predictor) -> float:
-    """Seconds of the second run on zeros. Raises UserError where the answer is not finite."""
-    clips = np.zeros([max(size, 1) for size in predictor.input_shape], np.float32)
-    for _ in range(2):
-        start = time.perf_counter()
-        logits = predictor.run(clips)[0]
-        seconds = time.perf_counter() - start
-    if not np.isfinite(logits).all():
-        raise UserError("it gives NaN for a clip of zeros")
-    return seconds
+def frames_needed(clip: np.ndarray, margin: int, stride: int) -> int:
+    """Frames that a clip (C, T, V, M) may be cut to without changing its logits: up to where it
+    stops changing, and the network's margin behind (model/tail.py). stride 0: all of them."""
+    num_frame = clip.shape[1]
+    if not stride:
+        return num_frame
+    moves = (clip != clip[:, -1:]).any(axis=(0, 2, 3))
+    changing = int(np.flatnonzero(moves)[-1]) + 1 if moves.any() else 0
+    needed = -(-changing // stride) * stride + max(margin, -(-VELOCITY_REACH // stride) * stride)
+    return min(needed, num_frame)

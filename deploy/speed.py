@@ -6,13 +6,13 @@ import time
 
 import numpy as np
 
-from deploy.clip_model import ClipModel
+from deploy.predictor import Predictor
 
 WARM_UP_RUNS = 2
 MIN_RUNS, MAX_RUNS, MAX_SECONDS = 8, 200, 20.0
 
 
-def measure(model: ClipModel, data: np.ndarray, batch_size: int, cpu_threads: int) -> str:
+def measure(model: Predictor, data: np.ndarray, batch_size: int, cpu_threads: int) -> str:
     """A line of figures: warm-up, median and 95th percentile latency of a batch, clips/s, threads,
     engine. data: (N, 3, T, V, M); batches cycle through it. Features count as part of the work."""
 
@@ -31,7 +31,7 @@ def measure(model: ClipModel, data: np.ndarray, batch_size: int, cpu_threads: in
         seconds.append(run(len(seconds)))
     median, tail = np.median(seconds), np.percentile(seconds, 95)
     return (
-        f"Engine: {model.predictor.engine}, threads: {cpu_threads}, batch: {batch_size} clips, "
+        f"Engine: {model.engine.name}, threads: {cpu_threads}, batch: {batch_size} clips, "
         f"warm-up: {1000 * sum(warm_up):.0f} ms, latency median: {1000 * median:.1f} ms, "
         f"95th percentile: {1000 * tail:.1f} ms ({len(seconds)} runs), "
         f"{batch_size / median:.1f} clips/s"

@@ -13,6 +13,7 @@ from model.fold import fold_network
 from safe_io import UserError, whole_file
 
 SUFFIXES = (".pdiparams", ".pdmodel")
+INPUTS = ("clips", "cut")
 
 
 class WithFeature(nn.Layer):
@@ -27,17 +28,18 @@ class WithFeature(nn.Layer):
 
 
 def write_static(
-    network: nn.Layer, target: Path, input_shape: list[int | None], *, with_feature: bool
+    network: nn.Layer, target: Path, input_shapes: list[list[int]], *, with_feature: bool
 ) -> None:
     """Fold a network and write it as `target` + .pdmodel and .pdiparams.
 
-    The network is changed by the folding and stays good for evaluation only. input_shape: of the
-    clip tensor, None for a free batch axis.
+    The network is changed by the folding and stays good for evaluation only. input_shapes: of the
+    clip tensor, and of `cut` where tails may be cut; -1 for a free axis.
     """
     network.eval()
     fold_network(network)
     program = WithFeature(network) if with_feature else network
-    paddle.jit.save(program, str(target), [InputSpec(input_shape, "float32", name="clips")])
+    specs = [InputSpec(shape, "float32", name) for name, shape in zip(INPUTS, input_shapes)]
+    paddle.jit.save(program, str(target), specs)
     if not all(Path(f"{target}{suffix}").is_file() for suffix in SUFFIXES):
         raise UserError(
             f"Paddle {paddle.__version__} wrote no .pdmodel; unset FLAGS_enable_pir_api, or "

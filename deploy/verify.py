@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.predictor import read_program
+from deploy.meta import StaticMeta
+from deploy.paddle_engine import read_program
 
 MAX_RANK = 4
 FORBIDDEN_OPS = ("einsum", "batch_norm", "dropout")
@@ -41,19 +42,48 @@ def inspect_program(model_file: Path) -> ProgramFacts:
     return ProgramFacts(ops, max(ranks.values()), problems)
 
 
-def largest_difference(
-    run: Callable[[np.ndarray], list[np.ndarray]],
-    reference: Callable[[np.ndarray], list[np.ndarray]],
-    input_shape: list[int],
-    batch_sizes: tuple[int, ...],
-) -> list[tuple[float, float]]:
-    """(largest absolute difference, largest absolute value) of each output over random clips of
-    several batch sizes. input_shape: without the batch axis."""
+@dataclass(frozen=True)
+class Trial:
+    """clips: whole, for the network. feeds: the same for the static model."""
+
+    clips: np.ndarray
+    feeds: dict[str, np.ndarray]
+
+
+def trial_clips(
+    clip_shape: list[int], batch_sizes: tuple[int, ...], meta: StaticMeta
+) -> list[Trial]:
+    """Random clips (M*V, I*C, T) of several batch sizes. Where tails may be cut, those of the last
+    size have a constant one: whole for the network, as short as may be for the static model."""
     rng = np.random.RandomState(0)
+    shapes = [(size, *clip_shape) for size in batch_sizes]
+    wholes = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    trials = [Trial(clips, _feeds(clips, meta)) for clips in wholes]
+    if meta.tail_stride:
+        clips = wholes[-1]
+        real = clip_shape[-1] // 4
+        clips[..., real:] = clips[..., -1:]
+        frames = -(-real // meta.tail_stride) * meta.tail_stride + meta.tail_margin
+        trials[-1] = Trial(clips, _feeds(clips[..., : min(frames, clip_shape[-1])], meta))
+    return trials
+
+
+def _feeds(clips: np.ndarray, meta: StaticMeta) -> dict[str, np.ndarray]:
+    if not meta.tail_stride:
+        return {"clips": clips}
+    share = 1 - clips.shape[-1] / meta.num_frame
+    return {"clips": clips, "cut": np.full((len(clips), 1, 1, 1), share, np.float32)}
+
+
+def largest_difference(
+    run: Callable[[dict[str, np.ndarray]], list[np.ndarray]],
+    reference: Callable[[np.ndarray], list[np.ndarray]],
+    trials: list[Trial],
+) -> list[tuple[float, float]]:
+    """(largest absolute difference, largest absolute value) of each output over all trials."""
     found: list[tuple[float, float]] = []
-    for size in batch_sizes:
-        clips = rng.standard_normal((size, *input_shape)).astype(np.float32)
-        expected, got = reference(clips), run(clips)
+    for trial in trials:
+        expected, got = reference(trial.clips), run(trial.feeds)
         now = [(np.abs(e - g).max(), np.abs(e).max()) for e, g in zip(expected, got)]
         found = [(max(a, c), max(b, d)) for (a, b), (c, d) in zip(now, found or now)]
     return [(float(difference), float(scale)) for difference, scale in found]

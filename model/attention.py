@@ -1,4 +1,5 @@
-"""Attention of EfficientGCN: act(BN(x * att(x)) + x), (P, C, T, V) -> (P, C, T, V).
+"""Attention of EfficientGCN: act(BN(x * att(x)) + x), (P, C, T, V) -> (P, C, T, V). Of a clip whose
+tail was cut (model/tail.py), means over frames are those of the whole clip.
 
 'stja' is the paper's ST-JointAtt (TPAMI 2022, section 3.4, eq. 7); the others are the ones it is
 compared with there. Where the public Paddle port differs (joint attention pools by maximum, part
@@ -13,6 +14,12 @@ from paddle import Tensor, nn
 
 from model.conv import Conv2D
 from model.layers import ACTIVATIONS, conv_norm, mean_over_frames
+from model.tail import Tail
+
+
+def pooled_frames(x: Tensor, tail: Tail | None) -> Tensor:
+    """What a mean over frames is taken of: x, or (P, C, 1, V), the mean of the whole clip."""
+    return x if tail is None else tail.mean(x)
 
 
 class STJointAttention(nn.Layer):
@@ -26,17 +33,27 @@ class STJointAttention(nn.Layer):
         self.conv_t = Conv2D(inner, channel, 1)
         self.conv_v = Conv2D(inner, channel, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        _, _, t, v = x.shape
+    def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
         over_time = x.mean(axis=3, keepdim=True)  # (P, C, T, 1)
-        over_joints = mean_over_frames(x, self.training).transpose([0, 1, 3, 2])  # (P, C, V, 1)
+        over_joints = mean_over_frames(x, self.training, tail)  # (P, C, 1, V)
+        over_time, over_joints = self._reduce(over_time, over_joints)
+        time_gate = F.sigmoid(self.conv_t(over_time))  # (P, C, T, 1)
+        joint_gate = F.sigmoid(self.conv_v(over_joints))  # (P, C, 1, V)
+        if not self.training:
+            return x * joint_gate * time_gate
+        # One product with x has the cheaper backward. Expanded first: Paddle is slow where both
+        # sides of a product are broadcast.
+        return x * (joint_gate.expand([-1, -1, x.shape[2], -1]) * time_gate)
+
+    def _reduce(self, over_time: Tensor, over_joints: Tensor) -> tuple[Tensor, Tensor]:
+        """The shared 1x1 convolution. In training both go through its BatchNorm together."""
+        if not self.training:
+            return self.act(self.fcn(over_time)), self.act(self.fcn(over_joints))
+        t, v = over_time.shape[2], over_joints.shape[3]
+        over_joints = over_joints.transpose([0, 1, 3, 2])  # (P, C, V, 1)
         both = self.act(self.fcn(paddle.concat([over_time, over_joints], axis=2)))
         over_time, over_joints = paddle.split(both, [t, v], axis=2)
-        time_gate = F.sigmoid(self.conv_t(over_time))  # (P, C, T, 1)
-        joint_gate = F.sigmoid(self.conv_v(over_joints.transpose([0, 1, 3, 2])))  # (P, C, 1, V)
-        # Expanded first: Paddle is slow where both sides of a product are broadcast, and a matmul
-        # of the two gates, quicker still, comes out wrong of its oneDNN engine.
-        return joint_gate.expand([-1, -1, t, -1]) * time_gate
+        return over_time, over_joints.transpose([0, 1, 3, 2])
 
 
 class PartAttention(nn.Layer):
@@ -62,9 +79,9 @@ class PartAttention(nn.Layer):
             members[row, part] = 1.0
         self.register_buffer("members", members, persistable=False)  # (parts, V), one part a joint
 
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.fcn(x).reshape([-1, self.channel, 1, self.num_part])
-        return paddle.matmul(F.softmax(weight, axis=3), self.members)  # (P, C, 1, V)
+    def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
+        weight = self.fcn(pooled_frames(x, tail)).reshape([-1, self.channel, 1, self.num_part])
+        return x * paddle.matmul(F.softmax(weight, axis=3), self.members)  # gate (P, C, 1, V)
 
 
 class ChannelAttention(nn.Layer):
@@ -81,8 +98,8 @@ class ChannelAttention(nn.Layer):
             nn.Sigmoid(),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fcn(x)  # (P, C, 1, 1)
+    def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
+        return x * self.fcn(pooled_frames(x, tail))  # gate (P, C, 1, 1)
 
 
 class FrameAttention(nn.Layer):
@@ -92,10 +109,11 @@ class FrameAttention(nn.Layer):
         super().__init__()
         self.conv = Conv2D(2, 1, (9, 1), padding=(4, 0))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
+        """No mean over frames: every frame's gate comes from 9 frames around it, cut or not."""
         mean = x.mean(axis=[1, 3], keepdim=True)  # (P, 1, T, 1)
         peak = x.max(axis=[1, 3], keepdim=True)
-        return self.conv(paddle.concat([mean, peak], axis=1))
+        return x * self.conv(paddle.concat([mean, peak], axis=1))  # gate (P, 1, T, 1)
 
 
 class JointAttention(nn.Layer):
@@ -112,13 +130,13 @@ class JointAttention(nn.Layer):
             nn.Softmax(axis=1),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        by_joint = self.fcn(x.transpose([0, 3, 2, 1]))  # (P, V, 1, 1)
-        return by_joint.transpose([0, 3, 2, 1])  # (P, 1, 1, V)
+    def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
+        by_joint = self.fcn(pooled_frames(x, tail).transpose([0, 3, 2, 1]))  # (P, V, 1, 1)
+        return x * by_joint.transpose([0, 3, 2, 1])  # gate (P, 1, 1, V)
 
 
 class AttentionLayer(nn.Layer):
-    """The gate of an attention, then BatchNorm, the way around and the activation."""
+    """x times its gate, then BatchNorm, the way around and the activation."""
 
     def __init__(self, channel: int, attention: nn.Layer, *, act: str) -> None:
         super().__init__()
@@ -126,5 +144,5 @@ class AttentionLayer(nn.Layer):
         self.bn = nn.BatchNorm2D(channel)
         self.act = ACTIVATIONS[act]()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(x * self.att(x)) + x)
+    def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
+        return self.act(self.bn(self.att(x, tail)) + x)

@@ -12,11 +12,13 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
+from model.attention import AttentionLayer
 from model.conv import Conv2D
 from model.fold import batch_norm_affine
 from model.graph_conv import FoldedGraphConv, graph_conv
-from model.head import Classifier, split_persons
+from model.head import Classifier, cut_tail, split_persons
 from model.layers import ACTIVATIONS, conv_norm
+from model.tail import Tail, tail_margin
 
 
 class Block(NamedTuple):
@@ -113,6 +115,14 @@ def _block_layers(blocks: list[Block], in_channel: int, parts: Parts) -> list[tu
     return layers
 
 
+def run_layers(layers: nn.Sequential, x: Tensor, tail: Tail | None) -> tuple[Tensor, Tail | None]:
+    """One after the other; attention is told of a cut tail, and the tail of the strides."""
+    for layer in layers:
+        x = layer(x, tail) if isinstance(layer, AttentionLayer) else layer(x)
+        tail = tail and tail.after(layer)
+    return x, tail
+
+
 class EfficientGCN(nn.Layer):
     """branch_channels: channels of each input branch, equal for all. blocks: scaled block list.
     fusion_stage: the first that many blocks run in every branch, the others on the branches'
@@ -156,23 +166,31 @@ class EfficientGCN(nn.Layer):
         3-D convolution, whose weight has two trailing axes of 1 more."""
         return {"classifier.fc.weight": [*self.classifier.fc.weight.shape, 1]}
 
-    def _trunk(self, clips: Tensor) -> Tensor:
+    def tail_margin(self) -> tuple[int, int]:
+        """(frames, stride) that a clip with a constant tail may be cut to; see model/tail.py."""
+        path = [*self.input_branches[0], *self.main_stream]  # branches are alike
+        return tail_margin(path, [isinstance(layer, AttentionLayer) for layer in path])
+
+    def _trunk(self, clips: Tensor, tail: Tail | None = None) -> tuple[Tensor, Tail | None]:
         """(N, M*V, I*C, T) -> (P, C', T', V)."""
         x = split_persons(clips, self.num_joint)  # (P, I*C, T, V)
         branches = paddle.split(x, self.branch_channels, axis=1)
-        fused = [layers(b) for layers, b in zip(self.input_branches, branches)]
-        return self.main_stream(paddle.concat(fused, axis=1))
+        fused = [run_layers(layers, b, tail) for layers, b in zip(self.input_branches, branches)]
+        tail = fused[0][1]  # branches are alike
+        x = paddle.concat([branch for branch, _ in fused], axis=1)
+        return run_layers(self.main_stream, x, tail)
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """(N, M*V, I*C, T) -> logits (N, num_class)."""
-        return self.with_feature(clips)[0]
+    def forward(self, clips: Tensor, cut: Tensor | None = None) -> Tensor:
+        """(N, M*V, I*C, T) -> logits (N, num_class). cut: see model/tail.py, (N, 1, 1, 1)."""
+        feature, tail = self._trunk(clips, cut_tail(cut, self.persons))
+        return self.classifier(feature, self.persons, tail)
 
     def extract_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """(N, M*V, I*C, T) -> score map (P, num_class, T', V), feature (P, C', T', V)."""
-        feature = self._trunk(clips)
+        feature, _ = self._trunk(clips)
         return self.classifier.score_map(feature), feature
 
     def with_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """(N, M*V, I*C, T) -> logits (N, num_class), feature (P, C', T', V), in one pass."""
-        feature = self._trunk(clips)
+        feature, _ = self._trunk(clips)
         return self.classifier(feature, self.persons), feature

@@ -30,13 +30,6 @@ def joint_bias(bias: Tensor, adjacency: Tensor) -> Tensor:
     return per_joint.unsqueeze(1)
 
 
-def add_joint_bias(y: Tensor, bias: Tensor) -> Tensor:
-    """(P, C, T, V) + (C, 1, V). Expanded over T first, which makes Paddle's sum 7 times faster: it
-    is quick only where the smaller shape is a run of the larger one's axes."""
-    _, c, t, v = y.shape
-    return y + bias.expand([c, t, v])
-
-
 def graph_conv(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Graph convolution with checkpoint-shaped weights.
 
@@ -82,4 +75,4 @@ class FoldedGraphConv(nn.Layer):
             paddle.matmul(x, getattr(self, f"adjacency_{k}")) for k in range(self.num_partition)
         ]
         mixed = F.conv2d(paddle.concat(gathered, axis=1), self.weight)
-        return add_joint_bias(mixed, self.offset)
+        return mixed + self.offset

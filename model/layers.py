@@ -7,6 +7,7 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from model.conv import Conv2D, conv_then_norm
+from model.tail import Tail
 
 
 class Swish(nn.Layer):
@@ -81,8 +82,10 @@ def residual(channel: int, stride: int, bias: bool) -> nn.Layer:
     return conv_norm(channel, channel, stride=stride, bias=bias)
 
 
-def mean_over_frames(x: Tensor, training: bool) -> Tensor:
+def mean_over_frames(x: Tensor, training: bool, tail: Tail | None = None) -> Tensor:
     """(P, C, T, V) -> (P, C, 1, V). In training as a product, whose backward is 10 times faster."""
+    if tail is not None:
+        return tail.mean(x)
     t = x.shape[2]
     if training:
         return paddle.matmul(paddle.full([1, t], 1 / t), x)

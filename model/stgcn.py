@@ -15,8 +15,9 @@ from paddle import Tensor, nn
 from model.conv import Conv2D, conv_then_norm
 from model.fold import Affine, batch_norm_affine
 from model.graph_conv import FoldedGraphConv, graph_conv
-from model.head import mean_over_persons, split_persons
+from model.head import cut_tail, mean_over_persons, split_persons
 from model.layers import conv_norm
+from model.tail import Tail, tail_margin
 
 
 class GraphConv(nn.Layer):
@@ -142,9 +143,21 @@ class STGCN(nn.Layer):
             x = block(x, adjacency)
         return x
 
-    def forward(self, clips: Tensor) -> Tensor:
-        """(N, M*V, C, T) -> logits (N, num_class)."""
-        return self.with_feature(clips)[0]
+    def tail_margin(self) -> tuple[int, int]:
+        """(frames, stride) that a clip with a constant tail may be cut to; see model/tail.py."""
+        blocks = list(self.st_gcn_networks)
+        return tail_margin(blocks, [False] * len(blocks))
+
+    def forward(self, clips: Tensor, cut: Tensor | None = None) -> Tensor:
+        """(N, M*V, C, T) -> logits (N, num_class). cut: see model/tail.py, (N, 1, 1, 1)."""
+        tail = cut_tail(cut, self.persons)
+        for block in self.st_gcn_networks:
+            tail = tail and tail.after(block)
+        return self._classify(self._trunk(clips), tail)
+
+    def _classify(self, feature: Tensor, tail: Tail | None = None) -> Tensor:
+        pooled = mean_over_persons(feature, self.persons, tail)  # (N, C', 1, 1)
+        return self.fcn(pooled).reshape([-1, self.num_class])
 
     def extract_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """(N, M*V, C, T) -> score map (P, num_class, T', V), feature (P, C', T', V)."""
@@ -154,5 +167,4 @@ class STGCN(nn.Layer):
     def with_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """(N, M*V, C, T) -> logits (N, num_class), feature (P, C', T', V), in one pass."""
         feature = self._trunk(clips)
-        pooled = mean_over_persons(feature, self.persons)  # (N, C', 1, 1)
-        return self.fcn(pooled).reshape([-1, self.num_class]), feature
+        return self._classify(feature), feature

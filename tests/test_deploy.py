@@ -21,9 +21,10 @@ import export as export_cli
 import infer as infer_cli
 import main as main_cli
 from dataset.storage import open_clips
-from deploy.clip_model import ClipModel
+from deploy.engine import CPU_ENGINES
 from deploy.meta import StaticMeta, meta_path
-from deploy.predictor import CPU_ENGINES, Predictor, load_predictor
+from deploy.paddle_engine import PaddleEngine
+from deploy.predictor import Predictor
 from deploy.static_export import publish, write_static
 from deploy.verify import inspect_program
 from initializer import Initializer
@@ -79,7 +80,7 @@ def eval_clips(tiny_data: Path, kind: str = "original") -> Path:
     return tiny_data / kind / "synthetic-xsub/eval_data.npy"
 
 
-@pytest.mark.parametrize("engine", CPU_ENGINES)
+@pytest.mark.parametrize("engine", CPU_ENGINES[".pdmodel"])
 @pytest.mark.parametrize("name", ["whole", "person", "fixed", "feature"])
 def test_every_engine_and_form_equals_dygraph(
     models: Path, tiny_data: Path, engine: str, name: str
@@ -90,7 +91,7 @@ def test_every_engine_and_form_equals_dygraph(
     exists = clips.any(axis=(1, 2, 3))
     assert exists.all(axis=1).any() and not exists.all()
     expected = logits_by_dygraph(models, clips)
-    model = ClipModel(Predictor(models / name / "small.pdmodel", engine=engine))
+    model = Predictor.load(models / name / "small.pdmodel", engine=engine)
     scores = model.run(clips)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(scores.logits, expected, atol=2e-5 * scale)
@@ -98,17 +99,17 @@ def test_every_engine_and_form_equals_dygraph(
     assert (scores.person_logits is not None) == model.per_person
     if name == "feature":
         tensors = np.zeros((3, 50, 18, 16), np.float32)
-        logits, feature = model.predictor.run(tensors)
+        logits, feature = model.engine.run({"clips": tensors})
         assert logits.shape == (3, 12) and feature.shape == (6, 16, 8, 25)
 
 
 def test_absent_persons_are_not_run(models: Path, tiny_data: Path) -> None:
     clips = np.array(open_clips(eval_clips(tiny_data)).data[:3])
     clips[..., 1] = 0
-    model = ClipModel(Predictor(models / "person/small.pdmodel", engine="paddle"))
+    model = Predictor.load(models / "person/small.pdmodel", engine="paddle")
     sizes = []
-    run = model.predictor.run
-    model.predictor.run = lambda batch: sizes.append(len(batch)) or run(batch)
+    run = model.engine.run
+    model.engine.run = lambda feeds: sizes.append(len(feeds["clips"])) or run(feeds)
     model.run(clips)
     model.run(clips)
     assert sizes == [1, 3, 3], "the constant of an empty slot is worked out once"
@@ -157,12 +158,12 @@ def test_no_wrong_output_passes_the_check(
 ) -> None:
     """Fresh weights give tiny logits: zeros instead of them must not pass as equal; nor may a
     wrong feature beside right logits."""
-    run = Predictor.run
+    run = PaddleEngine.run
 
-    def zeros(self, clips):
-        return [0 * o if n == output else o for n, o in enumerate(run(self, clips))]
+    def zeros(self, feeds):
+        return [0 * o if n == output else o for n, o in enumerate(run(self, feeds))]
 
-    monkeypatch.setattr(Predictor, "run", zeros)
+    monkeypatch.setattr(PaddleEngine, "run", zeros)
     argv = ["-c", "9001", *SET, "--with_feature", "--save_dir", tmp_path / "out"]
     assert run_command(lambda: export_cli.main([str(a) for a in argv])) == 2
     assert ("logits", "feature")[output] in capsys.readouterr().err
@@ -182,7 +183,9 @@ def test_every_network_exports(tmp_path: Path, argv: list[str], capsys) -> None:
     """Rank 4, folded, equal on every engine, logits and feature: export itself checks it."""
     assert export_cli.main([*argv, "--with_feature", "--save_dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "largest rank 4" in out and out.count("Largest difference") == 2 * len(CPU_ENGINES)
+    assert "largest rank 4" in out and out.count("Largest difference") == 2 * len(
+        CPU_ENGINES[".pdmodel"]
+    )
 
 
 def test_export_into_a_file_is_refused(models: Path, capsys) -> None:
@@ -396,7 +399,11 @@ def test_wrong_data_is_refused_by_name(
     model = models / "whole/small.pdmodel"
     for data, labels, message in (
         (nan, None, "clips 0 to 2: clip 1 of this batch holds NaN or infinity"),
-        (good[:, :, :10], None, "the model wants 16 frames or more"),
+        (
+            good[:, :, :10],
+            None,
+            "10 frames, 25 joints, 2 persons; the model wants (N, 3, T",
+        ),
         (good[..., :1], None, "1 persons; the model wants"),
         (good[:, :, :, :20], None, "20 joints"),
         (good, ["a", "b", "c"], "label 12; the model has classes 0 to 11"),
@@ -453,7 +460,7 @@ def test_the_public_ports_models_run_too(
     spec = [paddle.static.InputSpec([4, 3, 6, 16, 25, 2], "float32")]
     paddle.jit.save(PortContract(network), str(tmp_path / "port"), spec)
     data = open_clips(eval_clips(tiny_data)).data[:7]
-    model = ClipModel(load_predictor(tmp_path / "port.pdmodel", None, "paddle", 1))
+    model = Predictor.load(tmp_path / "port.pdmodel", engine="paddle", cpu_threads=1)
     expected = logits_by_dygraph(models, data)
     np.testing.assert_allclose(model.run(data).logits, expected, atol=1e-4)
     argv = ["--model_file", tmp_path / "port.pdmodel", "--data_file", eval_clips(tiny_data)]
@@ -467,29 +474,29 @@ def test_a_model_and_another_ones_meta_are_refused(models: Path, tmp_path: Path)
         (tmp_path / f"m{suffix}").write_bytes((models / f"whole/small{suffix}").read_bytes())
     meta_path(tmp_path / "m").write_text(meta_path(models / "person/small").read_text())
     with pytest.raises(UserError, match="do not belong together"):
-        ClipModel(Predictor(tmp_path / "m.pdmodel", engine="paddle"))
+        Predictor.load(tmp_path / "m.pdmodel", engine="paddle")
     tree = yaml.safe_load(meta_path(models / "whole/small").read_text())
     meta_path(tmp_path / "m").write_text(yaml.safe_dump({**tree, "class_names": ["a", "b"]}))
-    model = ClipModel(Predictor(tmp_path / "m.pdmodel", engine="paddle"))
+    model = Predictor.load(tmp_path / "m.pdmodel", engine="paddle")
     with pytest.raises(UserError, match="has 12 classes, its .meta.yaml names 2"):
         model.run(np.ones((1, 3, 16, 25, 2), np.float32))
     meta_path(tmp_path / "m").write_text(yaml.safe_dump({**tree, "batch_size": 3}))
-    with pytest.raises(UserError, match="batches of 3"):
-        ClipModel(Predictor(tmp_path / "m.pdmodel", engine="paddle"))
+    with pytest.raises(UserError, match="do not belong together"):
+        Predictor.load(tmp_path / "m.pdmodel", engine="paddle")
 
 
 def test_auto_says_why_an_engine_is_passed_over(models: Path, monkeypatch, caplog) -> None:
-    real = Predictor.__init__
+    real = PaddleEngine.__init__
 
-    def no_openvino(self, *args, engine: str, cpu_threads: int) -> None:
-        if engine == "openvino":
+    def no_openvino(self, model_file, params_file, name: str, cpu_threads: int) -> None:
+        if name == "openvino":
             raise UserError("not in this build")
-        real(self, *args, engine=engine, cpu_threads=cpu_threads)
+        real(self, model_file, params_file, name, cpu_threads)
 
-    monkeypatch.setattr(Predictor, "__init__", no_openvino)
+    monkeypatch.setattr(PaddleEngine, "__init__", no_openvino)
     with caplog.at_level("INFO"):
-        predictor = load_predictor(models / "whole/small.pdmodel", None, "auto", 1)
-    assert predictor.engine == "paddle"
+        predictor = Predictor.load(models / "whole/small.pdmodel")
+    assert predictor.engine.name == "paddle"
     assert "openvino does not run it (not in this build)" in caplog.text
 
 

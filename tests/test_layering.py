@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "reader": {"reader", "dataset.protocols", "dataset.skeletons", "dataset.augment"},
     "scheduler": set(),
     "model": {"model", "paddle"},
-    "deploy": {"deploy", "dataset", "model", "paddle"},
+    "deploy": {"deploy", "dataset", "model", "utils", "paddle"},
     "safe_io.py": set(),
     "utils.py": {"paddle"},
     "report.py": set(),

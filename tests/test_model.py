@@ -246,7 +246,7 @@ def test_attention_equals_numpy(name: str) -> None:
     x = random_clips(3, 16, 9, 25)
     with paddle.no_grad():
         got = layer(paddle.to_tensor(x)).numpy()
-    np.testing.assert_allclose(got, attention_reference(name, layer, x), atol=1e-5)
+    np.testing.assert_allclose(got, x * attention_reference(name, layer, x), atol=1e-5)
 
 
 def test_initial_spread() -> None:

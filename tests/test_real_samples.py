@@ -17,8 +17,8 @@ import infer as infer_cli
 import main as cli
 from dataset.features import clip_tensor
 from dataset.protocols import protocol
-from deploy.clip_model import ClipModel
-from deploy.predictor import CPU_ENGINES, Predictor
+from deploy.engine import CPU_ENGINES
+from deploy.predictor import Predictor
 from initializer import Initializer
 
 pytestmark = pytest.mark.slow
@@ -82,12 +82,12 @@ def exported(request, samples: Path, tmp_path_factory: pytest.TempPathFactory):
     return config, folder
 
 
-@pytest.mark.parametrize("engine", CPU_ENGINES)
+@pytest.mark.parametrize("engine", CPU_ENGINES[".pdmodel"])
 @pytest.mark.parametrize("form", ["whole", "person"])
 def test_every_engine_gives_golden_logits(exported, samples: Path, engine: str, form: str) -> None:
     config, folder = exported
     model_file = folder / form / f"{CASES[config][0]}.pdmodel"
-    model = ClipModel(Predictor(model_file, engine=engine, cpu_threads=2))
+    model = Predictor.load(model_file, engine=engine, cpu_threads=2)
     scores = model.run(np.load(folder / "tiny_eval.npy"))
     np.testing.assert_allclose(scores.logits, golden_logits(samples, config), atol=1e-3)
     assert scores.exists.sum(axis=1).tolist() == [1, 1, 2, 2, 1, 1, 1]

@@ -1,0 +1,121 @@
+"""Paddle Inference 3.1 as an engine (deploy/engine.py)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import inference
+
+from safe_io import UserError
+
+_GPU_MEMORY_MB = 512  # first allocation; Paddle grows it
+_TENSORRT_WORKSPACE = 1 << 30  # bytes
+_TENSORRT_MIN_GRAPH = 3  # operators that are worth a subgraph
+
+
+class PaddleEngine:
+    """A .pdmodel or .json program and its .pdiparams. See `deploy.engine.Engine`."""
+
+    def __init__(
+        self, model_file: Path, params_file: Path | None, name: str, cpu_threads: int
+    ) -> None:
+        self.name = name
+        model_file, params_file = model_files(model_file, params_file)
+        self.inputs = input_shapes(model_file)
+        self._cache = tempfile.TemporaryDirectory()  # OpenVINO writes a cache, else into the cwd
+        try:
+            self._predictor = inference.create_predictor(
+                self._settings(model_file, params_file, cpu_threads)
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = " ".join(str(error).split())[-200:]
+            raise UserError(f"{model_file}: engine {name} cannot load it: {reason}") from error
+        self._inputs = {n: self._predictor.get_input_handle(n) for n in self.inputs}
+        self._outputs = [
+            self._predictor.get_output_handle(n) for n in self._predictor.get_output_names()
+        ]
+
+    def _settings(self, model: Path, params: Path, cpu_threads: int) -> inference.Config:
+        config = inference.Config(str(model), str(params))
+        config.disable_glog_info()
+        config.set_optim_cache_dir(self._cache.name)
+        config.enable_memory_optim()
+        if self.name in ("gpu", "tensorrt"):
+            require_gpu()
+            config.enable_use_gpu(_GPU_MEMORY_MB, 0)
+            if self.name == "tensorrt":
+                config.enable_tensorrt_engine(
+                    workspace_size=_TENSORRT_WORKSPACE,
+                    max_batch_size=1,
+                    min_subgraph_size=_TENSORRT_MIN_GRAPH,
+                    precision_mode=inference.PrecisionType.Float32,
+                    use_static=False,
+                    use_calib_mode=False,
+                )
+            return config
+        config.disable_gpu()
+        config.set_cpu_math_library_num_threads(cpu_threads)
+        if self.name == "onednn":
+            config.enable_mkldnn()
+            config.set_mkldnn_cache_capacity(10)  # shapes kept; without a bound it leaks
+        else:
+            config.disable_mkldnn()
+        if self.name == "openvino":
+            config.enable_openvino_engine(inference.PrecisionType.Float32)
+        return config
+
+    def run(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        for name, handle in self._inputs.items():
+            handle.reshape(feeds[name].shape)
+            handle.copy_from_cpu(np.ascontiguousarray(feeds[name], dtype=np.float32))
+        self._predictor.run()
+        return [output.copy_to_cpu() for output in self._outputs]
+
+
+def model_files(model_file: Path, params_file: Path | None) -> tuple[Path, Path]:
+    """The two files of a static model; the parameters are beside the program if not given.
+    Raises UserError where one is missing."""
+    params_file = params_file or model_file.with_name(f"{model_file.stem}.pdiparams")
+    for file in (model_file, params_file):
+        if not os.path.isfile(file):
+            raise UserError(f"{file}: no such file; write it with: python export.py -c 2001 -pp W")
+    return model_file, params_file
+
+
+def read_program(model_file: Path) -> paddle.static.Program:
+    """The program of a .pdmodel file. Raises UserError for any other file: the engines themselves
+    end the process on some damaged ones."""
+    content = model_file.read_bytes()
+    paddle.enable_static()  # Paddle reads programs in static mode only
+    try:
+        program = paddle.static.deserialize_program(content)
+        if program.blocks and program.global_block().ops:
+            return program
+        raise UserError(f"{model_file}: an empty program; write it again with export.py")
+    except (RuntimeError, ValueError, TypeError, KeyError, SystemError) as error:
+        raise UserError(f"{model_file}: not a static model of Paddle") from error
+    finally:
+        paddle.disable_static()
+
+
+def input_shapes(model_file: Path) -> dict[str, list[int]]:
+    """Inputs of a .pdmodel file in order: name -> shape, -1 for a free axis. Raises UserError."""
+    feeds = [op for op in read_program(model_file).global_block().ops if op.type == "feed"]
+    feeds.sort(key=lambda op: op.attr("col"))
+    names = [op.output("Out")[0] for op in feeds]
+    if not names:
+        raise UserError(f"{model_file}: a program without inputs; write it again with export.py")
+    return {name: list(feeds[0].block.var(name).shape) for name in names}
+
+
+def require_gpu() -> None:
+    """Raises UserError where no GPU can be used."""
+    if not paddle.is_compiled_with_cuda() or paddle.device.cuda.device_count() == 0:
+        raise UserError(
+            "a GPU was asked for, but this Paddle sees none; leave out --use_gpu, or install "
+            "paddlepaddle-gpu"
+        )

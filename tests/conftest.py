@@ -48,6 +48,17 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "npy"
 
 
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that tell clips apart, exported whole, by person, with a fixed batch and with the
+    feature: `<name>/small.pdmodel`."""
+    from tests.small_models import export_small
+
+    folder = tmp_path_factory.mktemp("models")
+    export_small(folder)
+    return folder
+
+
 @pytest.fixture
 def tiny_keys(tiny_data: Path, tmp_path: Path) -> list[str]:
     """--set arguments of a network and a run so small that an epoch takes a second."""

@@ -1,0 +1,56 @@
+"""A small network, exported in several forms (the fixture `models`), and what it must answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+import configs
+import export as export_cli
+from dataset.features import clip_tensor
+from initializer import Initializer
+from utils import save_checkpoint, weights_of
+
+SMALL = {
+    "dataset_args.ntu.num_frame": 16,
+    "model_args.stem_channel": 8,
+    "model_args.block_args": [[16, 1, 0], [16, 1, 0], [16, 2, 1]],
+}
+SET = ["--set", *(f"{key}={json.dumps(value)}" for key, value in SMALL.items())]
+
+
+def export_small(folder: Path) -> None:
+    """Weights that tell clips apart, exported whole, by person, with a fixed batch and with the
+    feature: `<name>/small.pdmodel`."""
+    network = Initializer(configs.load("9001", SMALL)).network(2, load=False)
+    rng = np.random.RandomState(0)
+    for parameter in network.parameters():
+        if not parameter.stop_gradient:
+            noise = rng.standard_normal(parameter.shape).astype(np.float32)
+            parameter.set_value(parameter + 0.3 * paddle.to_tensor(noise))
+    save_checkpoint(folder / "small.pdparams", {"model": weights_of(network)})
+    argv = ["-c", "9001", "-pp", str(folder / "small.pdparams"), *SET]
+    for name, flags in {
+        "whole": [],
+        "person": ["--per_person"],
+        "fixed": ["--batch_size", "5", "--per_person"],
+        "feature": ["--with_feature"],
+    }.items():
+        assert export_cli.main([*argv, "--save_dir", str(folder / name), *flags]) == 0
+
+
+def logits_by_dygraph(models: Path, clips: np.ndarray) -> np.ndarray:
+    config = configs.load("9001", {**SMALL, "pretrained_path": str(models / "small.pdparams")})
+    initializer = Initializer(config)
+    network = initializer.network(2, load=True)
+    network.eval()
+    tensors = np.stack([clip_tensor(c, initializer.spec.skeleton, "JVB", 16) for c in clips])
+    with paddle.no_grad():
+        return network(paddle.to_tensor(tensors)).numpy()
+
+
+def eval_clips(tiny_data: Path, kind: str = "original") -> Path:
+    return tiny_data / kind / "synthetic-xsub/eval_data.npy"

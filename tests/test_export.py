@@ -1,0 +1,212 @@
+"""Export: what is written, what is checked, and that every engine then answers the same."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+
+import export as export_cli
+import main as main_cli
+from dataset.storage import open_clips
+from deploy.engine import CPU_ENGINES
+from deploy.meta import StaticMeta, meta_path
+from deploy.paddle_engine import PaddleEngine
+from deploy.predictor import Predictor
+from deploy.static_export import publish, write_static
+from deploy.verify import inspect_program
+from safe_io import UserError, run_command
+from tests.small_models import SET, eval_clips, logits_by_dygraph
+
+
+@pytest.mark.parametrize("engine", CPU_ENGINES[".pdmodel"])
+@pytest.mark.parametrize("name", ["whole", "person", "fixed", "feature"])
+def test_every_engine_and_form_equals_dygraph(
+    models: Path, tiny_data: Path, engine: str, name: str
+) -> None:
+    """Clips of one and of two persons, a batch of 7 that fills no fixed batch."""
+    data = open_clips(eval_clips(tiny_data)).data
+    clips = np.concatenate([data[:4], data[-3:]])
+    exists = clips.any(axis=(1, 2, 3))
+    assert exists.all(axis=1).any() and not exists.all()
+    expected = logits_by_dygraph(models, clips)
+    model = Predictor.load(models / name / "small.pdmodel", engine=engine)
+    scores = model.run(clips)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(scores.logits, expected, atol=2e-5 * scale)
+    np.testing.assert_array_equal(scores.exists, exists)
+    assert (scores.person_logits is not None) == model.per_person
+    if name == "feature":
+        tensors = np.zeros((3, 50, 18, 16), np.float32)
+        logits, feature = model.engine.run({"clips": tensors})
+        assert logits.shape == (3, 12) and feature.shape == (6, 16, 8, 25)
+
+
+def test_program_is_4d_and_folded(models: Path) -> None:
+    facts = inspect_program(models / "whole/small.pdmodel")
+    assert facts.max_rank == 4 and not facts.problems
+    assert facts.ops["conv2d"] > 20 and "batch_norm" not in facts.ops and "dropout" not in facts.ops
+    assert sorted(p.name for p in (models / "whole").iterdir()) == [
+        "small.meta.yaml",
+        "small.pdiparams",
+        "small.pdmodel",
+    ]
+
+
+def test_a_5d_einsum_program_is_caught(tmp_path: Path) -> None:
+    class FiveD(paddle.nn.Layer):
+        def forward(self, clips):
+            return paddle.einsum("nctv,vw->nctw", clips, paddle.ones([25, 25])).unsqueeze(0)
+
+    spec = [paddle.static.InputSpec([2, 3, 4, 25], "float32")]
+    paddle.jit.save(FiveD(), str(tmp_path / "m"), spec)
+    problems = " ".join(inspect_program(tmp_path / "m.pdmodel").problems)
+    assert "rank 5" in problems and "einsum" in problems
+
+
+def test_export_above_the_tolerance_fails_and_leaves_nothing(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def wrong(network, target, shape, *, with_feature):
+        with paddle.no_grad():
+            network.classifier.fc.bias.set_value(network.classifier.fc.bias + 1.0)
+        write_static(network, target, shape, with_feature=with_feature)
+
+    monkeypatch.setattr("deploy.static_export.write_static", wrong)
+    argv = ["-c", "9001", "-pp", str(models / "small.pdparams"), *SET]
+    code = run_command(lambda: export_cli.main([*argv, "--save_dir", str(tmp_path / "out")]))
+    assert code == 2 and "differs from the network by 1.00e+00" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("output", [0, 1])
+def test_no_wrong_output_passes_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, output: int
+) -> None:
+    """Fresh weights give tiny logits: zeros instead of them must not pass as equal; nor may a
+    wrong feature beside right logits."""
+    run = PaddleEngine.run
+
+    def zeros(self, feeds):
+        return [0 * o if n == output else o for n, o in enumerate(run(self, feeds))]
+
+    monkeypatch.setattr(PaddleEngine, "run", zeros)
+    argv = ["-c", "9001", *SET, "--with_feature", "--save_dir", tmp_path / "out"]
+    assert run_command(lambda: export_cli.main([str(a) for a in argv])) == 2
+    assert ("logits", "feature")[output] in capsys.readouterr().err
+
+
+EXPORTABLE = [["-c", "1001", "--set", "dataset_args.ntu.num_frame=16"]]
+EXPORTABLE += [["-c", "9001", *SET, f"model_args.att_type={t}"] for t in ("pa", "ca", "fa", "ja")]
+EXPORTABLE += [
+    ["-c", "9001", *SET, f"model_args.layer_type={t}", "model_args.att_type=none"]
+    for t in ("Basic", "Bottleneck", "Sep")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("argv", EXPORTABLE, ids=lambda argv: argv[-1])
+def test_every_network_exports(tmp_path: Path, argv: list[str], capsys) -> None:
+    """Rank 4, folded, equal on every engine, logits and feature: export itself checks it."""
+    assert export_cli.main([*argv, "--with_feature", "--save_dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "largest rank 4" in out and out.count("Largest difference") == 2 * len(
+        CPU_ENGINES[".pdmodel"]
+    )
+
+
+def test_export_into_a_file_is_refused(models: Path, capsys) -> None:
+    argv = ["-c", "9001", *SET, "--save_dir", str(models / "small.pdparams")]
+    assert run_command(lambda: export_cli.main(argv)) == 2
+    assert "is a file; allowed: a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kills_at", [1, 2, 3])
+def test_a_killed_publication_mixes_no_models(tmp_path: Path, monkeypatch, kills_at: int) -> None:
+    """An older model stays beside no file of the new one, wherever the renaming stops."""
+
+    class Killed(BaseException):
+        pass
+
+    trial, target = tmp_path / "trial/m", tmp_path / "m"
+    for path, text in ((trial, "new"), (target, "old")):
+        path.parent.mkdir(exist_ok=True)
+        for suffix in (".pdmodel", ".pdiparams", ".meta.yaml"):
+            Path(f"{path}{suffix}").write_text(text)
+    replace, calls = os.replace, []
+
+    def stop(source: str, final: str) -> None:
+        calls.append(final)
+        if len(calls) == kills_at:
+            raise Killed
+        replace(source, final)
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(Killed):
+        publish(trial, target)
+    left = {path.name: path.read_text() for path in tmp_path.glob("m.*")}
+    assert left == dict.fromkeys(["m.pdiparams", "m.pdmodel"][: kills_at - 1], "new")
+
+
+def test_meta_file(models: Path, tmp_path: Path) -> None:
+    file = meta_path(models / "fixed/small.pdmodel")
+    meta = StaticMeta.load(file)
+    assert (meta.dataset, meta.inputs, meta.num_frame, meta.persons) == (
+        "synthetic-xsub",
+        "JVB",
+        16,
+        1,
+    )
+    assert (meta.batch_size, meta.per_person, meta.transform) == (5, True, False)
+    assert len(meta.class_names) == 12 and len(meta.weights_sha256) == 64
+    tree = yaml.safe_load(file.read_text())
+    for change, message in (
+        ({"num_frame": "16"}, "num_frame is '16'; allowed: int"),
+        ({"class_names": [1]}, "class_names"),
+        ({"persons": True}, "persons is True"),
+        ({"extra": 1}, "unknown keys: extra"),
+        ({"format": 9}, "format 9"),
+    ):
+        (tmp_path / "m.yaml").write_text(yaml.safe_dump({**tree, **change}))
+        with pytest.raises(UserError, match=message):
+            StaticMeta.load(tmp_path / "m.yaml")
+    (tmp_path / "m.yaml").write_text("!!python/object/apply:os.system ['true']")
+    with pytest.raises(UserError, match="not readable"):
+        StaticMeta.load(tmp_path / "m.yaml")
+
+
+def test_main_extract_and_fresh_weights(models: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    weights = tmp_path / "w.pdparams"
+    weights.write_bytes((models / "small.pdparams").read_bytes())
+    assert main_cli.main(["-c", "9001", "-ex", "-pp", str(weights), *SET]) == 0
+    assert (tmp_path / "w.pdmodel").is_file() and (tmp_path / "w.meta.yaml").is_file()
+    monkeypatch.chdir(tmp_path)
+    assert export_cli.main(["-c", "9001", *SET, "-d", "ntu-xsub"]) == 0
+    assert "FRESH weights" in capsys.readouterr().out
+    assert StaticMeta.load(tmp_path / "9001_fresh.meta.yaml").class_names[0] == "drink water"
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/own.yaml").write_text("base: 9001")
+    assert export_cli.main(["-c", "sub/own.yaml", *SET]) == 0
+    assert (tmp_path / "own_fresh.pdmodel").is_file()
+    again = run_command(lambda: export_cli.main(["-c", "9001", *SET, "--batch_size", "-1"]))
+    assert again == 2
+
+
+def test_a_model_and_another_ones_meta_are_refused(models: Path, tmp_path: Path) -> None:
+    for suffix in (".pdmodel", ".pdiparams"):
+        (tmp_path / f"m{suffix}").write_bytes((models / f"whole/small{suffix}").read_bytes())
+    meta_path(tmp_path / "m").write_text(meta_path(models / "person/small").read_text())
+    with pytest.raises(UserError, match="do not belong together"):
+        Predictor.load(tmp_path / "m.pdmodel", engine="paddle")
+    tree = yaml.safe_load(meta_path(models / "whole/small").read_text())
+    meta_path(tmp_path / "m").write_text(yaml.safe_dump({**tree, "class_names": ["a", "b"]}))
+    model = Predictor.load(tmp_path / "m.pdmodel", engine="paddle")
+    with pytest.raises(UserError, match="has 12 classes, its .meta.yaml names 2"):
+        model.run(np.ones((1, 3, 16, 25, 2), np.float32))
+    meta_path(tmp_path / "m").write_text(yaml.safe_dump({**tree, "batch_size": 3}))
+    with pytest.raises(UserError, match="do not belong together"):
+        Predictor.load(tmp_path / "m.pdmodel", engine="paddle")

@@ -119,7 +119,7 @@ def export(
         shapes = meta.input_shapes(spec.skeleton.num_joint)
         write_static(folded, trial, shapes, with_feature=with_feature)
         _check(trial, reference, meta, shapes[0])
-        meta.save(meta_path(trial))
+        meta.of_files(f"{trial}.pdmodel", f"{trial}.pdiparams").save(meta_path(trial))
         publish(trial, target)
     logging.info("Static model: %s.pdmodel, .pdiparams, .meta.yaml", target)
     return target

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,10 @@ import yaml
 
 from dataset.features import branch_channels
 from safe_io import PathLike, UserError, read_yaml_file, whole_file
+from utils import file_hash
 
 FORMAT = 3
+CHECKSUM = "checksum"  # key of the file: SHA-256 over all of its others
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class StaticMeta:
     clips are prepared for the network (dataset/preprocess.py). normalisation: how coordinates
     were prepared on the disk ('none', or that of `transform`). tail_margin, tail_stride: how short
     a clip with a constant tail may be cut (model/tail.py); 0, 0 where the model takes whole clips.
+    program_sha256, params_sha256: of the two files of the model, '' where there is no such file.
     """
 
     config: str
@@ -49,6 +55,8 @@ class StaticMeta:
     weights: str
     weights_sha256: str
     paddle_version: str
+    program_sha256: str = ""
+    params_sha256: str = ""
     format: int = FORMAT
 
     def input_shapes(self, num_joint: int) -> list[list[int]]:
@@ -59,43 +67,83 @@ class StaticMeta:
             return [[batch, joints, channels, self.num_frame]]
         return [[batch, joints, channels, -1], [batch, 1, 1, 1]]
 
+    def of_files(self, program: PathLike, params: PathLike) -> StaticMeta:
+        """The same with the hashes of a model's two files."""
+        return dataclasses.replace(
+            self, program_sha256=file_hash(program), params_sha256=file_hash(params)
+        )
+
+    def check_files(self, program: Path, params: Path) -> None:
+        """Raises UserError where a file is not the one that was exported. Missing ones are left
+        to the engine, which says how to make them."""
+        for file, sha256 in ((program, self.program_sha256), (params, self.params_sha256)):
+            try:
+                changed = sha256 and os.path.isfile(file) and file_hash(file) != sha256
+            except OSError as error:
+                raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
+            if changed:
+                raise UserError(
+                    f"{file}: was changed after export, or belongs to another model than its "
+                    ".meta.yaml; export again"
+                )
+
+    def to_tree(self) -> dict[str, Any]:
+        """What `from_tree` takes: plain values and their checksum."""
+        tree = dataclasses.asdict(self)
+        return {**tree, CHECKSUM: _checksum(tree)}
+
     def save(self, path: PathLike) -> None:
         with whole_file(path, "w") as file:
-            yaml.safe_dump(dataclasses.asdict(self), file, sort_keys=False)
+            yaml.safe_dump(self.to_tree(), file, sort_keys=False)
 
     @classmethod
     def load(cls, path: PathLike) -> StaticMeta:
-        """Raises UserError for a file that `save` cannot have written."""
-        tree = read_yaml_file(path)
+        """Raises UserError for a file that `save` did not write, or that was changed since."""
+        return cls.from_tree(read_yaml_file(path), str(path))
+
+    @classmethod
+    def from_tree(cls, tree: Any, where: str) -> StaticMeta:
+        """where: what an error names. Raises UserError for anything but what `to_tree` gave."""
         fields = {f.name: f for f in dataclasses.fields(cls)}
-        if not isinstance(tree, dict) or set(tree) != set(fields):
-            given = set(tree) if isinstance(tree, dict) else set()
-            odd = sorted(str(name) for name in given ^ set(fields))
-            raise UserError(f"{path}: missing or unknown keys: {', '.join(odd)}; export again")
-        for name, value in tree.items():
-            _check_type(path, name, value, fields[name].type)
-        meta = cls(**tree)
-        if meta.format != FORMAT:
-            raise UserError(f"{path}: format {meta.format}; this version reads {FORMAT}")
-        return meta
+        given, wanted = set(tree) if isinstance(tree, dict) else set(), {*fields, CHECKSUM}
+        if given != wanted:
+            odd = ", ".join(sorted(str(name) for name in given ^ wanted))
+            raise UserError(f"{where}: missing or unknown keys: {odd}; export again")
+        values = {name: tree[name] for name in fields}
+        for name, value in values.items():
+            _check_type(where, name, value, fields[name].type)
+        if values["format"] != FORMAT:
+            raise UserError(f"{where}: format {values['format']}; this version reads {FORMAT}")
+        try:
+            unchanged = tree[CHECKSUM] == _checksum(values)
+        except (TypeError, ValueError, RecursionError):  # what JSON cannot hold, nobody exported
+            unchanged = False
+        if not unchanged:
+            raise UserError(f"{where}: was changed after export; export again")
+        return cls(**values)
 
 
-def _check_type(path: PathLike, name: str, value: Any, annotation: str) -> None:
+def _checksum(tree: dict[str, Any]) -> str:
+    """SHA-256 of plain values, whatever their order."""
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
+
+
+def _check_type(where: str, name: str, value: Any, annotation: str) -> None:
     kinds = {"str": str, "int": int, "bool": bool, "dict": dict, "list[str]": list}
     wanted = kinds[annotation]
     items_ok = wanted is not list or all(isinstance(item, str) for item in value)
     if type(value) is not wanted or not items_ok or (wanted is int and value < 0):
-        raise UserError(f"{path}: {name} is {value!r}; allowed: {annotation}")
+        raise UserError(f"{where}: {name} is {value!r}; allowed: {annotation}")
 
 
 def read_meta(model_file: Path) -> StaticMeta | None:
     """What lies beside a static model; None where nothing does. Raises UserError."""
     path = meta_path(model_file)
-    return StaticMeta.load(path) if path.is_file() else None
+    return StaticMeta.load(path) if os.path.lexists(path) else None
 
 
 def meta_path(model_file: PathLike) -> Path:
     """xsub.pdmodel, or the same without its ending -> xsub.meta.yaml beside it."""
     path = Path(model_file)
     stem = path.name[: -len(".pdmodel")] if path.name.endswith(".pdmodel") else path.name
-    return path.with_name(f"{stem}.meta.yaml")
+    return path.parent / f"{stem}.meta.yaml"

@@ -82,13 +82,12 @@ class Predictor:
         """model_file: .pdmodel, .json or .onnx. params_file: default: .pdiparams beside it.
         engine: see deploy/engine.py. cpu_threads: default: all cores. Raises UserError."""
         model_file = Path(model_file)
-        opened = open_engine(
-            model_file,
-            Path(params_file) if params_file else None,
-            engine,
-            cpu_threads or num_cores(),
-        )
-        return cls(opened, read_meta(model_file), inputs)
+        params_file = Path(params_file or model_file.parent / f"{model_file.stem}.pdiparams")
+        meta = read_meta(model_file)
+        if meta:
+            meta.check_files(model_file, params_file)
+        opened = open_engine(model_file, params_file, engine, cpu_threads or num_cores())
+        return cls(opened, meta, inputs)
 
     def _from_port(self, shape: list[int], inputs: str) -> None:
         """The contract of a model without meta file, from its input shape (N, I, C, T, V, M)."""

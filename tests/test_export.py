@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,13 +138,13 @@ def test_a_killed_publication_mixes_no_models(tmp_path: Path, monkeypatch, kills
         path.parent.mkdir(exist_ok=True)
         for suffix in (".pdmodel", ".pdiparams", ".meta.yaml"):
             Path(f"{path}{suffix}").write_text(text)
-    replace, calls = os.replace, []
+    rename, calls = os.replace, []
 
     def stop(source: str, final: str) -> None:
         calls.append(final)
         if len(calls) == kills_at:
             raise Killed
-        replace(source, final)
+        rename(source, final)
 
     monkeypatch.setattr(os, "replace", stop)
     with pytest.raises(Killed):
@@ -170,6 +171,10 @@ def test_meta_file(models: Path, tmp_path: Path) -> None:
         ({"persons": True}, "persons is True"),
         ({"extra": 1}, "unknown keys: extra"),
         ({"format": 9}, "format 9"),
+        ({"num_frame": 24}, "m.yaml: was changed after export"),
+        ({"skeleton": {**tree["skeleton"], "origin": 2}}, "was changed after export"),
+        ({"skeleton": {1: 2, "a": 3}}, "was changed after export"),
+        ({"checksum": None}, "was changed after export"),
     ):
         (tmp_path / "m.yaml").write_text(yaml.safe_dump({**tree, **change}))
         with pytest.raises(UserError, match=message):
@@ -197,16 +202,23 @@ def test_main_extract_and_fresh_weights(models: Path, tmp_path: Path, monkeypatc
 
 
 def test_a_model_and_another_ones_meta_are_refused(models: Path, tmp_path: Path) -> None:
-    for suffix in (".pdmodel", ".pdiparams"):
-        (tmp_path / f"m{suffix}").write_bytes((models / f"whole/small{suffix}").read_bytes())
-    meta_path(tmp_path / "m").write_text(meta_path(models / "person/small").read_text())
-    with pytest.raises(UserError, match="do not belong together"):
-        Predictor.load(tmp_path / "m.pdmodel", engine="paddle")
-    tree = yaml.safe_load(meta_path(models / "whole/small").read_text())
-    meta_path(tmp_path / "m").write_text(yaml.safe_dump({**tree, "class_names": ["a", "b"]}))
-    model = Predictor.load(tmp_path / "m.pdmodel", engine="paddle")
+    target = tmp_path / "m.pdmodel"
+    whole = {s: (models / f"whole/small{s}").read_bytes() for s in (".pdmodel", ".pdiparams")}
+    meta_path(target).write_text(meta_path(models / "person/small").read_text())
+    for suffix, content in whole.items():
+        (tmp_path / f"m{suffix}").write_bytes(content)
+    with pytest.raises(UserError, match="m.pdmodel: was changed .* or belongs to another model"):
+        Predictor.load(target, engine="paddle")
+    meta = StaticMeta.load(meta_path(models / "whole/small"))
+    meta.save(meta_path(target))
+    (tmp_path / "m.pdiparams").write_bytes(whole[".pdiparams"][:-1] + b"\0")
+    with pytest.raises(UserError, match="m.pdiparams: was changed .* export again"):
+        Predictor.load(target, engine="paddle")
+    params = models / "whole/small.pdiparams"
+    replace(meta, class_names=["a", "b"]).save(meta_path(target))
+    model = Predictor.load(target, params_file=params, engine="paddle")
     with pytest.raises(UserError, match="has 12 classes, its .meta.yaml names 2"):
         model.run(np.ones((1, 3, 16, 25, 2), np.float32))
-    meta_path(tmp_path / "m").write_text(yaml.safe_dump({**tree, "batch_size": 3}))
+    replace(meta, batch_size=3).save(meta_path(target))
     with pytest.raises(UserError, match="do not belong together"):
-        Predictor.load(tmp_path / "m.pdmodel", engine="paddle")
+        Predictor.load(target, params_file=params, engine="paddle")

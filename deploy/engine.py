@@ -56,6 +56,10 @@ def open_engine(model_file: Path, params_file: Path | None, name: str, cpu_threa
     allowed = CPU_ENGINES[kind] + GPU_ENGINES[kind]
     if name not in allowed:
         raise UserError(f"engine {name} does not run {kind} files; allowed: {', '.join(allowed)}")
+    if name == "onnxruntime":
+        from deploy.onnx_engine import OnnxEngine
+
+        return OnnxEngine(model_file, cpu_threads)
     from deploy.paddle_engine import PaddleEngine
 
     return PaddleEngine(model_file, params_file, name, cpu_threads)

@@ -109,7 +109,8 @@ def export(
     folded = initializer.network(persons, load=False)
     folded.set_state_dict(reference.state_dict())
     margin, stride = reference.tail_margin()
-    if whole_clips or with_feature or args.num_frame % stride:
+    too_short = args.num_frame <= margin  # to be cut; such a program would look behind the clip
+    if whole_clips or with_feature or too_short or args.num_frame % stride:
         margin = stride = 0
     meta = _meta(initializer, per_person, batch_size, with_feature, margin, stride)
     name = Path(weights).stem if weights else f"{Path(config.name).stem}_fresh"

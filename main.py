@@ -2,7 +2,7 @@
 
 python main.py -c 2001 -gd                       recordings -> data on disk
 python main.py -c 2001                           train
-python main.py -c 2002 -e -pp xview.pdparams     evaluate
+python main.py -c 2002 -e -pp xview.pdparams     evaluate (--engine openvino: faster)
 python main.py -c 2001 -ex -pp xsub.pdparams     export for static inference
 """
 
@@ -12,21 +12,25 @@ import argparse
 import logging
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import configs
 from configs.schema import Config
+from deploy.engine import AUTO, CPU_ENGINES
 from safe_io import UserError, run_command
 from training import parallel
 from training.run_folder import last_checkpoint, new_run_dir, record_session, settings_of
 from utils import log_to_file, num_cores, prepare_process, setup_logging
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from deploy.predictor import Predictor
     from initializer import Session
+
+DYGRAPH = "dygraph"
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -70,6 +74,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
     other = parser.add_argument_group("other")
     other.add_argument("--split", choices=("eval", "train"), default="eval", help="for -e")
+    other.add_argument(
+        "--engine", choices=(DYGRAPH, AUTO, *CPU_ENGINES[".pdmodel"]), default=DYGRAPH,
+        help="for -e: what runs the network; all but dygraph export it first and are faster",
+    )  # fmt: skip
     other.add_argument("--workers", type=int, default=num_cores(), help="readers for -gd")
     other.add_argument("-dh", "--delay_hours", type=float, default=0.0, help="wait before starting")
     other.add_argument("--no_cpu_setup", action="store_true", help="leave threads, malloc alone")
@@ -100,6 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = resolve(args)
     if not 0 <= args.delay_hours < 10_000 or args.workers < 1:
         raise UserError("--delay_hours must be 0 to 10000, and --workers 1 or more")
+    if args.engine != DYGRAPH:
+        check_engine(args, config)
     if args.generate_data or args.extract:
         parallel.refuse_several("-gd" if args.generate_data else "-ex")
     time.sleep(args.delay_hours * 3600)
@@ -113,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = shlex.join(["main.py", *(sys.argv[1:] if argv is None else argv)])
     with parallel.lost_rank_is_said():
         if args.evaluate:
-            return evaluate(config, args.split, command)
+            return evaluate(config, args.split, args.engine, command)
         return train(config, command, resume=args.resume)
 
 
@@ -133,7 +143,16 @@ def extract(config: Config) -> int:
     return 0
 
 
-def evaluate(config: Config, split: str, command: str) -> int:
+def check_engine(args: argparse.Namespace, config: Config) -> None:
+    """Raises UserError where a static engine has no place."""
+    if not args.evaluate:
+        raise UserError(f"--engine {args.engine} is for -e alone; leave it out here")
+    if config.gpus:
+        raise UserError(f"--engine {args.engine} runs on the CPU; leave out -g, or --engine")
+    parallel.refuse_several(f"--engine {args.engine}")
+
+
+def evaluate(config: Config, split: str, engine: str, command: str) -> int:
     if not config.pretrained_path:
         raise UserError(f"-e needs weights: python main.py -c {config.name} -e -pp FILE.pdparams")
     setup_logging(_log_level())
@@ -145,8 +164,20 @@ def evaluate(config: Config, split: str, command: str) -> int:
     if parallel.world().main:
         run_dir = new_run_dir(config, prefix=f"evaluate-{split}-")
         _begin_records(run_dir, session, command)
-    Processor(session, run_dir, settings_of(config, parallel.world().size)).evaluate()
+    processor = Processor(session, run_dir, settings_of(config, parallel.world().size))
+    processor.evaluate(None if engine == DYGRAPH else static_model(config, engine))
     return 0
+
+
+def static_model(config: Config, engine: str) -> Predictor:
+    """The network exported, proven equal and loaded. A person at a time: the head is linear, so
+    that changes nothing but the work."""
+    from deploy.predictor import Predictor
+    from export import export
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = export(config, Path(folder), per_person=True)
+        return Predictor.load(f"{model}.pdmodel", engine=engine)
 
 
 def train(config: Config, command: str, *, resume: bool) -> int:

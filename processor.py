@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -17,9 +17,12 @@ from initializer import Session
 from report import Confusion, write_curves, write_evaluation, write_scores
 from training import parallel, run_state
 from training.board import Board, open_board
-from training.evaluation import count_batch, evaluate, over_processes
+from training.evaluation import count_batch, evaluate, evaluate_static, over_processes
 from training.run_state import Progress
 from training.step import TrainingStep
+
+if TYPE_CHECKING:
+    from deploy.predictor import Predictor
 
 
 class Processor:
@@ -69,12 +72,18 @@ class Processor:
         logging.info("Finish training!")
         return progress.best_state
 
-    def evaluate(self) -> Confusion:
+    def evaluate(self, predictor: Predictor | None = None) -> Confusion:
         """Evaluate on every clip of the session's split and leave confusion.csv, confusion.png,
-        per_class.csv and the scores of every clip in run_dir."""
+        per_class.csv and the scores of every clip in run_dir. predictor: a static model of the
+        network, which then answers in its place."""
         logging.info("Starting evaluating ...")
-        counts, logits = evaluate(self.session, self._bar(self.session.eval))
-        feeder, names = self.session.eval.dataset, self.session.spec.class_names
+        loader = self.session.eval
+        if predictor is None:
+            counts, logits = evaluate(self.session, self._bar(loader))
+        else:
+            bar = self._bar(loader.batch_sampler)
+            counts, logits = evaluate_static(self.session, predictor, bar)
+        feeder, names = loader.dataset, self.session.spec.class_names
         logits = parallel.gathered(logits, len(feeder))
         logging.info("Mean class accuracy: %.2f%%", 100 * counts.mean_class_accuracy)
         for true, predicted, clips in counts.worst_pairs():
@@ -107,7 +116,8 @@ class Processor:
                     clips, labels, indices = next(batches)
                     part, logits = step.backward(clips, labels)
                     loss += part / config.accumulate
-                    count_batch(counts, logits, labels, indices, session.train)
+                    batch = (logits.numpy(), labels.numpy(), indices.numpy())
+                    count_batch(counts, *batch, session.train)
                 rate = step.update()
                 lines.add(n, loss, rate, counts.num_sample)
                 if isinstance(bar, tqdm):

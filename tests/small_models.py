@@ -10,6 +10,7 @@ import paddle
 
 import configs
 import export as export_cli
+from configs.schema import Config
 from dataset.features import clip_tensor
 from initializer import Initializer
 from utils import save_checkpoint, weights_of
@@ -22,16 +23,21 @@ SMALL = {
 SET = ["--set", *(f"{key}={json.dumps(value)}" for key, value in SMALL.items())]
 
 
-def export_small(folder: Path) -> None:
-    """Weights that tell clips apart, exported whole, by person, with a fixed batch and with the
-    feature: `<name>/small.pdmodel`."""
-    network = Initializer(configs.load("9001", SMALL)).network(2, load=False)
+def write_weights(config: Config, path: Path) -> None:
+    """Weights of which every clip gets another answer; fresh ones give nearly the same to all."""
+    network = Initializer(config).network(2, load=False)
     rng = np.random.RandomState(0)
     for parameter in network.parameters():
         if not parameter.stop_gradient:
             noise = rng.standard_normal(parameter.shape).astype(np.float32)
             parameter.set_value(parameter + 0.3 * paddle.to_tensor(noise))
-    save_checkpoint(folder / "small.pdparams", {"model": weights_of(network)})
+    save_checkpoint(path, {"model": weights_of(network)})
+
+
+def export_small(folder: Path) -> None:
+    """Weights that tell clips apart, exported whole, by person, with a fixed batch and with the
+    feature: `<name>/small.pdmodel`."""
+    write_weights(configs.load("9001", SMALL), folder / "small.pdparams")
     argv = ["-c", "9001", "-pp", str(folder / "small.pdparams"), *SET]
     for name, flags in {
         "whole": [],

@@ -49,9 +49,18 @@ def test_golden_logits_by_dygraph(samples: Path, config: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "dataset"), [("2001", "ntu-xsub"), ("2002", "ntu-xview"), ("2002", "ntu-xsub")]
+    ("config", "dataset", "engine"),
+    [
+        ("2001", "ntu-xsub", "dygraph"),
+        ("2002", "ntu-xview", "dygraph"),
+        ("2002", "ntu-xsub", "dygraph"),
+        ("2001", "ntu-xsub", "openvino"),
+        ("2002", "ntu-xview", "openvino"),
+    ],
 )
-def test_seven_of_seven(samples: Path, tmp_path: Path, config: str, dataset: str, capsys) -> None:
+def test_seven_of_seven(
+    samples: Path, tmp_path: Path, config: str, dataset: str, engine: str, capsys
+) -> None:
     keys = ["--set", f"dataset_args.ntu.root_folder={tmp_path}", f"work_dir={tmp_path / 'work'}"]
     keys += [f"dataset_args.ntu.ntu60_path={samples / 'samples/ntu'}"]
     argv = ["-c", config, "-d", dataset, "-np"]
@@ -60,7 +69,8 @@ def test_seven_of_seven(samples: Path, tmp_path: Path, config: str, dataset: str
     for split in ("train", "eval"):
         capsys.readouterr()
         weights = str(weights_file(samples, config))
-        assert cli.main([*argv, "-e", "-pp", weights, "--split", split, *keys]) == 0
+        evaluation = ["-e", "-pp", weights, "--split", split, "--engine", engine]
+        assert cli.main([*argv, *evaluation, *keys]) == 0
         counts = re.search(r"Top-1 accuracy: (\d+)/(\d+)", capsys.readouterr().out)
         right, total = right + int(counts[1]), total + int(counts[2])
     assert (right, total) == (7, 7)

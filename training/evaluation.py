@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import paddle
@@ -15,6 +15,12 @@ from report import Confusion
 from safe_io import UserError
 from training import parallel
 
+if TYPE_CHECKING:
+    from deploy.predictor import Predictor
+
+# Logits (n, num_class) float32, labels (n,) and the numbers of their clips (n,).
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+
 
 def evaluate(session: Session, bar: Iterable[Any]) -> tuple[Confusion, np.ndarray]:
     """Every clip of the session's evaluation data, once over all processes. bar: the session's
@@ -23,15 +29,43 @@ def evaluate(session: Session, bar: Iterable[Any]) -> tuple[Confusion, np.ndarra
     Returns the counts over all clips, the same in every process, and the logits of this process's
     clips (n, num_class) float32, in order.
     """
+
+    def batches() -> Iterator[Batch]:
+        for clips, labels, indices in bar:
+            yield session.network(clips).numpy(), labels.numpy(), indices.numpy()
+
     session.network.eval()
+    with paddle.no_grad():
+        return _count(session, batches())
+
+
+def evaluate_static(
+    session: Session, predictor: Predictor, bar: Iterable[Sequence[int]]
+) -> tuple[Confusion, np.ndarray]:
+    """The same by a static model of the session's network, from raw clips. bar: the batches of
+    the session's loader, each the numbers of its clips. Raises UserError for NaN in a clip."""
+    data = session.eval.dataset.clips
+
+    def batches() -> Iterator[Batch]:
+        for indices in bar:
+            try:
+                logits = predictor.run(data.data[indices]).logits
+            except UserError as error:
+                raise UserError(
+                    f"{data.path}, clips {indices[0]} to {indices[-1]}: {error}"
+                ) from error
+            yield logits, data.labels[indices], np.array(indices)
+
+    return _count(session, batches())
+
+
+def _count(session: Session, batches: Iterable[Batch]) -> tuple[Confusion, np.ndarray]:
     counts = Confusion(session.spec.num_class)
     rows = [np.zeros((0, session.spec.num_class), np.float32)]
     start = time.time()
-    with paddle.no_grad():
-        for clips, labels, indices in bar:
-            logits = session.network(clips)
-            count_batch(counts, logits, labels, indices, session.eval)
-            rows.append(logits.numpy())
+    for logits, labels, indices in batches:
+        count_batch(counts, logits, labels, indices, session.eval)
+        rows.append(logits)
     counts = over_processes(counts)
     seconds, clips = time.time() - start, counts.num_sample
     logging.info(
@@ -45,14 +79,13 @@ def evaluate(session: Session, bar: Iterable[Any]) -> tuple[Confusion, np.ndarra
 
 def count_batch(
     counts: Confusion,
-    logits: paddle.Tensor,
-    labels: paddle.Tensor,
-    indices: paddle.Tensor,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    indices: np.ndarray,
     loader: paddle.io.DataLoader,
 ) -> None:
-    """Add a batch, or say which clips (or which training) made it something not finite."""
-    scores = logits.numpy()
-    if not np.isfinite(scores).all():
+    """Add a `Batch`, or say which clips (or which training) made it something not finite."""
+    if not np.isfinite(logits).all():
         clips = loader.dataset.clips
         bad = [n for n in indices.tolist() if not np.isfinite(clips.data[n]).all()]
         if bad:
@@ -62,7 +95,7 @@ def count_batch(
             "the network's output is not finite: training diverged; lower "
             "optimizer_args.*.learning_rate or raise warm_up"
         )
-    counts.add(scores, labels.numpy())
+    counts.add(logits, labels)
 
 
 def over_processes(counts: Confusion) -> Confusion:

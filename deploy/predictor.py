@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dataset.features import branch_channels, clip_tensor, person_exists
 from dataset.preprocess import Preprocess
@@ -25,6 +26,7 @@ from utils import num_cores
 PORT_RANK = 6  # the public port's static models take (N, I, C, T, V, M)
 BATCH = 4  # clips or persons an engine gets at once; more leave its caches (docs/performance.md)
 VELOCITY_REACH = 2  # frames that a feature looks ahead
+LARGEST = 1e9  # coordinate, in any unit; float32 has room above for what a network multiplies
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Predictor:
     def _check_shape(self, shape: tuple[int, ...], source: str) -> None:
         shortest = 1 if self.preprocess.resample else self.num_frame
         wanted = f"(N, 3, T, {self.skeleton.num_joint}, {self.clip_persons}), T {shortest} or more"
-        if len(shape) != 5 or shape[1] != 3:
+        if len(shape) != 5 or shape[1] != 3 or shape[0] < 1:
             raise UserError(f"{source}: shape {tuple(shape)}; the model wants {wanted}")
         _, _, t, v, m = shape
         if (v, m) != (self.skeleton.num_joint, self.clip_persons) or t < shortest:
@@ -136,14 +138,12 @@ class Predictor:
                 f"{source}: {t} frames, {v} joints, {m} persons; the model wants {wanted}"
             )
 
-    def run(self, clips: np.ndarray) -> Scores:
-        """clips: (N, 3, T, V, M) metres, N 1 or more. Raises UserError for another shape, for NaN
-        and for infinity."""
-        clips = np.asarray(clips)
+    def run(self, clips: ArrayLike) -> Scores:
+        """clips: (N, 3, T, V, M) metres, N 1 or more. Raises UserError for another shape, for what
+        are no real numbers, for NaN and for infinity."""
+        clips = real_numbers(clips)
         self._check_shape(clips.shape, "clips")
-        bad = [n for n, clip in enumerate(clips) if not np.isfinite(clip).all()]
-        if bad:
-            raise UserError(f"clip {bad[0]} of this batch holds NaN or infinity")
+        check_range(clips)
         clips = np.stack([self.preprocess.apply(clip, self.skeleton) for clip in clips])
         exists = person_exists(clips)
         if self.per_person:
@@ -170,6 +170,8 @@ class Predictor:
             batch = np.stack([self._tensor(clips[row][:, :frames]) for row in rows])
             found.update(zip(rows, self._run_batch(batch)))
         logits = np.stack([found[row] for row in range(len(clips))])
+        if not np.isfinite(logits).all():
+            raise UserError("the model answers with NaN or infinity: its files are damaged")
         if self.class_names and logits.shape[1] != len(self.class_names):
             raise UserError(
                 f"the model has {logits.shape[1]} classes, its .meta.yaml names "
@@ -206,6 +208,31 @@ class Predictor:
         v, i = self.skeleton.num_joint, len(self.inputs)
         apart = tensor.reshape(self.persons, v, i, -1, self.num_frame)  # (M, V, I, C, T)
         return apart.transpose(2, 3, 4, 1, 0)  # (I, C, T, V, M)
+
+
+def real_numbers(clips: ArrayLike) -> np.ndarray:
+    """As an array. Raises UserError for text, objects, truth values, complex numbers and lists of
+    unequal length."""
+    try:
+        array = np.asarray(clips)
+    except ValueError as error:
+        raise UserError("clips: lists of unequal length; allowed: (N, 3, T, V, M)") from error
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"clips: an array of {array.dtype}; allowed: real numbers")
+    return array if array.dtype.kind == "f" else array.astype(np.float32)
+
+
+def check_range(clips: np.ndarray) -> None:
+    """Raises UserError for NaN, infinity and numbers that no coordinate has."""
+    for n, clip in enumerate(clips):
+        low, high = float(clip.min()), float(clip.max())
+        if not np.isfinite([low, high]).all():
+            raise UserError(f"clip {n} of this batch holds NaN or infinity")
+        if max(-low, high) > LARGEST:
+            raise UserError(
+                f"clip {n} of this batch holds {max(-low, high):.3g}; allowed: coordinates up to "
+                f"{LARGEST:g}"
+            )
 
 
 def frames_needed(clip: np.ndarray, margin: int, stride: int) -> int:

@@ -1,6 +1,7 @@
-"""Checkpoint -> static model (.pdmodel, .pdiparams, .meta.yaml), proven equal to the network.
+"""Checkpoint -> static model, proven equal to the network.
 
 python export.py -c 2001 -pp xsub.pdparams
+python export.py -c 2001 -pp xsub.pdparams --format onnx
 """
 
 from __future__ import annotations
@@ -19,14 +20,12 @@ from safe_io import UserError, run_command
 from utils import file_hash, num_cores, prepare_process, setup_logging
 
 if TYPE_CHECKING:
-    import numpy as np
     from paddle import nn
 
     from deploy.meta import StaticMeta
     from initializer import Initializer
 
-TOLERANCE = 1e-4  # difference allowed, relative to the largest number of an output (noise: 1e-6)
-BATCH_SIZES = (1, 3)  # compared with the network
+PROGRAMS = {"paddle": ".pdmodel", "onnx": ".onnx", "json": ".json"}  # format -> ending
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -52,6 +51,15 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--whole_clips", action="store_true", help="T fixed and no cut tails: one input, for chips"
     )
+    parser.add_argument(
+        "--format", choices=list(PROGRAMS), default="paddle",
+        help="paddle: .pdmodel (default); onnx: one .onnx file, opset 13, for chips "
+        "too; json: Paddle's newer format; see docs/export.md",
+    )  # fmt: skip
+    parser.add_argument(
+        "--contract", choices=("clips", "ailia"), default="clips",
+        help="ailia: data (1, C, T, V, M) -> output, feature, for the public sample of ST-GCN",
+    )  # fmt: skip
     parser.add_argument("--no_cpu_setup", action="store_true", help="leave threads, malloc alone")
     return parser.parse_args(argv)
 
@@ -69,12 +77,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     target = export(
         config,
         args.save_dir,
+        kind=args.format,
+        contract=args.contract,
         batch_size=args.batch_size,
         per_person=args.per_person,
         with_feature=args.with_feature,
         whole_clips=args.whole_clips,
     )
-    logging.info("Next: python infer.py --model_file %s.pdmodel --data_file DATA.npy", target)
+    if args.contract == "clips":
+        program = f"{target}{PROGRAMS[args.format]}"
+        logging.info("Next: python infer.py --model_file %s --data_file DATA.npy", program)
     return 0
 
 
@@ -82,6 +94,8 @@ def export(
     config: Config,
     save_dir: Path | None = None,
     *,
+    kind: str = "paddle",
+    contract: str = "clips",
     batch_size: int = 0,
     per_person: bool = False,
     with_feature: bool = False,
@@ -89,83 +103,91 @@ def export(
 ) -> Path:
     """Write and check the static model of a configuration and its `pretrained_path`.
 
+    kind: of file, 'paddle', 'json' or 'onnx'. contract: 'clips' or 'ailia' (deploy/contracts.py).
     Returns the path without its endings, named after the weights. Raises UserError when the
-    written model differs from the network by more than TOLERANCE, or breaks the promise of rank 4
-    and no einsum; then nothing is left in save_dir.
+    written model differs from the network, or breaks the promise of rank 4 and no einsum
+    (deploy/verify.py); then nothing is left in save_dir.
     """
-    from deploy.meta import meta_path
-    from deploy.static_export import publish, write_static
+    from deploy.static_export import FILES, publish, refuse_shared_weights
     from initializer import Initializer
 
     weights = config.pretrained_path
     if save_dir and save_dir.exists() and not save_dir.is_dir():
         raise UserError(f"--save_dir {save_dir} is a file; allowed: a folder")
+    name = Path(weights).stem if weights else f"{Path(config.name).stem}_fresh"
+    target = (save_dir or Path(weights).parent) / name
+    refuse_shared_weights(target, kind)
     if not weights:
         logging.warning("No -pp: exporting FRESH weights, good for benchmarks and compilers only")
     initializer = Initializer(config)
-    spec = initializer.spec
-    args, persons = config.data, 1 if per_person else spec.num_person
-    reference = initializer.network(persons, load=True)
-    folded = initializer.network(persons, load=False)
-    folded.set_state_dict(reference.state_dict())
+    if contract == "ailia":
+        _check_ailia(initializer, batch_size, per_person, with_feature, whole_clips)
+    reference = initializer.network(1 if per_person else initializer.spec.num_person, load=True)
     margin, stride = reference.tail_margin()
-    too_short = args.num_frame <= margin  # to be cut; such a program would look behind the clip
-    if whole_clips or with_feature or too_short or args.num_frame % stride:
+    num_frame = config.data.num_frame
+    too_short = num_frame <= margin  # to be cut; such a program would look behind the clip
+    whole = whole_clips or with_feature or contract == "ailia"
+    if whole or too_short or num_frame % stride:
         margin = stride = 0
-    meta = _meta(initializer, per_person, batch_size, with_feature, margin, stride)
-    name = Path(weights).stem if weights else f"{Path(config.name).stem}_fresh"
-    target = (save_dir or Path(weights).parent) / name
+    meta = _meta(initializer, contract, per_person, batch_size, with_feature, margin, stride)
     with tempfile.TemporaryDirectory() as folder:
-        trial = Path(folder) / name
-        shapes = meta.input_shapes(spec.skeleton.num_joint)
-        write_static(folded, trial, shapes, with_feature=with_feature)
-        _check(trial, reference, meta, shapes[0])
-        meta.of_files(f"{trial}.pdmodel", f"{trial}.pdiparams").save(meta_path(trial))
-        publish(trial, target)
-    logging.info("Static model: %s.pdmodel, .pdiparams, .meta.yaml", target)
+        _write_proven(initializer, reference, meta, kind, Path(folder) / name)
+        publish(Path(folder) / name, target, FILES[kind])
+    logging.info("Static model: %s%s", target, ", ".join(reversed(FILES[kind])))
     return target
 
 
-def _check(target: Path, reference: nn.Layer, meta: StaticMeta, clip_shape: list[int]) -> None:
-    import paddle
+def _write_proven(
+    initializer: Initializer, reference: nn.Layer, meta: StaticMeta, kind: str, trial: Path
+) -> None:
+    """All files of the model as `trial` with their endings. Raises UserError where it is not what
+    the network is."""
+    from deploy.contracts import BORDER_RANK, INPUTS, make_trials
+    from deploy.meta import meta_path
+    from deploy.static_export import write_json, write_static
+    from deploy.verify import prove
 
-    from deploy.engine import CPU_ENGINES, open_engine
-    from deploy.verify import inspect_program, largest_difference, trial_clips
+    num_joint = initializer.spec.skeleton.num_joint
+    folded = initializer.network(reference.persons, load=False)
+    folded.set_state_dict(reference.state_dict())
+    program = Path(f"{trial}{PROGRAMS[kind]}")
+    write_static(folded, trial, meta, num_joint)
+    if kind == "json":
+        write_json(Path(f"{trial}.pdmodel"), program)
+    elif kind == "onnx":
+        from deploy.onnx_export import write_onnx
 
-    model_file = Path(f"{target}.pdmodel")
-    facts = inspect_program(model_file)
-    operators = sum(facts.ops.values())
-    logging.info("Program: %d operators, largest rank %d", operators, facts.max_rank)
-    if facts.problems:
+        write_onnx(Path(f"{trial}.pdmodel"), program, meta, list(INPUTS[meta.contract]))
+    trials = make_trials(reference, meta, num_joint)
+    prove(program, trials, meta.outputs, BORDER_RANK[meta.contract], num_cores())
+    if kind != "onnx":
+        meta.of_files(program, f"{trial}.pdiparams").save(meta_path(program))
+
+
+def _check_ailia(
+    initializer: Initializer,
+    batch_size: int,
+    per_person: bool,
+    with_feature: bool,
+    whole_clips: bool,
+) -> None:
+    """Raises UserError for what has no meaning under this contract."""
+    model_type = initializer.config.model_type
+    if model_type != "ST-GCN" or len(initializer.args.inputs) != 1:
         raise UserError(
-            f"{model_file.name} breaks the 4-D promise: {'; '.join(facts.problems[:5])}"
+            f"--contract ailia is for ST-GCN with one input branch; configuration "
+            f"{initializer.config.name} is {model_type} of {initializer.args.inputs}; try -c 1005"
         )
-    reference.eval()
-
-    def by_network(clips: np.ndarray) -> list[np.ndarray]:
-        with paddle.no_grad():
-            return [output.numpy() for output in reference.with_feature(paddle.to_tensor(clips))]
-
-    sizes = (meta.batch_size,) if meta.batch_size else BATCH_SIZES
-    trials = trial_clips([*clip_shape[1:3], meta.num_frame], sizes, meta)
-    for name in CPU_ENGINES[model_file.suffix]:
-        engine = open_engine(model_file, None, name, num_cores())
-        outputs = largest_difference(engine.run, by_network, trials)
-        for output, (difference, scale) in zip(("logits", "feature"), outputs):
-            allowed = TOLERANCE * scale
-            logging.info(
-                "Largest difference of engine %s from the network: %.2e at a scale of %.2e "
-                "(%s, allowed %.0e)", name, difference, scale, output, allowed
-            )  # fmt: skip
-            if not difference <= allowed:
-                raise UserError(
-                    f"{model_file.name}, run by engine {name}, differs from the network by "
-                    f"{difference:.2e} ({output}), allowed {allowed:.0e}; nothing was exported"
-                )
+    if batch_size or per_person or with_feature or whole_clips:
+        raise UserError(
+            "--contract ailia takes one clip of any T and M and gives its feature; leave out "
+            "--batch_size, --per_person, --with_feature, --whole_clips"
+        )
 
 
 def _meta(
     initializer: Initializer,
+    contract: str,
     per_person: bool,
     batch_size: int,
     with_feature: bool,
@@ -179,6 +201,9 @@ def _meta(
 
     config, args, spec = initializer.config, initializer.args, initializer.spec
     weights = config.pretrained_path
+    outputs = ["logits", "feature"] if with_feature else ["logits"]
+    if contract == "ailia":
+        outputs = ["output", "feature"]
     return StaticMeta(
         config=config.name,
         model_type=config.model_type,
@@ -197,7 +222,8 @@ def _meta(
         batch_size=batch_size,
         tail_margin=tail_margin,
         tail_stride=tail_stride,
-        outputs=["logits", "feature"] if with_feature else ["logits"],
+        outputs=outputs,
+        contract=contract,
         class_names=list(spec.class_names),
         weights=Path(weights).name if weights else "fresh",
         weights_sha256=file_hash(weights) if weights else "",

@@ -30,6 +30,7 @@ class StaticMeta:
     clips are prepared for the network (dataset/preprocess.py). normalisation: how coordinates
     were prepared on the disk ('none', or that of `transform`). tail_margin, tail_stride: how short
     a clip with a constant tail may be cut (model/tail.py); 0, 0 where the model takes whole clips.
+    contract: what the model takes and gives, 'clips' or 'ailia' (deploy/contracts.py).
     program_sha256, params_sha256: of the two files of the model, '' where there is no such file.
     """
 
@@ -55,6 +56,7 @@ class StaticMeta:
     weights: str
     weights_sha256: str
     paddle_version: str
+    contract: str = "clips"
     program_sha256: str = ""
     params_sha256: str = ""
     format: int = FORMAT
@@ -63,6 +65,8 @@ class StaticMeta:
         """Of the model that this belongs to, -1 for a free axis."""
         joints = self.persons * num_joint
         channels, batch = sum(branch_channels(self.inputs)), self.batch_size or -1
+        if self.contract == "ailia":
+            return [[1, channels, -1, num_joint, -1]]
         if not self.tail_stride:
             return [[batch, joints, channels, self.num_frame]]
         return [[batch, joints, channels, -1], [batch, 1, 1, 1]]
@@ -137,13 +141,19 @@ def _check_type(where: str, name: str, value: Any, annotation: str) -> None:
 
 
 def read_meta(model_file: Path) -> StaticMeta | None:
-    """What lies beside a static model; None where nothing does. Raises UserError."""
+    """What lies beside a static model, or in it (.onnx); None where nothing does. Raises
+    UserError."""
+    if model_file.suffix == ".onnx":
+        from deploy.onnx_file import read_properties
+
+        tree = read_properties(model_file)
+        return StaticMeta.from_tree(tree, str(model_file)) if tree else None
     path = meta_path(model_file)
     return StaticMeta.load(path) if os.path.lexists(path) else None
 
 
 def meta_path(model_file: PathLike) -> Path:
-    """xsub.pdmodel, or the same without its ending -> xsub.meta.yaml beside it."""
+    """xsub.pdmodel, xsub.json, or the same without its ending -> xsub.meta.yaml beside it."""
     path = Path(model_file)
-    stem = path.name[: -len(".pdmodel")] if path.name.endswith(".pdmodel") else path.name
+    stem = path.stem if path.suffix in (".pdmodel", ".json") else path.name
     return path.parent / f"{stem}.meta.yaml"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import tempfile
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -15,6 +20,8 @@ from safe_io import UserError
 _GPU_MEMORY_MB = 512  # first allocation; Paddle grows it
 _TENSORRT_WORKSPACE = 1 << 30  # bytes
 _TENSORRT_MIN_GRAPH = 3  # operators that are worth a subgraph
+_PIR_VERSION = 1  # of the operators in .json files
+STATIC_MODE = threading.Lock()  # for Paddle's static mode, which is one for all threads
 
 
 class PaddleEngine:
@@ -43,6 +50,9 @@ class PaddleEngine:
         config = inference.Config(str(model), str(params))
         config.disable_glog_info()
         config.set_optim_cache_dir(self._cache.name)
+        if model.suffix == ".json":  # without these two, enable_memory_optim fails
+            config.enable_new_executor()
+            config.enable_new_ir()
         config.enable_memory_optim()
         if self.name in ("gpu", "tensorrt"):
             require_gpu()
@@ -90,26 +100,54 @@ def read_program(model_file: Path) -> paddle.static.Program:
     """The program of a .pdmodel file. Raises UserError for any other file: the engines themselves
     end the process on some damaged ones."""
     content = model_file.read_bytes()
-    paddle.enable_static()  # Paddle reads programs in static mode only
+    with STATIC_MODE, _mistakes(model_file):
+        # Paddle reads programs in static mode only, and enable_static() works in no thread but the
+        # one that imported Paddle.
+        with paddle.base.framework._dygraph_guard(None):
+            program = paddle.static.deserialize_program(content)
+        return _not_empty(program, bool(program.blocks and program.global_block().ops), model_file)
+
+
+def read_pir(model_file: Path) -> paddle.base.libpaddle.pir.Program:
+    """The program of a .json file. Raises UserError for any other file."""
+    with STATIC_MODE, _mistakes(model_file):
+        json.loads(model_file.read_bytes())
+        with paddle.pir_utils.IrGuard():
+            program = paddle.static.Program()
+            paddle.base.core.deserialize_pir_program(str(model_file), program, _PIR_VERSION)
+        return _not_empty(program, bool(program.global_block().ops), model_file)
+
+
+@contextlib.contextmanager
+def _mistakes(model_file: Path) -> Iterator[None]:
     try:
-        program = paddle.static.deserialize_program(content)
-        if program.blocks and program.global_block().ops:
-            return program
-        raise UserError(f"{model_file}: an empty program; write it again with export.py")
+        yield
     except (RuntimeError, ValueError, TypeError, KeyError, SystemError) as error:
         raise UserError(f"{model_file}: not a static model of Paddle") from error
-    finally:
-        paddle.disable_static()
+
+
+def _not_empty(program: Any, has_operators: bool, model_file: Path) -> Any:
+    if not has_operators:
+        raise UserError(f"{model_file}: an empty program; write it again with export.py")
+    return program
 
 
 def input_shapes(model_file: Path) -> dict[str, list[int]]:
-    """Inputs of a .pdmodel file in order: name -> shape, -1 for a free axis. Raises UserError."""
-    feeds = [op for op in read_program(model_file).global_block().ops if op.type == "feed"]
-    feeds.sort(key=lambda op: op.attr("col"))
-    names = [op.output("Out")[0] for op in feeds]
-    if not names:
+    """Inputs of a .pdmodel or .json file in order: name -> shape, -1 for a free axis. Raises
+    UserError."""
+    if model_file.suffix == ".json":
+        program = read_pir(model_file)  # held: operators do not keep their program alive
+        ops = [op for op in program.global_block().ops if op.name() == "pd_op.feed"]
+        ops.sort(key=lambda op: op.attrs()["col"])
+        shapes = {op.attrs()["name"]: list(op.results()[0].shape) for op in ops}
+    else:
+        ops = [op for op in read_program(model_file).global_block().ops if op.type == "feed"]
+        ops.sort(key=lambda op: op.attr("col"))
+        names = [op.output("Out")[0] for op in ops]
+        shapes = {name: list(ops[0].block.var(name).shape) for name in names}
+    if not shapes:
         raise UserError(f"{model_file}: a program without inputs; write it again with export.py")
-    return {name: list(feeds[0].block.var(name).shape) for name in names}
+    return shapes
 
 
 def require_gpu() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
@@ -19,7 +20,8 @@ def cut_tail(cut: Tensor | None, persons: int) -> Tail | None:
     """(N, 1, 1, 1), the part of each clip's frames that were cut out -> the tail of its persons."""
     if cut is None:
         return None
-    return Tail(cut.expand([-1, persons, 1, 1]).reshape([-1, 1, 1, 1]))
+    by_person = paddle.concat([cut] * persons, axis=1)  # (N, M, 1, 1); `expand` asks for the shape
+    return Tail(by_person.reshape([-1, 1, 1, 1]))
 
 
 def mean_over_persons(feature: Tensor, persons: int, tail: Tail | None = None) -> Tensor:

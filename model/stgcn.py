@@ -134,10 +134,9 @@ class STGCN(nn.Layer):
 
     def _trunk(self, clips: Tensor) -> Tensor:
         """(N, M*V, C, T) -> (P, C', T', V)."""
-        _, _, c, t = clips.shape
-        v = self.num_joint
-        x = clips.reshape([-1, v * c, t, 1])  # (P, V*C, T, 1), V slow: one statistic a joint
-        x = self.data_bn(x).reshape([-1, v, c, t])  # (P, V, C, T)
+        v, c = self.num_joint, clips.shape[2]
+        x = clips.reshape([-1, v * c, 1, 0])  # (P, V*C, 1, T), V slow: one statistic a joint
+        x = self.data_bn(x).reshape([-1, v, c, 0])  # (P, V, C, T)
         x = split_persons(x, v)  # (P, C, T, V)
         for block, adjacency in zip(self.st_gcn_networks, self._adjacencies()):
             x = block(x, adjacency)

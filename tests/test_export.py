@@ -72,10 +72,10 @@ def test_a_5d_einsum_program_is_caught(tmp_path: Path) -> None:
 def test_export_above_the_tolerance_fails_and_leaves_nothing(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    def wrong(network, target, shape, *, with_feature):
+    def wrong(network, target, meta, num_joint):
         with paddle.no_grad():
             network.classifier.fc.bias.set_value(network.classifier.fc.bias + 1.0)
-        write_static(network, target, shape, with_feature=with_feature)
+        write_static(network, target, meta, num_joint)
 
     monkeypatch.setattr("deploy.static_export.write_static", wrong)
     argv = ["-c", "9001", "-pp", str(models / "small.pdparams"), *SET]

@@ -1,0 +1,45 @@
+"""Reading and writing .onnx files. Imports no Paddle: inference reads metadata through it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from deploy.meta import CHECKSUM
+from safe_io import UserError
+
+
+def read_onnx(model_file: Path) -> onnx.ModelProto:
+    """Raises UserError for a missing or damaged file."""
+    try:
+        model = onnx.load_model_from_string(model_file.read_bytes())
+    except OSError as error:
+        raise UserError(f"{model_file}: cannot be read: {error.strerror or error}") from error
+    except DecodeError as error:
+        raise UserError(f"{model_file}: not an ONNX model") from error
+    if not model.graph.node:
+        raise UserError(f"{model_file}: not an ONNX model, or an empty one")
+    return model
+
+
+def read_properties(model_file: Path) -> dict[str, Any]:
+    """What `write_properties` left; {} in files of other projects. Raises UserError for a missing
+    or damaged file."""
+    properties = {p.key: p.value for p in read_onnx(model_file).metadata_props}
+    if CHECKSUM not in properties:
+        return {}
+    try:
+        return {key: json.loads(value) for key, value in properties.items()}
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{model_file}: damaged metadata: {error}; export again") from error
+
+
+def write_properties(model: onnx.ModelProto, tree: dict[str, Any]) -> None:
+    """One property for each key, its value as JSON, which programs in any language read."""
+    del model.metadata_props[:]
+    for key, value in tree.items():
+        model.metadata_props.add(key=key, value=json.dumps(value))

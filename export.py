@@ -157,7 +157,8 @@ def _write_proven(
     elif kind == "onnx":
         from deploy.onnx_export import write_onnx
 
-        write_onnx(Path(f"{trial}.pdmodel"), program, meta, list(INPUTS[meta.contract]))
+        names = INPUTS[meta.contract][: len(meta.input_shapes(num_joint))]
+        write_onnx(Path(f"{trial}.pdmodel"), program, meta, list(names))
     trials = make_trials(reference, meta, num_joint)
     prove(program, trials, meta.outputs, BORDER_RANK[meta.contract], num_cores())
     if kind != "onnx":

@@ -79,7 +79,7 @@ def make_trials(network: nn.Layer, meta: StaticMeta, num_joint: int) -> list[Tri
     sizes = (meta.batch_size,) if meta.batch_size else BATCH_SIZES
     shapes = [(size, *shape[1:3], meta.num_frame) for size in sizes]
     wholes = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
-    fed = [clips for clips in wholes]
+    fed = list(wholes)
     if meta.tail_stride:  # the last has a constant tail: whole for one, short for the other
         real = meta.num_frame // 4
         wholes[-1][..., real:] = wholes[-1][..., -1:]

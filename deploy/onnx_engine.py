@@ -33,13 +33,13 @@ class OnnxEngine:
         inputs = self._session.get_inputs()
         odd = [f"{i.name} is {i.type}" for i in inputs if i.type != "tensor(float)"]
         if odd or not inputs:
-            raise UserError(f"{model_file}: inputs must be float32; {', '.join(odd) or 'none here'}")
+            raise UserError(
+                f"{model_file}: inputs must be float32; {', '.join(odd) or 'none here'}"
+            )
         self.inputs = {i.name: [n if isinstance(n, int) else -1 for n in i.shape] for i in inputs}
 
     def run(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-        arrays = {
-            name: np.ascontiguousarray(feeds[name], dtype=np.float32) for name in self.inputs
-        }
+        arrays = {name: np.ascontiguousarray(feeds[name], dtype=np.float32) for name in self.inputs}
         return self._session.run(None, arrays)
 
 

@@ -65,14 +65,17 @@ def _inspect_pir(model_file: Path, border_rank: int) -> ProgramFacts:
     ranks: dict[str, int] = {}
     border: set[str] = set()
     program = read_pir(model_file)  # held: operators do not keep their program alive
-    for index, op in enumerate(program.global_block().ops):
+    operators = program.global_block().ops
+    fetched = [v for op in operators if op.name() == "pd_op.fetch" for v in op.operands_source()]
+    for index, op in enumerate(operators):
         name = op.name().split(".", 1)[1]  # pd_op.conv2d, builtin.parameter
         ops[name] = ops.get(name, 0) + 1
         for number, value in enumerate(op.results()):
             if value.is_dense_tensor_type():  # else a list of what other operators gave
                 key = f"result {number} of operator {index} ({name})"
                 ranks[key] = len(value.shape)
-                border |= {key} if name in ("feed", "fetch") else set()
+                if name in ("feed", "fetch") or any(value.is_same(v) for v in fetched):
+                    border.add(key)
     found = [f"operator {op}" for op in ops if op.rstrip("_") in FORBIDDEN_OPS]
     return facts_of(ops, ranks, border, border_rank, found)
 

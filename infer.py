@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deploy.engine import AUTO, ENGINES
 from safe_io import UserError, run_command, whole_file
 from utils import file_hash, num_cores, prepare_process, setup_logging
 
@@ -30,7 +31,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     files = parser.add_argument_group("files")
-    files.add_argument("--model_file", type=Path, required=True, help=".pdmodel")
+    files.add_argument("--model_file", type=Path, required=True, help=".pdmodel, .json or .onnx")
     files.add_argument("--data_file", type=Path, required=True, help=".npy, (N, 3, T, V, M) metres")
     files.add_argument("--params_file", type=Path, help="default: .pdiparams beside the model")
     files.add_argument(
@@ -45,7 +46,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     run = parser.add_argument_group("how to run")
     run.add_argument("-b", "--batch_size", "--batch-size", type=int, default=16, help="clips")
     run.add_argument(
-        "--engine", choices=("auto", "paddle", "onednn", "openvino"), default="auto",
+        "--engine", choices=ENGINES, default=AUTO,
         help="on the CPU (default auto: the fastest that works)",
     )  # fmt: skip
     run.add_argument("--cpu_threads", type=int, default=num_cores(), help="default: all cores")

@@ -59,8 +59,8 @@ class Predictor:
             raise UserError("--inputs is for models without .meta.yaml; this one has it: leave out")
         if meta.contract != "clips":
             raise UserError(
-                f"the model follows the {meta.contract} contract, for programs that bring their own "
-                "preprocessing (docs/export.md); export again with --contract clips"
+                f"the model follows the {meta.contract} contract, for programs with preprocessing "
+                "of their own (docs/export.md); export again with --contract clips"
             )
         self.port_contract = False
         self.inputs, self.num_frame = meta.inputs, meta.num_frame

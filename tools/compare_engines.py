@@ -1,0 +1,155 @@
+"""Every engine that runs a model, side by side: whether they agree, and how fast they are.
+
+python tools/compare_engines.py xsub
+python tools/compare_engines.py xsub.pdmodel --data_file data/eval_data.npy --clips 200
+
+Takes all files of the model's name that lie beside each other (xsub.pdmodel, xsub.json, xsub.onnx)
+and, without --data_file, clips of synthetic people, every second with two persons. Ends with 1
+where an engine differs from the first by more than export allows; an engine that cannot run the
+model is listed with its reason and does not count. The engines take turns: one run of all clips
+each a round, from raw clips to logits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from deploy.engine import CPU_ENGINES, GPU_ENGINES
+from safe_io import UserError, run_command
+from utils import num_cores, prepare_process
+
+if TYPE_CHECKING:
+    from deploy.predictor import Predictor
+
+REAL_SHARE = 80 / 300  # of a made clip's frames, as in NTU RGB+D on average
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path, help="a model's file, or its path without ending")
+    parser.add_argument("--data_file", type=Path, help=".npy, (N, 3, T, V, M) metres")
+    parser.add_argument("--clips", type=int, default=16, help="so many, from the first one on")
+    parser.add_argument("--cpu_threads", type=int, default=num_cores(), help="default: all cores")
+    parser.add_argument("--rounds", type=int, default=3)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse(argv)
+    for name in ("clips", "cpu_threads", "rounds"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name} is {getattr(args, name)}; allowed: 1 or more")
+    files = model_files(args.model)
+    prepare_process()
+    clips: np.ndarray | None = None
+    runs: dict[str, tuple[Predictor, np.ndarray]] = {}
+    for file, engine in engines_of(files):
+        name = f"{engine} ({file.suffix})"
+        try:
+            predictor = load(file, engine, args.cpu_threads)
+            if clips is None:
+                clips = trial_data(predictor, args.data_file, args.clips)
+            runs[name] = predictor, predictor.run(clips).logits
+        except (UserError, RuntimeError) as error:
+            if clips is None and args.data_file:
+                raise
+            print(f"{name} does not run it: {' '.join(str(error).split())[:200]}")
+    if clips is None or not runs:
+        raise UserError(f"{args.model}: no engine runs it")
+    return report(runs, clips, args.rounds)
+
+
+def model_files(model: Path) -> list[Path]:
+    """The model's files that engines load. Raises UserError where there is none."""
+    stem = model.name[: -len(model.suffix)] if model.suffix in CPU_ENGINES else model.name
+    candidates = [model.parent / f"{stem}{suffix}" for suffix in CPU_ENGINES]
+    files = [file for file in candidates if file.is_file()]
+    if not files:
+        names = ", ".join(file.name for file in candidates)
+        raise UserError(f"{model}: no such model; allowed: one of {names}; export writes them")
+    return files
+
+
+def engines_of(files: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """(file, engine) of all that can be tried on this machine."""
+    import paddle
+
+    gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    for file in files:
+        for engine in CPU_ENGINES[file.suffix] + (GPU_ENGINES[file.suffix] if gpu else ()):
+            yield file, engine
+
+
+def load(file: Path, engine: str, cpu_threads: int) -> Predictor:
+    from deploy.predictor import Predictor
+
+    return Predictor.load(file, engine=engine, cpu_threads=cpu_threads)
+
+
+def trial_data(predictor: Predictor, data_file: Path | None, count: int) -> np.ndarray:
+    """(N, 3, T, V, M), of the file or made. Raises UserError for data that the model does not
+    take."""
+    if data_file:
+        from dataset.storage import open_clips
+
+        found = open_clips(data_file)
+        predictor.check_data(found)
+        return np.array(found.data[:count])
+    from dataset.synthetic_clips import MAX_PERSON, make_clips
+
+    frames, persons = predictor.num_frame, predictor.clip_persons
+    shape = (count, frames, predictor.skeleton.num_joint, persons)
+    real = max(1, round(REAL_SHARE * frames))
+    clips = make_clips(shape, frames=real, persons=1)
+    if persons >= MAX_PERSON:
+        clips[1::2] = make_clips(shape, frames=real, persons=MAX_PERSON)[1::2]
+    return clips
+
+
+def report(runs: dict[str, tuple[Predictor, np.ndarray]], clips: np.ndarray, rounds: int) -> int:
+    """Time the engines and print the table. runs: engine -> (predictor, its logits). Returns 1
+    where one of them disagrees with the first, else 0."""
+    from deploy.verify import TOLERANCE
+
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, (predictor, _) in runs.items():
+            start = time.perf_counter()
+            predictor.run(clips)
+            seconds[name].append(time.perf_counter() - start)
+    first = next(iter(runs.values()))[1]
+    scale = np.abs(first).max()
+    print(f"{len(clips)} clips; the largest of the first engine's logits: {scale:.3g}")
+    print(f"{'engine':24s} {'difference':>10s} {'top-1 same':>10s} {'median ms':>10s} "
+          f"{'spread':>19s} {'clips/s':>9s}")  # fmt: skip
+    differing = []
+    for name, (_, logits) in runs.items():
+        difference = np.abs(logits - first).max()
+        same = int((logits.argmax(axis=1) == first.argmax(axis=1)).sum())
+        ms = [1000 * value for value in seconds[name]]
+        spread = f"{min(ms):.1f} to {max(ms):.1f}"
+        print(
+            f"{name:24s} {difference:10.1e} {same:6d}/{len(clips):<3d} {median(ms):10.1f} "
+            f"{spread:>19s} {1000 * len(clips) / median(ms):9.1f}"
+        )
+        if not difference <= TOLERANCE * scale:
+            differing.append(name)
+    if differing:
+        print(f"more than {TOLERANCE:.0e} of the largest apart: {', '.join(differing)}")
+    return 1 if differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import configs
 from configs.schema import Config
-from deploy.engine import AUTO, CPU_ENGINES
+from deploy.engine import CPU_ENGINES, ENGINES
 from safe_io import UserError, run_command
 from training import parallel
 from training.run_folder import last_checkpoint, new_run_dir, record_session, settings_of
@@ -75,7 +75,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     other = parser.add_argument_group("other")
     other.add_argument("--split", choices=("eval", "train"), default="eval", help="for -e")
     other.add_argument(
-        "--engine", choices=(DYGRAPH, AUTO, *CPU_ENGINES[".pdmodel"]), default=DYGRAPH,
+        "--engine", choices=(DYGRAPH, *ENGINES), default=DYGRAPH,
         help="for -e: what runs the network; all but dygraph export it first and are faster",
     )  # fmt: skip
     other.add_argument("--workers", type=int, default=num_cores(), help="readers for -gd")
@@ -173,11 +173,12 @@ def static_model(config: Config, engine: str) -> Predictor:
     """The network exported, proven equal and loaded. A person at a time: the head is linear, so
     that changes nothing but the work."""
     from deploy.predictor import Predictor
-    from export import export
+    from export import PROGRAMS, export
 
+    kind = "onnx" if engine in CPU_ENGINES[".onnx"] else "paddle"
     with tempfile.TemporaryDirectory() as folder:
-        model = export(config, Path(folder), per_person=True)
-        return Predictor.load(f"{model}.pdmodel", engine=engine)
+        model = export(config, Path(folder), kind=kind, per_person=True)
+        return Predictor.load(f"{model}{PROGRAMS[kind]}", engine=engine)
 
 
 def train(config: Config, command: str, *, resume: bool) -> int:

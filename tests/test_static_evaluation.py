@@ -38,15 +38,15 @@ def tell_clips_apart(weights: Path, logits: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "network"),
+    ("config", "engine", "network"),
     [
-        ("9001", [*SET[1:], "dataset_args.ntu.num_frame=96"]),
-        ("1001", ["dataset_args.ntu.num_frame=16"]),
+        ("9001", "openvino", [*SET[1:], "dataset_args.ntu.num_frame=96"]),
+        ("1001", "onnxruntime", ["dataset_args.ntu.num_frame=16"]),
     ],
     ids=["EfficientGCN, tails cut", "ST-GCN, clips too short to be cut"],
 )
 def test_an_engine_counts_what_dygraph_counts(
-    tiny_data: Path, tmp_path: Path, config: str, network: list[str], capsys
+    tiny_data: Path, tmp_path: Path, config: str, engine: str, network: list[str], capsys
 ) -> None:
     keys = [*network, f"dataset_args.ntu.root_folder={tiny_data}", f"work_dir={tmp_path / 'work'}"]
     keys += ["dataset=synthetic-xsub", "dataset_args.ntu.eval_batch_size=7"]
@@ -55,7 +55,7 @@ def test_an_engine_counts_what_dygraph_counts(
     argv = ["-c", config, "-np", "-e", "-pp", str(weights), "--set", *keys]
     tell_clips_apart(weights, read_scores(evaluated(argv, tmp_path) / "scores.npz").logits)
     capsys.readouterr()
-    one, other = (evaluated([*argv, *more], tmp_path) for more in ([], ["--engine", "openvino"]))
+    one, other = (evaluated([*argv, *more], tmp_path) for more in ([], ["--engine", engine]))
     counts = re.findall(r"Top-1 accuracy: .*, Top-5 accuracy: [^,]*,", capsys.readouterr().out)
     assert len(counts) == 2 and counts[0] == counts[1]
     matrix = table(one / "confusion.csv")

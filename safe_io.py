@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 
 PathLike = Union[str, "os.PathLike[str]"]
+MOST_YAML = 100_000  # values of a YAML file, each counted as often as it is referred to
 Choice = TypeVar("Choice")
 
 
@@ -84,12 +85,26 @@ def whole_file(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """YAML without tags that build objects. Raises UserError for anything else."""
+    """YAML without tags that build objects. Raises UserError for anything else, and for values
+    that hold themselves or each other so often that nobody could walk through them."""
     try:
-        return yaml.safe_load(text)
+        value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{where}: not readable as YAML: {reason}") from error
+    except (AttributeError, LookupError, TypeError) as error:  # e.g. '!!timestamp x'
+        raise UserError(f"{where}: not readable as YAML: a value does not fit its tag") from error
+    rest, count = [value], 0
+    while rest:
+        inner = rest.pop()
+        count += 1
+        if count > MOST_YAML:
+            raise UserError(f"{where}: more than {MOST_YAML} values; allowed: fewer, no loops")
+        if isinstance(inner, dict):
+            rest += [*inner, *inner.values()]
+        elif isinstance(inner, (list, tuple, set)):
+            rest += inner
+    return value
 
 
 def read_yaml_file(path: PathLike) -> Any:
@@ -99,12 +114,19 @@ def read_yaml_file(path: PathLike) -> Any:
 
 def read_text(path: PathLike) -> str:
     """A text file in UTF-8, or UserError."""
+    refuse_pipe(path)
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not text in UTF-8") from error
+
+
+def refuse_pipe(path: PathLike) -> None:
+    """Raises UserError for what may have no end: a pipe, a device."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise UserError(f"{path}: a pipe or a device; allowed: a file")
 
 
 def dump_pickle(value: Any, file: IO[bytes]) -> None:
@@ -261,5 +283,6 @@ def load_pickle(path: PathLike) -> Any:
 
     Raises UserError when the file is missing, damaged, or names anything else (code).
     """
+    refuse_pipe(path)
     with pickle_mistakes(path, "a pickle of plain data"), open(path, "rb") as file:
         return without_stand_ins(PlainUnpickler(file, encoding="latin1").load())

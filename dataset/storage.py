@@ -11,18 +11,22 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
-from safe_io import PathLike, UserError, load_pickle
+from safe_io import PathLike, UserError, load_pickle, refuse_pipe
 
 PHASES = ("train", "eval")
 MANIFEST = "manifest.json"
 
 # What NumPy raises for one damaged file or another.
-_UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, OverflowError, MemoryError, BadZipFile)
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, EOFError, OverflowError, MemoryError, RecursionError),
+    *(SyntaxError, TokenError, BadZipFile),
+)
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,10 @@ def content_hash(names: Sequence[str], labels: Sequence[int]) -> str:
 
 
 def _open_array(path: Path) -> np.ndarray:
+    refuse_pipe(path)
     try:
-        data = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(over="ignore"):  # the size that a damaged header gives
+            data = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except _UNREADABLE as error:

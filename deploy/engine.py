@@ -80,7 +80,7 @@ def _fastest(model_file: Path, params_file: Path | None, cpu_threads: int) -> En
             break
         try:
             engine = open_engine(model_file, params_file, name, cpu_threads)
-            seconds = _trial(engine)
+            seconds = trial(engine)
         except (UserError, RuntimeError) as error:
             seen.append(f"{name} does not run it ({' '.join(str(error).split())[:120]})")
             continue
@@ -96,7 +96,7 @@ def _fastest(model_file: Path, params_file: Path | None, cpu_threads: int) -> En
 TRIAL_FRAMES = 128  # of a free axis; a usual clip with its tail cut
 
 
-def _trial(engine: Engine) -> float:
+def trial(engine: Engine) -> float:
     """Seconds of the second run on zeros. Raises UserError where the answer is not finite."""
     feeds = {
         name: np.zeros([1 if n < 1 else n for n in shape[:-1]] + [max(shape[-1], 1)], np.float32)

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ class StaticMeta:
     were prepared on the disk ('none', or that of `transform`). tail_margin, tail_stride: how short
     a clip with a constant tail may be cut (model/tail.py); 0, 0 where the model takes whole clips.
     contract: what the model takes and gives, 'clips' or 'ailia' (deploy/contracts.py).
-    program_sha256, params_sha256: of the two files of the model, '' where there is no such file.
+    program_sha256, params_sha256: of the two files of the model, '' where there is no such file;
+    of an .onnx file without its metadata.
     """
 
     config: str
@@ -82,7 +84,7 @@ class StaticMeta:
         to the engine, which says how to make them."""
         for file, sha256 in ((program, self.program_sha256), (params, self.params_sha256)):
             try:
-                changed = sha256 and os.path.isfile(file) and file_hash(file) != sha256
+                changed = sha256 and os.path.isfile(file) and _content_hash(file) != sha256
             except OSError as error:
                 raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
             if changed:
@@ -127,6 +129,14 @@ class StaticMeta:
         return cls(**values)
 
 
+def _content_hash(file: Path) -> str:
+    if file.suffix == ".onnx":  # which has the metadata inside
+        from deploy.onnx_file import model_hash, read_onnx
+
+        return model_hash(read_onnx(file))
+    return file_hash(file)
+
+
 def _checksum(tree: dict[str, Any]) -> str:
     """SHA-256 of plain values, whatever their order."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
@@ -137,7 +147,7 @@ def _check_type(where: str, name: str, value: Any, annotation: str) -> None:
     wanted = kinds[annotation]
     items_ok = wanted is not list or all(isinstance(item, str) for item in value)
     if type(value) is not wanted or not items_ok or (wanted is int and value < 0):
-        raise UserError(f"{where}: {name} is {value!r}; allowed: {annotation}")
+        raise UserError(f"{where}: {name} is {reprlib.repr(value)}; allowed: {annotation}")
 
 
 def read_meta(model_file: Path) -> StaticMeta | None:

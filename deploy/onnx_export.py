@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import onnx
 import onnxruntime
 
 from deploy.meta import StaticMeta
-from deploy.onnx_file import read_onnx, write_properties
+from deploy.onnx_file import model_hash, read_onnx, write_properties
 from safe_io import UserError, whole_file
 
 # The oldest opset in which every operator of ours has its present form (Split and Squeeze take
@@ -39,7 +41,7 @@ def write_onnx(program: Path, target: Path, meta: StaticMeta, input_names: list[
     _name_border(model.graph, input_names, meta.outputs)
     model.producer_name, model.producer_version = "paddle2onnx", metadata.version("paddle2onnx")
     model.graph.name = meta.model_type
-    write_properties(model, meta.to_tree())
+    write_properties(model, replace(meta, program_sha256=model_hash(model)).to_tree())
     with whole_file(target) as file:
         file.write(model.SerializeToString())
 
@@ -64,8 +66,9 @@ def _converted(program: Path) -> onnx.ModelProto:
 
 def _reason(output: str) -> str:
     """The line of the converter's output that says what went wrong."""
-    lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if "Failed to convert" in line or "[ERROR]" in line]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", output)  # without its colours
+    lines = [" ".join(line.split()) for line in plain.splitlines() if line.strip()]
+    telling = [line for line in lines if "[ERROR]" in line]
     return (telling or lines or ["it said nothing"])[-1][:300]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,14 @@ def read_properties(model_file: Path) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in properties.items()}
     except (ValueError, RecursionError) as error:
         raise UserError(f"{model_file}: damaged metadata: {error}; export again") from error
+
+
+def model_hash(model: onnx.ModelProto) -> str:
+    """SHA-256 of a model without its metadata, in hex."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.metadata_props[:]
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
 
 
 def write_properties(model: onnx.ModelProto, tree: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from dataset.features import branch_channels, clip_tensor, person_exists
 from dataset.preprocess import Preprocess
 from dataset.skeletons import from_mapping, skeleton
 from dataset.storage import ClipSet
+from deploy.apart import try_apart
 from deploy.engine import AUTO, Engine, open_engine
 from deploy.meta import StaticMeta, read_meta
 from safe_io import PathLike, UserError
@@ -91,9 +92,12 @@ class Predictor:
         model_file = Path(model_file)
         params_file = Path(params_file or model_file.parent / f"{model_file.stem}.pdiparams")
         meta = read_meta(model_file)
+        cpu_threads = cpu_threads or num_cores()
         if meta:
             meta.check_files(model_file, params_file)
-        opened = open_engine(model_file, params_file, engine, cpu_threads or num_cores())
+        elif model_file.is_file():
+            try_apart(model_file, params_file, engine, cpu_threads)
+        opened = open_engine(model_file, params_file, engine, cpu_threads)
         return cls(opened, meta, inputs)
 
     def _from_port(self, shape: list[int], inputs: str) -> None:

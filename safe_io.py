@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import os
 import pickle
+import struct
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -274,7 +275,9 @@ def pickle_mistakes(path: PathLike, kind: str) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not {kind}: {error}") from error
-    except (IndexError, KeyError, ImportError, OverflowError, MemoryError, RecursionError) as error:
+    except (LookupError, ImportError, OverflowError, MemoryError, RecursionError) as error:
+        raise UserError(f"{path}: damaged pickle: {type(error).__name__}") from error
+    except (struct.error, AssertionError) as error:  # of Python's own reader
         raise UserError(f"{path}: damaged pickle: {type(error).__name__}") from error
 
 

@@ -1,0 +1,257 @@
+"""infer.py on mutated data, labels, meta files, programs and parameters: a right answer, or one
+line and exit code 2; no traceback, no hang, no dead process, no code run from a file.
+
+$SKELETON_FUZZ is the number of cases (default 60; 1,000 in the slow test), $SKELETON_FUZZ_SEED
+chooses others (default 0).
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import random
+import shutil
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.fuzz_cases import CANARY, any_bytes, mutate
+
+QUICK = int(os.environ.get("SKELETON_FUZZ", "60"))
+MANY = max(QUICK, 1000)
+SEED = int(os.environ.get("SKELETON_FUZZ_SEED", "0"))
+PATIENCE = 60.0  # seconds, for any one case
+PORT_EVERY = 25  # cases; the others have a meta file. A port's model costs a process of its own.
+TOLERANCE = 1e-4  # of logits, relative to their scale
+
+FILES = ("x_data.npy", "x_label.pkl", "m.meta.yaml", "m.pdmodel", "m.pdiparams")
+Network = Callable[[np.ndarray], np.ndarray]  # clips -> logits
+
+
+@pytest.fixture(scope="module")
+def whole_files(models: Path, tiny_data: Path, tmp_path_factory) -> Path:
+    """`own/` and `port/`: sound files of a model of ours, and of one without meta file."""
+    import paddle
+
+    from dataset.storage import open_clips
+    from safe_io import dump_pickle
+    from tests.small_models import eval_clips
+    from tests.test_infer import PortContract
+
+    folder = tmp_path_factory.mktemp("fuzz")
+    clips = open_clips(eval_clips(tiny_data))
+    for kind in ("own", "port"):
+        (folder / kind).mkdir()
+        np.save(folder / kind / "x_data.npy", clips.data[:4, :, :16])
+        with open(folder / kind / "x_label.pkl", "wb") as file:
+            dump_pickle((clips.names[:4], clips.labels[:4].tolist(), [16] * 4), file)
+    for suffix in (".pdmodel", ".pdiparams", ".meta.yaml"):
+        shutil.copy(models / f"whole/small{suffix}", folder / f"own/m{suffix}")
+    shutil.copy(models / "small.pdparams", folder / "weights.pdparams")
+    spec = [paddle.static.InputSpec([4, 3, 6, 16, 25, 2], "float32")]
+    network = PortContract(small_network(folder / "weights.pdparams"))
+    paddle.jit.save(network, str(folder / "port/m"), spec)
+    return folder
+
+
+def small_network(weights: Path) -> object:
+    import configs
+    from initializer import Initializer
+    from tests.small_models import SMALL
+
+    config = configs.load("9001", {**SMALL, "pretrained_path": str(weights)})
+    network = Initializer(config).network(2, load=True)
+    network.eval()
+    return network
+
+
+def reference(weights: Path) -> Network:
+    """The network itself, which shares no code with static inference but its features."""
+    import paddle
+
+    from dataset.features import clip_tensor
+    from dataset.skeletons import skeleton
+
+    network, layout = small_network(weights), skeleton("ntu-25")
+
+    def logits(clips: np.ndarray) -> np.ndarray:
+        tensors = np.stack([clip_tensor(clip, layout, "JVB", 16) for clip in clips])
+        with paddle.no_grad():
+            return network(paddle.to_tensor(tensors)).numpy()
+
+    return logits
+
+
+def answer_is_wrong(output: Path, folder: Path, network: Network, is_port: bool) -> str:
+    """What is wrong with the answer that was given; '' if nothing is."""
+    rows = json.loads(output.read_text(encoding="utf-8"))["clips"]
+    if is_port:  # nobody can tell what its files should say
+        sound = all(np.isfinite(row["top"][0]["probability"]) for row in rows)
+        return "" if rows and sound else "no numbers"
+    clips = np.load(folder / "x_data.npy", allow_pickle=False)
+    with np.errstate(all="ignore"):
+        expected = network(clips)
+    if len(rows) != len(clips) or not np.isfinite(expected).all():
+        return f"{len(rows)} answers for {len(clips)} clips, or the network gives NaN"
+    noise = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    for row, logits in zip(rows, expected):
+        share = np.exp(logits - logits.max(), dtype=np.float64)
+        share /= share.sum()
+        for place, top in enumerate(row["top"]):
+            if logits[top["class"]] < np.sort(logits)[-1 - place] - 2 * noise:
+                return f"class {top['class']} at place {place} of {row['name']}"
+            if noise < 0.1 and abs(share[top["class"]] - top["probability"]) > 2 * noise + 1e-6:
+                return f"probability {top['probability']} of {row['name']}"
+    if not (folder / "x_label.pkl").is_file():
+        return ""
+    labels = read_labels(folder) or read_labels(folder.parent.parent / "own")
+    return "" if [row["label"] for row in rows] == labels else "other labels"
+
+
+def read_labels(folder: Path) -> list[int]:
+    """[] where Python's reader in C is stricter than the one in Python: a frame of another size."""
+    with open(folder / "x_label.pkl", "rb") as file:
+        try:
+            return list(PlainReader(file, encoding="latin1").load()[1])
+        except pickle.UnpicklingError:
+            return []
+
+
+class PlainReader(pickle.Unpickler):
+    """Python's own reader, of what names nothing but arrays."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if module.split(".")[0] != "numpy" or name not in (
+            "_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"
+        ):  # fmt: skip
+            raise pickle.UnpicklingError(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
+def run_case(number: int, folder: Path, base: Path, network: Network) -> str:
+    """One mutated set of files through infer.py; what is wrong with its end, '' if nothing is."""
+    import deploy.apart
+    import infer
+    from safe_io import run_command
+
+    deploy.apart.SECONDS = PATIENCE / 2
+    rng = random.Random(f"{SEED}-{number}")
+    is_port = number % PORT_EVERY == PORT_EVERY - 1
+    shutil.copytree(base / ("port" if is_port else "own"), folder)
+    if is_port:
+        name, mutation = rng.choice(("m.pdmodel", "m.pdiparams")), "any_bytes"
+        any_bytes(rng, folder / name)
+    else:
+        name, mutation = mutate(rng, folder)
+    what = f"case {number}, {mutation} of {name}"
+    output, said = folder.with_suffix(".json"), folder.with_suffix(".txt")
+    engine = rng.choice(("paddle", "paddle", "paddle", "auto"))
+    argv = ["--model_file", folder / "m.pdmodel", "--data_file", folder / "x_data.npy", "-np"]
+    argv += ["--engine", engine, "--output", output, "--cpu_threads", 1, "--no_cpu_setup"]
+    with open(said, "wb") as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            code = run_command(lambda: infer.main([str(a) for a in argv]))
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+    lines = said.read_text(encoding="utf-8", errors="replace").splitlines()
+    if any(base.parent.rglob(CANARY)) or Path(CANARY).exists():
+        return f"{what}: code of the file was run"
+    if code == 2:
+        clear = len(lines) == 1 and lines[0].startswith("error: ") and len(lines[0]) < 700
+        return "" if clear and not output.exists() else f"{what}: says {lines}"
+    if code or lines:
+        return f"{what}: exit code {code}, says {lines}"
+    wrong = answer_is_wrong(output, folder, network, is_port)
+    return f"{what}: wrong answer: {wrong}" if wrong else ""
+
+
+def serve(pipe: Connection, base: Path) -> None:
+    """A process that answers the number of a case with what is wrong, and with whether infer.py
+    gave an answer."""
+    import utils
+
+    utils.prepare_process(cpu_setup=False)
+    work = base / f"work-{os.getpid()}"
+    work.mkdir()
+    os.chdir(work)
+    os.dup2(os.open("stdout", os.O_WRONLY | os.O_CREAT), 1)
+    network = reference(base / "weights.pdparams")
+    while True:
+        number = pipe.recv()
+        folder = work / f"case-{number}"
+        try:
+            wrong = run_case(number, folder, base, network)
+        except Exception as error:  # a traceback of infer.py's, or a case that is wrong itself
+            import traceback
+
+            place = traceback.format_exc().strip().splitlines()[-4:]
+            wrong = f"case {number}: {type(error).__name__}: {error}: {place}"
+        answered = folder.with_suffix(".json").exists()
+        if not wrong:
+            shutil.rmtree(folder)
+        pipe.send((wrong, answered))
+
+
+class Worker:
+    def __init__(self, base: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, base), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def run(self, number: int) -> tuple[str, bool]:
+        self.pipe.send(number)
+        try:
+            if self.pipe.poll(PATIENCE):
+                return self.pipe.recv()
+            return f"case {number}: no end within {PATIENCE:.0f} s", False
+        except EOFError:
+            self.process.join()
+            return f"case {number}: the process died ({self.process.exitcode})", False
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def fuzz(base: Path, numbers: range) -> tuple[list[str], int]:
+    """(everything that was wrong, how many cases were answered)."""
+    found: list[str] = []
+    answers = 0
+    worker = Worker(base)
+    try:
+        for number in numbers:
+            wrong, answered = worker.run(number)
+            answers += answered
+            if wrong:
+                found.append(wrong)
+            if "no end within" in wrong or "process died" in wrong:
+                worker.stop()
+                worker = Worker(base)
+    finally:
+        worker.stop()
+    return found, answers
+
+
+def test_mutated_files(whole_files: Path) -> None:
+    found, answers = fuzz(whole_files, range(QUICK))
+    assert not found, "\n".join(found)
+    assert QUICK // 20 <= answers <= QUICK // 2, "some mutations leave the answer as it is"
+
+
+@pytest.mark.slow
+def test_a_thousand_mutated_files(whole_files: Path) -> None:
+    found, answers = fuzz(whole_files, range(QUICK, MANY))
+    assert not found, "\n".join(found)
+    assert answers >= (MANY - QUICK) // 20

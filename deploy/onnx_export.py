@@ -106,6 +106,10 @@ def _name_border(graph: onnx.GraphProto, inputs: list[str], outputs: list[str]) 
     del graph.input[:]
     graph.input.extend(order[name] for name in inputs)
     names = {value.name: name for value, name in zip(graph.output, outputs)}
+    copies = [node for node in graph.node if node.op_type == "Identity"]  # only outputs have some
+    for node in copies:
+        names[node.input[0]] = names[node.output[0]]
+        graph.node.remove(node)
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]

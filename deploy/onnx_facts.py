@@ -15,9 +15,9 @@ from safe_io import UserError
 # Toolkit2 (1.6). None works on shapes: the graph compiles as it is once its axes have sizes.
 CHIP_OPERATORS = frozenset(
     {
-        *("Add", "Concat", "Conv", "GlobalAveragePool", "HardSigmoid", "MatMul", "Mul"),
-        *("ReduceMean", "Relu", "Reshape", "Sigmoid", "Slice", "Split", "Squeeze", "Sub"),
-        *("Transpose", "Unsqueeze"),
+        *("Add", "Clip", "Concat", "Conv", "GlobalAveragePool", "HardSigmoid", "MatMul", "Mul"),
+        *("ReduceMax", "ReduceMean", "Relu", "Reshape", "Sigmoid", "Slice", "Softmax", "Split"),
+        *("Squeeze", "Sub", "Transpose", "Unsqueeze"),
     }
 )
 

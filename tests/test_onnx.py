@@ -27,6 +27,7 @@ from deploy.onnx_facts import CHIP_OPERATORS
 from deploy.predictor import Predictor
 from deploy.static_export import write_json
 from deploy.verify import inspect_program
+from model.layers import ACTIVATIONS
 from safe_io import UserError, run_command
 from tests.small_models import SET, eval_clips, logits_by_dygraph
 from utils import save_checkpoint, weights_of
@@ -135,8 +136,8 @@ def test_damaged_files_are_refused(models: Path, onnx_models: Path, tmp_path: Pa
 def test_other_models_and_threads(onnx_models: Path, tmp_path: Path) -> None:
     engine = open_engine(onnx_models / "whole/small.onnx", None, "onnxruntime", 1)
     assert engine._session.get_session_options().intra_op_num_threads == 1
-    with pytest.raises(UserError, match="engine openvino does not run .onnx files"):
-        open_engine(onnx_models / "whole/small.onnx", None, "openvino", 1)
+    with pytest.raises(UserError, match="engine paddle does not run .onnx files"):
+        open_engine(onnx_models / "whole/small.onnx", None, "paddle", 1)
     save_graph(tmp_path / "i.onnx", [("Relu", ["x"], ["y"], {})], dtype=TensorProto.DOUBLE)
     with pytest.raises(UserError, match="inputs must be float32; x is tensor"):
         OnnxEngine(tmp_path / "i.onnx", 1)
@@ -313,6 +314,20 @@ def test_what_has_no_meaning_under_ailia_is_refused(
     argv = [*argv, "--contract", "ailia", "--format", "onnx", "--save_dir", str(tmp_path / "out")]
     assert run_command(lambda: export_cli.main(argv)) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+PARTS = [f"model_args.att_type={t}" for t in ("pa", "ca", "fa", "ja", "none")]
+PARTS += [f"model_args.layer_type={t}" for t in ("Basic", "Bottleneck", "Sep")]
+PARTS += [f"model_args.act_type={t}" for t in ACTIVATIONS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_exports_for_chips(tmp_path: Path, part: str) -> None:
+    """Export itself proves the operators, the ranks and the answers."""
+    argv = ["-c", "9001", *SET, part, "--with_feature", "--format", "onnx"]
+    assert export_cli.main([*argv, "--save_dir", str(tmp_path)]) == 0
+    assert read_meta(tmp_path / "9001_fresh.onnx").outputs == ["logits", "feature"]
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ class OnnxEngine:
     """A whole model in one .onnx file. See `deploy.engine.Engine`."""
 
     name = "onnxruntime"
+    streams, batch, frame_step = 1, 4, 1
 
     def __init__(self, model_file: Path, cpu_threads: int) -> None:
         """Raises UserError for a missing or damaged file, and for inputs that are no float32."""
@@ -38,7 +39,7 @@ class OnnxEngine:
             )
         self.inputs = {i.name: [n if isinstance(n, int) else -1 for n in i.shape] for i in inputs}
 
-    def run(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def run(self, feeds: dict[str, np.ndarray], *, alone: bool = True) -> list[np.ndarray]:
         arrays = {name: np.ascontiguousarray(feeds[name], dtype=np.float32) for name in self.inputs}
         return self._session.run(None, arrays)
 

@@ -27,6 +27,8 @@ STATIC_MODE = threading.Lock()  # for Paddle's static mode, which is one for all
 class PaddleEngine:
     """A .pdmodel or .json program and its .pdiparams. See `deploy.engine.Engine`."""
 
+    streams, batch, frame_step = 1, 4, 1
+
     def __init__(
         self, model_file: Path, params_file: Path | None, name: str, cpu_threads: int
     ) -> None:
@@ -74,11 +76,11 @@ class PaddleEngine:
             config.set_mkldnn_cache_capacity(10)  # shapes kept; without a bound it leaks
         else:
             config.disable_mkldnn()
-        if self.name == "openvino":
+        if self.name == "paddle_openvino":
             config.enable_openvino_engine(inference.PrecisionType.Float32)
         return config
 
-    def run(self, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def run(self, feeds: dict[str, np.ndarray], *, alone: bool = True) -> list[np.ndarray]:
         for name, handle in self._inputs.items():
             handle.reshape(feeds[name].shape)
             handle.copy_from_cpu(np.ascontiguousarray(feeds[name], dtype=np.float32))

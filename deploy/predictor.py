@@ -7,7 +7,10 @@ cut, padding, and one person at a time where the model allows it.
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +28,6 @@ from safe_io import PathLike, UserError
 from utils import num_cores
 
 PORT_RANK = 6  # the public port's static models take (N, I, C, T, V, M)
-BATCH = 4  # clips or persons an engine gets at once; more leave its caches (docs/performance.md)
 VELOCITY_REACH = 2  # frames that a feature looks ahead
 LARGEST = 1e9  # coordinate, in any unit; float32 has room above for what a network multiplies
 
@@ -51,6 +53,9 @@ class Predictor:
     def __init__(self, engine: Engine, meta: StaticMeta | None, inputs: str = "") -> None:
         self.engine, self.meta = engine, meta
         self._empty_logits: np.ndarray | None = None
+        # One thread more than the engine takes: it makes features while the engine works.
+        self._turn = threading.Semaphore(engine.streams)
+        self._pool = ThreadPoolExecutor(max(engine.streams, 2))
         shape = next(iter(engine.inputs.values()))
         self.batch_size = max(shape[0], 0)  # 0: free
         if meta is None:
@@ -174,11 +179,16 @@ class Predictor:
 
     def _logits(self, clips: list[np.ndarray]) -> np.ndarray:
         """Logits of clips (3, T, V, persons), in batches of equal length."""
-        found: dict[int, np.ndarray] = {}
-        for rows, frames in self._batches(clips):
-            batch = np.stack([self._tensor(clips[row][:, :frames]) for row in rows])
-            found.update(zip(rows, self._run_batch(batch)))
-        logits = np.stack([found[row] for row in range(len(clips))])
+        batches = list(self._batches(clips))
+
+        def work(batch: tuple[list[int], int]) -> np.ndarray:
+            rows, frames = batch
+            tensors = np.stack([self._tensor(clips[row][:, :frames]) for row in rows])
+            return self._run_batch(tensors, alone=len(batches) == 1)
+
+        by_batch = self._pool.map(work, batches) if len(batches) > 1 else map(work, batches)
+        logits = np.concatenate(list(by_batch))
+        logits[[row for rows, _ in batches for row in rows]] = logits.copy()
         if not np.isfinite(logits).all():
             raise UserError("the model answers with NaN or infinity: its files are damaged")
         if self.class_names and logits.shape[1] != len(self.class_names):
@@ -189,15 +199,15 @@ class Predictor:
         return logits
 
     def _batches(self, clips: list[np.ndarray]) -> Iterator[tuple[list[int], int]]:
-        """(rows, frames that they need) of what may run together."""
-        needed = [frames_needed(clip, *self.tail) for clip in clips]
+        """(rows, frames that they need) of what may run together, the shortest first."""
+        needed = [frames_needed(clip, *self.tail, self.engine.frame_step) for clip in clips]
         order = sorted(range(len(clips)), key=needed.__getitem__)
-        size = self.batch_size or BATCH
+        size = self.batch_size or self.engine.batch
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             yield rows, needed[rows[-1]]
 
-    def _run_batch(self, batch: np.ndarray) -> np.ndarray:
+    def _run_batch(self, batch: np.ndarray, alone: bool) -> np.ndarray:
         """Logits of as many as there are; a model of a fixed batch gets zeros behind them."""
         count = len(batch)
         missing = max(self.batch_size - count, 0)
@@ -208,7 +218,8 @@ class Predictor:
         if others:
             share = 1 - batch.shape[-1] / self.num_frame
             feeds[others[0]] = np.full((len(batch), 1, 1, 1), share, np.float32)
-        return self.engine.run(feeds)[0][:count]
+        with self._turn:
+            return self.engine.run(feeds, alone=alone)[0][:count]
 
     def _tensor(self, clip: np.ndarray) -> np.ndarray:
         tensor = clip_tensor(clip, self.skeleton, self.inputs)  # (M*V, I*C, T)
@@ -244,13 +255,15 @@ def check_range(clips: np.ndarray) -> None:
             )
 
 
-def frames_needed(clip: np.ndarray, margin: int, stride: int) -> int:
+def frames_needed(clip: np.ndarray, margin: int, stride: int, step: int) -> int:
     """Frames that a clip (C, T, V, M) may be cut to without changing its logits: up to where it
-    stops changing, and the network's margin behind (model/tail.py). stride 0: all of them."""
+    stops changing, and the network's margin behind (model/tail.py), up to a multiple of step.
+    stride 0: all of them."""
     num_frame = clip.shape[1]
     if not stride:
         return num_frame
     moves = (clip != clip[:, -1:]).any(axis=(0, 2, 3))
     changing = int(np.flatnonzero(moves)[-1]) + 1 if moves.any() else 0
     needed = -(-changing // stride) * stride + max(margin, -(-VELOCITY_REACH // stride) * stride)
-    return min(needed, num_frame)
+    step = math.lcm(stride, step)
+    return min(-(-needed // step) * step, num_frame)

@@ -49,30 +49,53 @@ def graph_conv(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tensor | None
     return F.conv2d(paddle.concat(gathered, axis=1), mixing)
 
 
+NARROW = 4  # so many times fewer channels in than out: aggregating first costs less
+
+
 class FoldedGraphConv(nn.Layer):
     """A graph convolution and the BatchNorm behind it as constants, for export.
 
-    scale, shift: (C',), the BatchNorm as y * scale + shift.
+    Mixes first, then aggregates, both as products of matrices with channels last: all K
+    partitions are one product over K*V joints, and engines that keep channels last in memory
+    rearrange nothing (docs/performance.md). Where few channels come in it aggregates first.
+
+    adjacency: (K, V, V). weight: (K*C', C, 1, 1), K slow. bias: (K*C',) or None. scale, shift:
+    (C',), the BatchNorm as y * scale + shift.
     """
 
     def __init__(
         self, adjacency: Tensor, weight: Tensor, bias: Tensor | None, scale: Tensor, shift: Tensor
     ) -> None:
         super().__init__()
-        self.num_partition = adjacency.shape[0]
-        for k in range(self.num_partition):  # apart, so that the program slices nothing
-            self.register_buffer(f"adjacency_{k}", adjacency[k].detach())
-        mixed = aggregate_first(weight, self.num_partition) * scale.reshape([-1, 1, 1, 1])
-        offset = shift.reshape([-1, 1, 1]) + paddle.zeros([adjacency.shape[-1]])  # (C', 1, V)
+        k, v, _ = adjacency.shape
+        mixing = aggregate_first(weight, k) * scale.reshape([-1, 1, 1, 1])  # (C', K*C, 1, 1)
+        out_channel = mixing.shape[0]
+        offset = shift.reshape([-1, 1, 1]) + paddle.zeros([v])  # (C', 1, V)
         if bias is not None:
             offset = offset + joint_bias(bias, adjacency) * scale.reshape([-1, 1, 1])
-        self.register_buffer("weight", mixed.detach())
+        self.narrow = NARROW * weight.shape[1] < out_channel
+        if self.narrow:
+            self.num_partition = k
+            for index in range(k):  # apart, so that the program slices nothing
+                self.register_buffer(f"adjacency_{index}", adjacency[index].detach())
+        else:
+            self.mixed_shape = [0, -1, v * k, out_channel]  # 0: as it was
+            by_partition = mixing.reshape([out_channel, k, -1]).transpose([2, 1, 0])  # (C, K, C')
+            mixing = by_partition.reshape([-1, k * out_channel])
+            offset = offset.transpose([1, 2, 0])  # (1, V, C')
+            joints = adjacency.transpose([2, 1, 0]).reshape([v, v * k])  # [w, v*K + k]
+            self.register_buffer("joints", joints.detach())
+        self.register_buffer("weight", mixing.detach())
         self.register_buffer("offset", offset.detach())
 
     def forward(self, x: Tensor, adjacency: Tensor | None = None) -> Tensor:
         """(P, C, T, V) -> (P, C', T, V); `adjacency` is folded in already and not looked at."""
-        gathered = [
-            paddle.matmul(x, getattr(self, f"adjacency_{k}")) for k in range(self.num_partition)
-        ]
-        mixed = F.conv2d(paddle.concat(gathered, axis=1), self.weight)
-        return mixed + self.offset
+        if self.narrow:
+            gathered = [
+                paddle.matmul(x, getattr(self, f"adjacency_{k}")) for k in range(self.num_partition)
+            ]
+            return F.conv2d(paddle.concat(gathered, axis=1), self.weight) + self.offset
+        mixed = paddle.matmul(x.transpose([0, 2, 3, 1]), self.weight)  # (P, T, V, K*C')
+        mixed = mixed.reshape(self.mixed_shape)  # (P, T, V*K, C')
+        y = paddle.matmul(self.joints, mixed) + self.offset  # (P, T, V, C')
+        return y.transpose([0, 3, 1, 2])

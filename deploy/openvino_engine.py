@@ -1,0 +1,107 @@
+"""OpenVINO's own runtime as an engine (deploy/engine.py): the fastest on every CPU measured.
+
+It reads .pdmodel and .onnx files alike and needs no Paddle. A program with free axes is compiled
+as it is; a shape that keeps coming is then compiled for itself, which runs half again as fast
+(docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Hashable
+from pathlib import Path
+
+import numpy as np
+import openvino
+
+from safe_io import UserError
+
+OWN_AFTER = 40  # runs of a shape that cost about what compiling it saves
+CUT = "cut"  # input of models whose clips may be cut (deploy/contracts.py)
+MAX_COMPILED = 24  # compiled programs kept, some 30 MB each
+MAX_BLOBS = 64  # files kept in the cache of compiled programs, some 2 MB each
+
+
+class OpenVINOEngine:
+    """A .pdmodel or .onnx program. See `deploy.engine.Engine`."""
+
+    name = "openvino"
+    batch = 1  # a second clip at once leaves the processor's caches and gains nothing
+    frame_step = 16
+
+    def __init__(self, model_file: Path, params_file: Path | None, cpu_threads: int) -> None:
+        """Raises UserError for missing and damaged files."""
+        self.streams = cpu_threads
+        self._core = openvino.Core()
+        folder = cache_folder()
+        if folder:
+            self._core.set_property({"CACHE_DIR": str(folder)})
+        weights = params_file if model_file.suffix == ".pdmodel" else None
+        for file in filter(None, (model_file, weights)):
+            if not file.is_file():
+                raise UserError(
+                    f"{file}: no such file; write it with: python export.py -c 2001 -pp W"
+                )
+        try:
+            self._model = self._core.read_model(str(model_file), str(weights) if weights else "")
+            self.inputs = {
+                port.any_name: [n.get_length() if n.is_static else -1 for n in port.partial_shape]
+                # Their order is not kept: `cut` comes behind the clips.
+                for port in sorted(self._model.inputs, key=lambda port: port.any_name == CUT)
+            }
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[-200:]
+            raise UserError(f"{model_file}: OpenVINO cannot load it: {reason}") from error
+        self._free = any(-1 in shape for shape in self.inputs.values())
+        self._compiled: OrderedDict[Hashable, openvino.CompiledModel] = OrderedDict()
+        self._runs: Counter[Hashable] = Counter()
+        self._lock = threading.Lock()
+
+    def run(self, feeds: dict[str, np.ndarray], *, alone: bool = True) -> list[np.ndarray]:
+        arrays = {name: np.ascontiguousarray(feeds[name], dtype=np.float32) for name in self.inputs}
+        results = self._program(arrays, alone).create_infer_request().infer(arrays)
+        return [np.array(results[port]) for port in results]
+
+    def _program(self, arrays: dict[str, np.ndarray], alone: bool) -> openvino.CompiledModel:
+        """The program for these shapes: its own where it has come often, else the free one."""
+        shapes = tuple(array.shape for array in arrays.values())
+        with self._lock:
+            self._runs[alone, shapes] += 1
+            own = self._free and self._runs[alone, shapes] > OWN_AFTER
+            key = (alone, shapes if own else None)
+            if key not in self._compiled:
+                self._compiled[key] = self._compile(alone, shapes if own else None)
+            self._compiled.move_to_end(key)
+            if len(self._compiled) > MAX_COMPILED:
+                self._compiled.popitem(last=False)
+            return self._compiled[key]
+
+    def _compile(self, alone: bool, shapes: tuple | None) -> openvino.CompiledModel:
+        model = self._model
+        if shapes:
+            model = model.clone()
+            model.reshape(dict(zip(self.inputs, shapes)))
+        settings = {
+            "NUM_STREAMS": 1 if alone else self.streams,
+            "INFERENCE_NUM_THREADS": self.streams,
+            "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it
+            "ENABLE_CPU_PINNING": False,  # several processes would share the same cores
+        }
+        return self._core.compile_model(model, "CPU", settings)
+
+
+def cache_folder() -> Path | None:
+    """Where compiled programs are kept for the next start, the user's cache; the oldest of too
+    many are removed. None where it cannot be written."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(root) / "skeleton-action" / "openvino"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        blobs = sorted(folder.glob("*.blob"), key=os.path.getmtime)
+        for blob in blobs[: max(len(blobs) - MAX_BLOBS, 0)]:
+            blob.unlink(missing_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: there is no home
+        return None
+    return folder if os.access(folder, os.W_OK) else None

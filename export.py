@@ -53,7 +53,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--format", choices=list(PROGRAMS), default="paddle",
-        help="paddle: .pdmodel (default); onnx: one .onnx file, opset 13, for chips "
+        help="paddle: .pdmodel (default); onnx: one .onnx file, opset 12, for chips "
         "too; json: Paddle's newer format; see docs/export.md",
     )  # fmt: skip
     parser.add_argument(

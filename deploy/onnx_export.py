@@ -17,10 +17,9 @@ from deploy.meta import StaticMeta
 from deploy.onnx_file import model_hash, read_onnx, write_properties
 from safe_io import UserError, whole_file
 
-# The oldest opset in which every operator of ours has its present form (Split and Squeeze take
-# numbers as inputs since 13), for chips' compilers are behind: Ascend's CANN lists operators up to
-# opset 18, RKNN Toolkit2 takes 12 to 19, TensorRT 8 up to 17.
-OPSET = 13
+# The one opset that compilers for chips agree on: Rockchip's RKNN Toolkit2 takes 12 to 19, Ascend's
+# CANN lists every operator of ours for 12, but not Unsqueeze for anything later.
+OPSET = 12
 
 # Free axes by input; a name that inputs share says that they are equal.
 _AXES = {

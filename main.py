@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import configs
 from configs.schema import Config
-from deploy.engine import CPU_ENGINES, ENGINES
+from deploy.engine import AUTO, CPU_ENGINES, ENGINES
 from safe_io import UserError, run_command
 from training import parallel
 from training.run_folder import last_checkpoint, new_run_dir, record_session, settings_of
@@ -175,7 +175,7 @@ def static_model(config: Config, engine: str) -> Predictor:
     from deploy.predictor import Predictor
     from export import PROGRAMS, export
 
-    kind = "onnx" if engine in CPU_ENGINES[".onnx"] else "paddle"
+    kind = "paddle" if engine in (AUTO, *CPU_ENGINES[".pdmodel"]) else "onnx"
     with tempfile.TemporaryDirectory() as folder:
         model = export(config, Path(folder), kind=kind, per_person=True)
         return Predictor.load(f"{model}{PROGRAMS[kind]}", engine=engine)

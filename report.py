@@ -81,7 +81,7 @@ def write_evaluation(folder: Path, confusion: Confusion, class_names: Sequence[s
         rival = class_names[worst[label]] if label in worst else ""
         per_class.append([label, class_names[label], clips, correct, accuracy, rival])
     write_csv(folder / "per_class.csv", per_class)
-    _save_picture(folder / "confusion.png", _confusion_figure(confusion, class_names))
+    save_picture(folder / "confusion.png", _confusion_figure(confusion, class_names))
 
 
 def write_curves(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
@@ -93,7 +93,7 @@ def write_curves(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     keys = list(history[0])
     rows = [[("" if row[k] is None else row[k]) for k in keys] for row in history]
     write_csv(folder / "curves.csv", [keys, *rows])
-    _save_picture(folder / "curves.png", _curves_figure(history))
+    save_picture(folder / "curves.png", _curves_figure(history))
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,8 @@ def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that size in inches, without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -194,14 +195,15 @@ def _new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _save_picture(path: Path, figure: Figure) -> None:
+def save_picture(path: Path, figure: Figure) -> None:
+    """As PNG, whole or not at all."""
     with whole_file(path) as file:
         figure.savefig(file, format="png", dpi=120)
 
 
 def _confusion_figure(confusion: Confusion, class_names: Sequence[str]) -> Figure:
     size = max(5.0, 0.16 * len(class_names) + 3)
-    figure = _new_figure(size + 0.8, size)
+    figure = new_figure(size + 0.8, size)
     axes = figure.subplots()
     shares = confusion.matrix / np.maximum(confusion.matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -216,7 +218,7 @@ def _confusion_figure(confusion: Confusion, class_names: Sequence[str]) -> Figur
 
 
 def _curves_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
-    figure = _new_figure(11, 3.4)
+    figure = new_figure(11, 3.4)
     loss, accuracy, rate = figure.subplots(1, 3)
     for axes, quantity, sets in (
         (loss, "loss", ("train_loss", "eval_loss")),

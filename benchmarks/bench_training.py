@@ -33,6 +33,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from plain_networks import write_plainly
 from timing import machine
 
 from safe_io import UserError, run_command
@@ -55,28 +56,6 @@ def our_network(code: str, persons: int) -> Any:
     from initializer import Initializer
 
     return Initializer(configs.load(code)).network(persons, load=False)
-
-
-def write_plainly() -> None:
-    """Put the plain writing in the place of ours, in this process."""
-    import paddle
-    import paddle.nn.functional as F
-    from paddle import Tensor, nn
-
-    from model import attention, conv, efficientgcn, layers, stgcn, temporal
-
-    def graph_conv(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        y = F.conv2d(x, weight, bias)
-        p, kc, t, v = y.shape
-        k = adjacency.shape[0]
-        return paddle.einsum("nkctv,kvw->nctw", y.reshape([p, k, kc // k, t, v]), adjacency)
-
-    efficientgcn.graph_conv = stgcn.graph_conv = graph_conv
-    conv.Conv2D.forward = nn.Conv2D.forward
-    for module in (layers, temporal, stgcn):
-        module.conv_then_norm = lambda x, conv, norm: norm(conv(x))
-    layers.Swish.forward = lambda self, x: F.swish(x)
-    attention.mean_over_frames = lambda x, training, tail: x.mean(axis=2, keepdim=True)
 
 
 def save_start(args: argparse.Namespace) -> None:

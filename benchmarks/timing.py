@@ -12,21 +12,25 @@ from statistics import median
 import numpy as np
 
 
-def measure(contenders: dict[str, tuple[Callable[[], object], int]], rounds: int) -> None:
+def measure(
+    contenders: dict[str, tuple[Callable[[], object], int]], rounds: int
+) -> dict[str, float]:
     """Print units a second of each contender: median and spread over rounds, in each of which all
     run once, one after the other; and the ratio to the first. contenders: name -> (work, units).
-    """
+    Returns the medians."""
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, (work, units) in contenders.items():
             begin = time.perf_counter()
             work()
             rates[name].append(units / (time.perf_counter() - begin))
-    base = median(next(iter(rates.values())))
+    medians = {name: median(values) for name, values in rates.items()}
+    base = next(iter(medians.values()))
     for name, values in rates.items():
-        middle = median(values)
+        middle = medians[name]
         spread = f"{min(values):.4g} to {max(values):.4g}"
         print(f"  {name:28s} {middle:10.4g} /s   {spread:20s}   {middle / base:6.1f} x")
+    return medians
 
 
 def machine() -> str:

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import paddle
 import pytest
+
+from deploy.engine import CPU_ENGINES, ENGINES
+from model.conv import Conv2D
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,13 +26,51 @@ def test_startup() -> None:
     done = bench("bench_startup", "--rounds", "1")
     assert done.returncode == 0, done.stderr
     rows = dict(re.findall(r"^  (\S.*?)  +([\d.]+) s \(", done.stdout, re.MULTILINE))
-    engines = ("auto", "openvino", "paddle", "onednn")
+    engines = ("auto", *CPU_ENGINES[".pdmodel"])
     commands = ["main.py --help", "infer.py --help", "export.py --help", "import paddle"]
     assert list(rows) == [*commands, *(f"infer.py, one clip, {name}" for name in engines)]
     assert all(float(seconds) > 0 for seconds in rows.values())
 
 
-@pytest.mark.parametrize("name", ["bench_startup"])
+@pytest.mark.slow
+def test_inference(tmp_path: Path) -> None:
+    """Export proves the engines right, the benchmark itself the port's form."""
+    keys = "stem_channel: 8, block_args: [[16, 1, 0], [16, 1, 0], [16, 2, 1]]"
+    small = f"base: 9001\ndataset: ntu-xsub\nmodel_args: {{{keys}}}\n"
+    (tmp_path / "small.yaml").write_text(small)
+    argv = ["-c", str(tmp_path / "small.yaml"), "--batches", "1", "16", "--rounds", "1", "--port"]
+    done = bench("bench_inference", *argv, "--growth", str(tmp_path / "growth.png"))
+    assert done.returncode == 0, done.stderr
+    row = r"^  (\S.*?)  +[\d.e+]+ /s .* ([\d.]+) x$"
+    cases = re.split(r"^(?=\S.*clips a second$)", done.stdout, flags=re.MULTILINE)[1:]
+    single, port = ENGINES[1:], "public port's form, paddle"
+    quick = [name for name in single if name != "onednn"]
+    rows = [[name for name, _ in re.findall(row, case, re.MULTILINE)] for case in cases]
+    assert rows == [list(single), [port, *quick]] * 2 + [quick] * (7 + 6 + 3)
+    assert re.search(r"floor of [\d.]+ ms", done.stdout)
+    assert done.stdout.count("times the floor") == 4
+    assert (tmp_path / "growth.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_work_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a network whose multiply-adds are plain to see."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from bench_inference import multiply_adds
+
+    class Network(paddle.nn.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = Conv2D(6, 8, (5, 1), stride=(2, 1), padding=(2, 0), groups=2)
+
+        def forward(self, clips: paddle.Tensor) -> paddle.Tensor:
+            x = clips.transpose([0, 2, 3, 1])  # (P, C, T, V)
+            return paddle.matmul(self.conv(x), paddle.ones([25, 7]))
+
+    convolution = 8 * 10 * 25 * (6 // 2 * 5)  # numbers out, each of so many products
+    assert multiply_adds(Network(), 20, 6, 25) == convolution + 8 * 10 * 7 * 25
+
+
+@pytest.mark.parametrize("name", ["bench_startup", "bench_inference"])
 def test_nonsense_is_refused(name: str) -> None:
     done = bench(name, "--rounds", "0")
     assert done.returncode == 2 and "--rounds is 0; allowed: 1 or more" in done.stderr

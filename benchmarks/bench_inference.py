@@ -1,0 +1,254 @@
+"""Speed of static inference from raw clips to logits: every engine, batches of 1, 16 and 64 clips
+of one and of two persons, and how far that is from what the processor's arithmetic allows.
+
+python benchmarks/bench_inference.py
+python benchmarks/bench_inference.py --port      beside the public port's form of the network
+python benchmarks/bench_inference.py --growth    docs/images/inference_growth.png as well
+
+Clips are of synthetic people: 300 frames, 80 of them real, as in NTU RGB+D on average. Weights are
+fresh. Models are exported by person, with tails cut. Engines take turns, one run of a batch each a
+round, after one run that counts not; printed are medians and spread. oneDNN, several times slower
+than the rest, runs single clips only. The port's form runs natively, 16 clips at once as it was
+exported; that it gives the same logits is checked before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest import mock
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from timing import machine, measure
+
+import configs
+from dataset.synthetic_clips import make_clips
+from deploy.engine import CPU_ENGINES
+from safe_io import UserError, run_command
+from utils import prepare_process, save_checkpoint, weights_of
+
+if TYPE_CHECKING:
+    from paddle import nn
+
+    from deploy.predictor import Predictor
+
+PICTURE = Path(__file__).resolve().parent.parent / "docs/images/inference_growth.png"
+FRAMES, REAL_FRAMES = 300, 80
+SLOW, SLOW_BATCH = "onednn", 1
+PORT, PORT_BATCH = "public port's form, paddle", 16
+LAYOUTS = ("coco-17", "ntu-25", "mediapipe-33")
+SGEMM_SIZE, SGEMM_RUNS = 1536, 8
+
+
+def clips_of(batch: int, persons: int, real: int = REAL_FRAMES, joints: int = 25) -> np.ndarray:
+    """(N, 3, 300, V, 2), metres."""
+    return make_clips((batch, FRAMES, joints, 2), frames=real, persons=persons)
+
+
+def fresh_weights(config: str, folder: Path) -> Path:
+    from initializer import Initializer
+
+    network = Initializer(configs.load(config)).network(1, load=False)
+    save_checkpoint(folder / "w.pdparams", {"model": weights_of(network)})
+    return folder / "w.pdparams"
+
+
+def exported(config: str, weights: Path) -> dict[str, Predictor]:
+    """Engine -> a model of that configuration by person, checked by export."""
+    from deploy.predictor import Predictor
+    from export import export
+
+    changes = {"pretrained_path": str(weights)}
+    found = {}
+    for kind, suffix in (("paddle", ".pdmodel"), ("onnx", ".onnx")):
+        target = export(configs.load(config, changes), weights.parent, kind=kind, per_person=True)
+        for engine in [name for name in CPU_ENGINES[suffix] if name not in found]:
+            found[engine] = Predictor.load(f"{target}{suffix}", engine=engine)
+    return found
+
+
+def port_form(config: str, weights: Path) -> Predictor:
+    """In a process of its own: the plain writing takes the place of ours there."""
+    from deploy.predictor import Predictor
+
+    target = weights.parent / "port"
+    command = [sys.executable, str(Path(__file__).with_name("plain_networks.py"))]
+    command += ["--config", config, "--weights", str(weights), "--target", str(target)]
+    command += ["--batch", str(PORT_BATCH)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the port's form cannot be written:\n{done.stderr}")
+    inputs = configs.load(config).data.inputs
+    return Predictor.load(f"{target}.pdmodel", engine="paddle", inputs=inputs)
+
+
+def run_case(models: dict[str, Predictor], clips: np.ndarray, rounds: int) -> dict[str, float]:
+    """Clips a second of each engine, printed and returned."""
+    count = len(clips)
+    chosen = {
+        name: model
+        for name, model in models.items()
+        if (name != SLOW or count <= SLOW_BATCH) and (name != PORT or count == PORT_BATCH)
+    }
+    first: np.ndarray | None = None
+    for name, model in chosen.items():
+        logits = model.run(clips).logits
+        first = logits if first is None else first
+        if not np.abs(logits - first).max() < 1e-3 * np.abs(first).max():
+            raise RuntimeError(f"{name}: its logits differ from those of {next(iter(chosen))}")
+    work = {name: (partial(model.run, clips), count) for name, model in chosen.items()}
+    return measure(work, rounds)
+
+
+def multiply_adds(network: nn.Layer, frames: int, channels: int, joints: int) -> int:
+    """Of the convolutions and matrix products for one person's `frames` frames, as exported."""
+    import paddle
+    import paddle.nn.functional as F
+
+    from model.fold import fold_network
+
+    conv2d, matmul, total = F.conv2d, paddle.matmul, 0
+
+    def counted_conv2d(x: paddle.Tensor, weight: paddle.Tensor, *args, **kwargs) -> paddle.Tensor:
+        nonlocal total
+        y = conv2d(x, weight, *args, **kwargs)
+        total += y.size * weight[0].size
+        return y
+
+    def counted_matmul(x: paddle.Tensor, y: paddle.Tensor, **kwargs) -> paddle.Tensor:
+        nonlocal total
+        product = matmul(x, y, **kwargs)
+        total += product.size * x.shape[-1]
+        return product
+
+    network.eval()
+    fold_network(network)
+    counting = mock.patch.object(F, "conv2d", counted_conv2d)
+    with paddle.no_grad(), counting, mock.patch.object(paddle, "matmul", counted_matmul):
+        network(paddle.zeros([1, joints, channels, frames]))
+    return total
+
+
+def sgemm_peak() -> float:
+    """The most that a product of large float32 matrices reaches here, GFLOP a second."""
+    a = np.random.RandomState(0).standard_normal((SGEMM_SIZE, SGEMM_SIZE)).astype(np.float32)
+    seconds = []
+    for _ in range(SGEMM_RUNS):
+        begin = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - begin)
+    return 2e-9 * SGEMM_SIZE**3 / min(seconds)
+
+
+def floor(config: str) -> float:
+    """Prints and returns the milliseconds of arithmetic in a clip of one person."""
+    from dataset.features import branch_channels
+    from initializer import Initializer
+
+    initializer = Initializer(configs.load(config))
+    network, data = initializer.network(1, load=False), initializer.args
+    margin, stride = network.tail_margin()
+    frames = min(-(-REAL_FRAMES // stride) * stride + margin, data.num_frame)
+    channels, joints = sum(branch_channels(data.inputs)), initializer.spec.skeleton.num_joint
+    work, peak = 2e-9 * multiply_adds(network, frames, channels, joints), sgemm_peak()
+    print(
+        f"{REAL_FRAMES} real frames of a person run as {frames}: {work:.2f} GFLOP; NumPy's "
+        f" sgemm reaches {peak:.0f} GFLOP/s: a floor of {1000 * work / peak:.1f} ms"
+    )
+    return 1000 * work / peak
+
+
+def growth(
+    config: str, weights: Path, models: dict[str, Predictor], rounds: int, picture: Path
+) -> None:
+    """Draw how milliseconds a clip of one person grow with batch, real frames and joints."""
+    from report import new_figure, save_picture
+
+    quick = {name: model for name, model in models.items() if name not in (SLOW, PORT)}
+    figure = new_figure(11, 3.4)
+    panels = {
+        "clips at once": [(n, quick, clips_of(n, 1)) for n in (1, 2, 4, 8, 16, 32, 64)],
+        "real frames": [(n, quick, clips_of(16, 1, n)) for n in (10, 40, 80, 150, 220, 300)],
+        "joints": [],
+    }
+    for layout in LAYOUTS:
+        joints = int(layout.split("-")[1])
+        others = with_layout(config, weights.parent, layout)
+        chosen = {name: others[name] for name in quick}
+        panels["joints"].append((joints, chosen, clips_of(16, 1, joints=joints)))
+    for axes, (title, cases) in zip(figure.subplots(1, 3), panels.items()):
+        lines: dict[str, list[tuple[int, float]]] = {name: [] for name in quick}
+        for number, chosen, clips in cases:
+            print(f"{title}: {number}; clips a second")
+            for name, rate in run_case(chosen, clips, rounds).items():
+                lines[name].append((number, 1000 / rate))
+        for name, points in lines.items():
+            axes.plot(*zip(*points), marker=".", label=name)
+        axes.set(xlabel=title, ylabel="ms a clip", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    save_picture(picture, figure)
+    print(f"picture: {picture}")
+
+
+def with_layout(config: str, folder: Path, layout: str) -> dict[str, Predictor]:
+    """`exported` for the same network on another joint layout."""
+    file = folder / f"{layout}.yaml"
+    own = f"{{num_class: 60, skeleton: {layout}, num_person: 2, max_frame: {FRAMES}}}"
+    file.write_text(f"base: {config}\ndataset: own\ndataset_args:\n  keypoint: {own}\n")
+    (folder / layout).mkdir()
+    return exported(str(file), fresh_weights(str(file), folder / layout))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "-c", "--config", default="2001", help="number in configs/, or a .yaml file"
+    )
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64], help="clips at once")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--port", action="store_true", help="the public port's form too, 16 clips")
+    parser.add_argument(
+        "--growth", type=Path, nargs="?", const=PICTURE, metavar="PNG", help="draw how cost grows"
+    )
+    args = parser.parse_args()
+    for name in ("batches", "rounds"):
+        if np.min(getattr(args, name)) < 1:
+            raise UserError(f"--{name} is {getattr(args, name)}; allowed: 1 or more")
+    return args
+
+
+def main() -> int:
+    args = arguments()
+    prepare_process()
+    import paddle
+
+    print(f"{machine()}, Paddle {paddle.__version__}; {args.rounds} rounds")
+    with tempfile.TemporaryDirectory() as folder:
+        weights = fresh_weights(args.config, Path(folder))
+        models = {PORT: port_form(args.config, weights)} if args.port else {}
+        models.update(exported(args.config, weights))
+        lowest = floor(args.config)
+        for persons in (1, 2):
+            for batch in args.batches:
+                print(f"{batch} clips of {persons} at once, clips a second")
+                best = max(run_case(models, clips_of(batch, persons), args.rounds).values())
+                print(f"  the fastest takes {1000 / best / persons / lowest:.1f} times the floor")
+        if args.growth:
+            growth(args.config, weights, models, args.rounds, args.growth)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,125 @@
+"""A clip cut to its real frames and the network's margin has the logits of the whole clip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import paddle
+import pytest
+from networks import NTU_25, SMALL, efficientgcn, randomise
+
+from dataset.graph import adjacency
+from deploy.predictor import frames_needed
+from model import build
+from model.tail import Tail, tail_margin
+
+FRAMES = 96
+EFFICIENTGCN = [{"att_type": name} for name in ("stja", "pa", "ca", "fa", "ja", "none")]
+EFFICIENTGCN += [{"layer_type": name} for name in ("Basic", "Bottleneck", "Sep")]
+EFFICIENTGCN += [{"window": 3}, {"fusion_stage": 0}, {"fusion_stage": 3}]
+
+
+def small_stgcn(kernel_size: int = 5) -> paddle.nn.Layer:
+    return build.stgcn(
+        [18],
+        12,
+        adjacency(NTU_25, "spatial"),
+        persons=2,
+        edge_importance=True,
+        drop_prob=0.5,
+        kernel_size=kernel_size,
+        block_args=[[8, 1], [16, 2], [16, 1], [16, 2]],
+    )
+
+
+def clip_of(real: int) -> np.ndarray:
+    """(2*V, 18, T): random frames, then one random frame again and again."""
+    clip = np.random.RandomState(real).standard_normal((50, 18, FRAMES)).astype(np.float32)
+    clip[..., real:] = clip[..., -1:]
+    return clip
+
+
+def logits(network: paddle.nn.Layer, clip: np.ndarray, frames: int = FRAMES) -> np.ndarray:
+    cut = paddle.full([1, 1, 1, 1], 1 - frames / FRAMES) if frames < FRAMES else None
+    with paddle.no_grad():
+        return network(paddle.to_tensor(clip[None, ..., :frames]), cut).numpy()[0]
+
+
+def ready(network: paddle.nn.Layer) -> paddle.nn.Layer:
+    randomise(network)
+    network.eval()
+    return network
+
+
+@pytest.mark.parametrize("changes", EFFICIENTGCN, ids=str)
+def test_every_length_of_efficientgcn(changes: dict[str, Any]) -> None:
+    check_every_length(ready(efficientgcn(branches=3, **{**SMALL, **changes})))
+
+
+@pytest.mark.parametrize("kernel_size", [3, 9])
+def test_every_length_of_stgcn(kernel_size: int) -> None:
+    check_every_length(ready(small_stgcn(kernel_size)))
+
+
+def check_every_length(network: paddle.nn.Layer) -> None:
+    """From no real frame to no padding, at the margin and a stride more; half of it is wrong."""
+    margin, stride = network.tail_margin()
+    wrong = 0.0
+    for real in (0, 1, 2, 3, 20, 41, 58, 75, FRAMES - 1, FRAMES):
+        clip = clip_of(real)
+        whole = logits(network, clip)
+        scale = np.abs(whole).max()
+        shortest = -(-real // stride) * stride + margin
+        for frames in (shortest, shortest + stride):
+            got = logits(network, clip, min(frames, FRAMES))
+            np.testing.assert_allclose(got, whole, atol=1e-5 * scale, err_msg=f"{real}, {frames}")
+        if real == 41:
+            short = logits(network, clip, shortest - margin // (2 * stride) * stride)
+            wrong = float(np.abs(short - whole).max() / scale)
+    assert wrong > 1e-4
+
+
+@pytest.mark.parametrize("name", ["EfficientGCN", "ST-GCN"])
+def test_the_margin_is_the_smallest(name: str) -> None:
+    """One stride less is wrong. Dense windows, since depthwise ones carry little to the edge."""
+    dense = {**SMALL, "layer_type": "Basic"}
+    network = ready(small_stgcn() if name == "ST-GCN" else efficientgcn(branches=3, **dense))
+    margin, stride = network.tail_margin()
+    clip = clip_of(40)
+    whole, short = logits(network, clip), logits(network, clip, 40 + margin - stride)
+    assert np.abs(short - whole).max() > 1e-4 * np.abs(whole).max()
+
+
+def test_published_margins() -> None:
+    """By hand: of each mean, the frames that windows of 5 (EfficientGCN-B0) or 9 (ST-GCN) spoil in
+    front and behind, one that is left, and the total stride of 4."""
+    assert efficientgcn().tail_margin() == (32, 4)
+    blocks = [[64, 1]] * 4 + [[128, 2]] + [[128, 1]] * 2 + [[256, 2]] + [[256, 1]] * 2
+    settings = {"persons": 1, "edge_importance": False, "drop_prob": 0.0, "kernel_size": 9}
+    graph = adjacency(NTU_25, "spatial")
+    assert build.stgcn([3], 60, graph, **settings, block_args=blocks).tail_margin() == (156, 4)
+    assert tail_margin([], []) == (1, 1)
+
+
+def test_mean_counts_the_frame_that_stands_for_others() -> None:
+    x = np.arange(2 * 6, dtype=np.float32).reshape(1, 2, 6, 1)
+    whole = np.concatenate([x[:, :, :4], x[:, :, 3:4], x[:, :, 3:4], x[:, :, 4:]], axis=2)
+    tail = Tail(paddle.full([1, 1, 1, 1], 2 / 8), behind=2)
+    mean = tail.mean(paddle.to_tensor(x)).numpy()
+    np.testing.assert_allclose(mean, whole.mean(axis=2, keepdims=True), rtol=1e-6)
+
+
+def test_frames_needed() -> None:
+    """Real frames up to a multiple of the stride, the margin, up to a multiple of the step."""
+    clip = np.zeros((3, 300, 25, 2), np.float32)
+    assert frames_needed(clip, 32, 4, 1) == 32
+    clip[0, 81, 3, 1] = 1.0
+    assert frames_needed(clip, 32, 4, 1) == 84 + 32
+    assert frames_needed(clip, 32, 4, 16) == 128
+    assert frames_needed(clip, 0, 1, 1) == 82 + 2, "velocity looks two frames ahead"
+    assert frames_needed(clip, 0, 0, 16) == 300, "a model that takes whole clips"
+    clip[0, 290:] = 1.0
+    assert frames_needed(clip, 32, 4, 16) == 300
+    frozen = np.full((3, 300, 25, 2), 0.5, np.float32)
+    assert frames_needed(frozen, 32, 4, 1) == 32, "a tail need not be zero, only constant"

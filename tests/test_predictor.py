@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from deploy.predictor import LARGEST, Predictor
 from safe_io import UserError
 from tests.small_models import SET, eval_clips, logits_by_dygraph
 
+ROOT = Path(__file__).resolve().parent.parent
 SHAPE = (2, 3, 16, 25, 2)
 
 
@@ -129,3 +134,18 @@ def test_a_changed_onnx_file_is_refused(models: Path, tmp_path: Path) -> None:
     onnx.save(model, file)
     with pytest.raises(UserError, match="small.onnx: was changed after export"):
         Predictor.load(file)
+
+
+def test_the_example_of_the_manual_runs(models: Path, tmp_path: Path) -> None:
+    for suffix in (".pdmodel", ".pdiparams", ".meta.yaml"):
+        shutil.copy(models / f"person/small{suffix}", tmp_path / f"xsub{suffix}")
+    text = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    example = text.split("```python\n")[1].split("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", example],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "(1, 12)\n", done.stderr

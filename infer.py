@@ -19,7 +19,7 @@ import numpy as np
 
 from deploy.engine import AUTO, ENGINES
 from safe_io import UserError, run_command, whole_file
-from utils import file_hash, num_cores, prepare_process, setup_logging
+from utils import file_hash, num_cores, prepare_environment, setup_logging
 
 if TYPE_CHECKING:
     from dataset.storage import ClipSet
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from dataset.storage import open_clips
 
     clips = open_clips(args.data_file, args.label_file)
-    prepare_process(not args.no_cpu_setup)
+    prepare_environment(not args.no_cpu_setup)  # Paddle is imported by engines that need it
     setup_logging()
     from deploy.predictor import Predictor
 

@@ -43,6 +43,12 @@ _MALLOC_SETTINGS = (
 
 
 def prepare_process(cpu_setup: bool = True) -> None:
+    """`prepare_environment`, and Paddle imported."""
+    prepare_environment(cpu_setup)
+    import_paddle_quietly()
+
+
+def prepare_environment(cpu_setup: bool = True) -> None:
     """Settings that count only before Paddle is imported; call it first.
 
     Static graphs are written as .pdmodel, not as .json. With cpu_setup: all cores compute, MKL
@@ -53,7 +59,6 @@ def prepare_process(cpu_setup: bool = True) -> None:
     os.environ.setdefault("GLOG_minloglevel", "2")
     if cpu_setup:
         _set_up_cpu()
-    _import_paddle_quietly()
 
 
 def _set_up_cpu() -> None:
@@ -68,7 +73,7 @@ def _set_up_cpu() -> None:
         _keep_freed_memory()
 
 
-def _import_paddle_quietly() -> None:
+def import_paddle_quietly() -> None:
     """Without its notes on a missing ccache and on the number of threads, which was just set."""
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -42,14 +42,16 @@ if TYPE_CHECKING:
     from deploy.predictor import Predictor
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs/images/inference_growth.png"
-FRAMES, REAL_FRAMES = 300, 80
+FRAMES, REAL_FRAMES, NTU_JOINTS = 300, 80, 25
 SLOW, SLOW_BATCH = "onednn", 1
 PORT, PORT_BATCH = "public port's form, paddle", 16
 LAYOUTS = ("coco-17", "ntu-25", "mediapipe-33")
 SGEMM_SIZE, SGEMM_RUNS = 1536, 8
 
 
-def clips_of(batch: int, persons: int, real: int = REAL_FRAMES, joints: int = 25) -> np.ndarray:
+def clips_of(
+    batch: int, persons: int, real: int = REAL_FRAMES, joints: int = NTU_JOINTS
+) -> np.ndarray:
     """(N, 3, 300, V, 2), metres."""
     return make_clips((batch, FRAMES, joints, 2), frames=real, persons=persons)
 
@@ -182,8 +184,8 @@ def growth(
     }
     for layout in LAYOUTS:
         joints = int(layout.split("-")[1])
-        others = with_layout(config, weights.parent, layout)
-        chosen = {name: others[name] for name in quick}
+        known = models if joints == NTU_JOINTS else with_layout(config, weights.parent, layout)
+        chosen = {name: known[name] for name in quick}
         panels["joints"].append((joints, chosen, clips_of(16, 1, joints=joints)))
     for axes, (title, cases) in zip(figure.subplots(1, 3), panels.items()):
         lines: dict[str, list[tuple[int, float]]] = {name: [] for name in quick}

@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from safe_io import UserError
+from utils import import_paddle_quietly
 
 # By the ending of a model file, the fastest first (docs/performance.md).
 CPU_ENGINES = {
@@ -68,6 +69,7 @@ def open_engine(model_file: Path, params_file: Path | None, name: str, cpu_threa
         from deploy.onnx_engine import OnnxEngine
 
         return OnnxEngine(model_file, cpu_threads)
+    import_paddle_quietly()
     from deploy.paddle_engine import PaddleEngine
 
     return PaddleEngine(model_file, params_file, name, cpu_threads)

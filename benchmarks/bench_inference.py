@@ -164,7 +164,7 @@ def floor(config: str) -> float:
     work, peak = 2e-9 * multiply_adds(network, frames, channels, joints), sgemm_peak()
     print(
         f"{REAL_FRAMES} real frames of a person run as {frames}: {work:.2f} GFLOP; NumPy's "
-        f" sgemm reaches {peak:.0f} GFLOP/s: a floor of {1000 * work / peak:.1f} ms"
+        f"sgemm reaches {peak:.0f} GFLOP/s: a floor of {1000 * work / peak:.1f} ms"
     )
     return 1000 * work / peak
 

@@ -15,6 +15,7 @@ import pytest
 
 import export as export_cli
 from dataset.storage import open_clips
+from deploy import apart
 from deploy.predictor import LARGEST, Predictor
 from safe_io import UserError
 from tests.small_models import SET, eval_clips, logits_by_dygraph
@@ -149,3 +150,21 @@ def test_the_example_of_the_manual_runs(models: Path, tmp_path: Path) -> None:
         text=True,
     )
     assert done.stdout == "(1, 12)\n", done.stderr
+
+
+def test_a_model_that_ends_its_process_or_hangs_is_refused(tmp_path: Path, monkeypatch) -> None:
+    """What has no metadata is tried elsewhere first."""
+    model, params = tmp_path / "m.pdmodel", tmp_path / "m.pdiparams"
+    model.write_bytes(b"\0" * 100)
+    with pytest.raises(UserError, match="m.pdmodel: not a static model of Paddle"):
+        Predictor.load(model, params_file=model, engine="paddle")
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    killed.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(killed))
+        with pytest.raises(UserError, match="for engine paddle: .* ended with code -11"):
+            apart.try_apart(model, params, "paddle", 1)
+    monkeypatch.setattr(apart, "SECONDS", 0.01)
+    with pytest.raises(UserError, match="m.pdmodel: no answer within 0 s; damaged?"):
+        Predictor.load(model, engine="paddle")

@@ -12,7 +12,8 @@ from deploy.verify import MAX_RANK, UNKNOWN, ProgramFacts, facts_of
 from safe_io import UserError
 
 # What a graph may hold: operators of Rockchip's RKNN Toolkit2 (1.6) that Ascend's CANN takes too,
-# the less usual ones looked up (docs/export.md). None works on shapes: the graph compiles as it is once its axes have sizes.
+# the less usual ones looked up (docs/export.md). None works on shapes: the graph compiles as it is
+# once its axes have sizes.
 CHIP_OPERATORS = frozenset(
     {
         *("Add", "Clip", "Concat", "Conv", "GlobalAveragePool", "HardSigmoid", "MatMul", "Mul"),

@@ -21,6 +21,13 @@ _GPU_MEMORY_MB = 512  # first allocation; Paddle grows it
 _TENSORRT_WORKSPACE = 1 << 30  # bytes
 _TENSORRT_MIN_GRAPH = 3  # operators that are worth a subgraph
 _PIR_VERSION = 1  # of the operators in .json files
+# What oneDNN gets. Not products of matrices: with one factor for all frames they took 8 times as
+# long as all the rest (docs/performance.md). A sum or activation left out would break its fusions.
+_ONEDNN_OPS = {
+    *("conv2d", "fused_conv2d", "depthwise_conv2d", "pool2d", "softmax", "concat", "split"),
+    *("elementwise_add", "elementwise_mul", "elementwise_sub", "scale", "reduce_mean"),
+    *("swish", "sigmoid", "hard_swish", "relu", "relu6", "reshape2", "transpose2", "slice"),
+}
 STATIC_MODE = threading.Lock()  # for Paddle's static mode, which is one for all threads
 
 
@@ -74,6 +81,7 @@ class PaddleEngine:
         if self.name == "onednn":
             config.enable_mkldnn()
             config.set_mkldnn_cache_capacity(10)  # shapes kept; without a bound it leaks
+            config.set_mkldnn_op(_ONEDNN_OPS)
         else:
             config.disable_mkldnn()
         if self.name == "paddle_openvino":

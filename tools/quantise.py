@@ -189,14 +189,17 @@ def logits_of(model: Predictor, clips: ClipSet, rows: Sequence[int]) -> np.ndarr
 
 def weighted_nodes(source: onnx.ModelProto, num_joint: int) -> list[onnx.NodeProto]:
     """Convolutions, and products with a matrix of weights, which is what some 1x1 convolutions
-    are exported as. Products with an adjacency are left out: they gain nothing."""
+    are exported as. Products with an adjacency are left out: they gain nothing. So are layers on a
+    concatenation, whose parts have ranges of their own: OpenVINO 2025.3 gives up on them."""
+    joined = {name for n in source.graph.node if n.op_type == "Concat" for name in n.output}
     shapes = {tensor.name: list(tensor.dims) for tensor in source.graph.initializer}
     adjacency = [num_joint, num_joint]
     return [
         node
         for node in source.graph.node
-        if node.op_type == "Conv"
-        or (node.op_type == "MatMul" and shapes.get(node.input[1], adjacency) != adjacency)
+        if node.op_type in ("Conv", "MatMul")
+        and node.input[0] not in joined
+        and shapes.get(node.input[1], adjacency) != adjacency
     ]
 
 

@@ -9,11 +9,16 @@ import paddle
 from paddle import nn
 from paddle.static import InputSpec
 
+import model
 from deploy.contracts import INPUTS, traced
 from deploy.meta import StaticMeta
 from deploy.paddle_engine import STATIC_MODE
 from model.fold import fold_network
 from safe_io import UserError, whole_file
+
+# Networks have no branches on what tensors hold: they are traced as they are. Paddle would first
+# rewrite the source of each function, which took ten times as long as all else.
+paddle.jit.ignore_module([model])
 
 # Files of a model by format, in the order in which they appear; the program is the last but meta.
 FILES = {

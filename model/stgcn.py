@@ -130,6 +130,7 @@ class STGCN(nn.Layer):
             affine = batch_norm_affine(norm)
             block.gcn = FoldedGraphConv(adjacency, conv.weight, conv.bias, *affine)
             block.tcn[0] = nn.Identity()
+        self.edge_importance = nn.ParameterList()  # in the folded convolutions now
         self.data_bn = Affine(*batch_norm_affine(self.data_bn))
 
     def _trunk(self, clips: Tensor) -> Tensor:

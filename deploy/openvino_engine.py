@@ -11,6 +11,7 @@ import os
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Hashable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,16 @@ from safe_io import UserError
 
 OWN_AFTER = 40  # runs of a shape that cost about what compiling it saves
 CUT = "cut"  # input of models whose clips may be cut (deploy/contracts.py)
-MAX_COMPILED = 24  # compiled programs kept, some 30 MB each
+MAX_PROGRAMS = 24  # compiled programs kept, some 30 MB each
 MAX_BLOBS = 64  # files kept in the cache of compiled programs, some 2 MB each
+
+
+@dataclass(frozen=True)
+class _Program:
+    """requests: thread -> its request."""
+
+    compiled: openvino.CompiledModel
+    requests: dict[int, openvino.InferRequest] = field(default_factory=dict)
 
 
 class OpenVINOEngine:
@@ -29,7 +38,7 @@ class OpenVINOEngine:
 
     name = "openvino"
     batch = 1  # a second clip at once leaves the processor's caches and gains nothing
-    frame_step = 16
+    frame_step = 8
 
     def __init__(self, model_file: Path, params_file: Path | None, cpu_threads: int) -> None:
         """Raises UserError for missing and damaged files."""
@@ -55,28 +64,33 @@ class OpenVINOEngine:
             reason = " ".join(str(error).split())[-200:]
             raise UserError(f"{model_file}: OpenVINO cannot load it: {reason}") from error
         self._free = any(-1 in shape for shape in self.inputs.values())
-        self._compiled: OrderedDict[Hashable, openvino.CompiledModel] = OrderedDict()
+        self._programs: OrderedDict[Hashable, _Program] = OrderedDict()
         self._runs: Counter[Hashable] = Counter()
         self._lock = threading.Lock()
 
     def run(self, feeds: dict[str, np.ndarray], *, alone: bool = True) -> list[np.ndarray]:
         arrays = {name: np.ascontiguousarray(feeds[name], dtype=np.float32) for name in self.inputs}
-        results = self._program(arrays, alone).create_infer_request().infer(arrays)
+        request = self._request(arrays, alone)
+        results = request.infer(arrays, share_inputs=True)
         return [np.array(results[port]) for port in results]
 
-    def _program(self, arrays: dict[str, np.ndarray], alone: bool) -> openvino.CompiledModel:
-        """The program for these shapes: its own where it has come often, else the free one."""
+    def _request(self, arrays: dict[str, np.ndarray], alone: bool) -> openvino.InferRequest:
+        """Of this thread, for these shapes: of a program of their own where they have come often,
+        else of the free one. Requests are kept, for they hold the memory of a run."""
         shapes = tuple(array.shape for array in arrays.values())
         with self._lock:
             self._runs[alone, shapes] += 1
             own = self._free and self._runs[alone, shapes] > OWN_AFTER
             key = (alone, shapes if own else None)
-            if key not in self._compiled:
-                self._compiled[key] = self._compile(alone, shapes if own else None)
-            self._compiled.move_to_end(key)
-            if len(self._compiled) > MAX_COMPILED:
-                self._compiled.popitem(last=False)
-            return self._compiled[key]
+            if key not in self._programs:
+                self._programs[key] = _Program(self._compile(alone, shapes if own else None))
+            self._programs.move_to_end(key)
+            if len(self._programs) > MAX_PROGRAMS:
+                self._programs.popitem(last=False)
+            program, thread = self._programs[key], threading.get_ident()
+            if thread not in program.requests:
+                program.requests[thread] = program.compiled.create_infer_request()
+            return program.requests[thread]
 
     def _compile(self, alone: bool, shapes: tuple | None) -> openvino.CompiledModel:
         model = self._model

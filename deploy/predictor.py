@@ -199,13 +199,14 @@ class Predictor:
         return logits
 
     def _batches(self, clips: list[np.ndarray]) -> Iterator[tuple[list[int], int]]:
-        """(rows, frames that they need) of what may run together, the shortest first."""
+        """(rows, frames that they need) of what may run together. The longest come first: then no
+        thread is left with a long one at the end."""
         needed = [frames_needed(clip, *self.tail, self.engine.frame_step) for clip in clips]
-        order = sorted(range(len(clips)), key=needed.__getitem__)
+        order = sorted(range(len(clips)), key=needed.__getitem__, reverse=True)
         size = self.batch_size or self.engine.batch
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            yield rows, needed[rows[-1]]
+            yield rows, needed[rows[0]]
 
     def _run_batch(self, batch: np.ndarray, alone: bool) -> np.ndarray:
         """Logits of as many as there are; a model of a fixed batch gets zeros behind them."""

@@ -18,7 +18,7 @@ from utils import load_checkpoint
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| .* \| `(python .*)` \|$", README, flags=re.MULTILINE)
-NUM_NTU = 10  # commands of the first table
+NUM_NTU = 13  # commands of the first table
 COMMANDS = [command for row in ROWS for command in row.split("` and `")]
 ONE_EPOCH = "scheduler_args.cosine.max_epoch=1 scheduler_args.cosine.warm_up=0"
 SMALL = "model_args.stem_channel=8 model_args.block_args=[[16,1,0],[16,1,0],[16,2,1]]"
@@ -55,8 +55,8 @@ def test_every_command_on_ntu(tmp_path: Path) -> None:
         check=True,
     )
     assert len(COMMANDS) == NUM_NTU + 12, "a table has changed: look at these tests"
-    generate, train, resume, evaluate, export, *others = COMMANDS[:NUM_NTU]
-    per_person, cut, infer, measure, synthetic = others
+    generate, train, resume, evaluate, by_engine, export, *others = COMMANDS[:NUM_NTU]
+    per_person, onnx, cut, infer, measure, compare, synthetic = others
     run(generate, tmp_path)
     assert "Finish training!" in run(f"{train} {TINY}", tmp_path)
     assert "Resuming" in run(f"{resume} {TINY}", tmp_path)
@@ -66,12 +66,18 @@ def test_every_command_on_ntu(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(best.read_bytes())
     x_view = "dataset_args.ntu.ntu60_path=raw"
     run(f"python main.py -c 2002 -gd --set {x_view}", tmp_path)
-    assert "Top-1 accuracy" in run(f"{evaluate} {TINY}", tmp_path)
+    counts = [
+        re.findall("Top-1 accuracy: .*", run(f"{command} {TINY}", tmp_path))
+        for command in (evaluate, by_engine)
+    ]
+    assert counts[0] and counts[0] == counts[1]
     run(f"{export} {TINY}", tmp_path)
     run(f"{per_person} {TINY}", tmp_path)
+    run(f"{onnx} {TINY}", tmp_path)
     run(cut, tmp_path)
     assert "Infer Mean Accuracy" in run(infer, tmp_path)
     assert "clips/s" in run(f"{measure} -b 2", tmp_path)
+    assert "onnxruntime (.onnx)" in run(compare, tmp_path)
     run(f"{synthetic} --subjects 2", tmp_path)
     assert list((tmp_path / "recordings").glob("*.skeleton"))
 
@@ -136,7 +142,10 @@ def test_every_flag_in_the_documents_exists() -> None:
         known |= set(re.findall(r'"(--?[a-zA-Z_]+)"', path.read_text(encoding="utf-8")))
     dropped = {"--visualize", "--static", "--dataset_args", "--model_args", "--optimizer_args"}
     dropped |= {"--scheduler_args", "--help"}
-    launcher = {"--nproc_per_node", "--master", "--nnodes", "--rank", "--devices", "--log_dir"}
+    others = {"--nproc_per_node", "--master", "--nnodes", "--rank", "--devices", "--log_dir"}
+    others |= {"--framework", "--model", "--input_shape", "--soc_version"}  # Ascend's compiler
+    others |= {"--dirname", "--model_filename", "--params_filename", "--serving_server"}
+    others |= {"--serving_client", "--port", "--thread", "--array"}  # Paddle Serving, Slurm
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         used = set(re.findall(r"(?<![\w-])--[a-zA-Z_]+", page.read_text(encoding="utf-8")))
-        assert used - known - dropped - launcher == set(), page.name
+        assert used - known - dropped - others == set(), page.name

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +38,7 @@ class OpenVINOEngine:
 
     name = "openvino"
     batch = 1  # a second clip at once leaves the processor's caches and gains nothing
-    frame_step = 8
+    frame_step = 16
 
     def __init__(self, model_file: Path, params_file: Path | None, cpu_threads: int) -> None:
         """Raises UserError for missing and damaged files."""
@@ -64,7 +64,7 @@ class OpenVINOEngine:
             reason = " ".join(str(error).split())[-200:]
             raise UserError(f"{model_file}: OpenVINO cannot load it: {reason}") from error
         self._free = any(-1 in shape for shape in self.inputs.values())
-        self._programs: OrderedDict[Hashable, _Program] = OrderedDict()
+        self._programs: dict[Hashable, _Program] = {}
         self._runs: Counter[Hashable] = Counter()
         self._lock = threading.Lock()
 
@@ -80,17 +80,19 @@ class OpenVINOEngine:
         shapes = tuple(array.shape for array in arrays.values())
         with self._lock:
             self._runs[alone, shapes] += 1
-            own = self._free and self._runs[alone, shapes] > OWN_AFTER
-            key = (alone, shapes if own else None)
+            key = (alone, shapes if self._deserves_its_own(alone, shapes) else None)
             if key not in self._programs:
-                self._programs[key] = _Program(self._compile(alone, shapes if own else None))
-            self._programs.move_to_end(key)
-            if len(self._programs) > MAX_PROGRAMS:
-                self._programs.popitem(last=False)
+                self._programs[key] = _Program(self._compile(*key))
             program, thread = self._programs[key], threading.get_ident()
             if thread not in program.requests:
                 program.requests[thread] = program.compiled.create_infer_request()
             return program.requests[thread]
+
+    def _deserves_its_own(self, alone: bool, shapes: tuple) -> bool:
+        """Nothing is ever dropped for it: lengths in turns would be compiled again and again."""
+        if not self._free or self._runs[alone, shapes] <= OWN_AFTER:
+            return False
+        return (alone, shapes) in self._programs or len(self._programs) < MAX_PROGRAMS
 
     def _compile(self, alone: bool, shapes: tuple | None) -> openvino.CompiledModel:
         model = self._model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ sys.path.insert(0, str(ROOT))
 import utils  # noqa: E402 - needs the line above
 
 utils.prepare_process()
+_cache = tempfile.TemporaryDirectory()  # of compiled programs: not the user's
+os.environ["XDG_CACHE_HOME"] = _cache.name
 
 
 @pytest.fixture(scope="session")

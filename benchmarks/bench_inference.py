@@ -180,15 +180,15 @@ def growth(
     quick = {name: model for name, model in models.items() if name not in (SLOW, PORT)}
     figure = new_figure(11, 3.4)
     panels = {
-        "clips at once": [(n, quick, clips_of(n, 1)) for n in (1, 2, 4, 8, 16, 32, 64)],
-        "real frames": [(n, quick, clips_of(16, 1, n)) for n in (10, 40, 80, 150, 220, 300)],
+        "clips at once": [(n, quick, clips_of(n, 1)) for n in (1, 2, 4, 8, 16)],
+        "real frames": [(n, quick, clips_of(8, 1, n)) for n in (10, 80, 150, 300)],
         "joints": [],
     }
     for layout in LAYOUTS:
         joints = int(layout.split("-")[1])
         known = models if joints == NTU_JOINTS else with_layout(config, weights.parent, layout)
         chosen = {name: known[name] for name in quick}
-        panels["joints"].append((joints, chosen, clips_of(16, 1, joints=joints)))
+        panels["joints"].append((joints, chosen, clips_of(8, 1, joints=joints)))
     for axes, (title, cases) in zip(figure.subplots(1, 3), panels.items()):
         lines: dict[str, list[tuple[int, float]]] = {name: [] for name in quick}
         for number, chosen, clips in cases:

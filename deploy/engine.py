@@ -56,6 +56,10 @@ def open_engine(model_file: Path, params_file: Path | None, name: str, cpu_threa
     kind = model_file.suffix
     if kind not in CPU_ENGINES:
         raise UserError(f"{model_file}: allowed: a file ending in {', '.join(CPU_ENGINES)}")
+    params = params_file or model_file.with_suffix(".pdiparams")
+    for file in (model_file,) if kind == ".onnx" else (model_file, params):
+        if not file.is_file():
+            raise UserError(f"{file}: no such file; write it with: python export.py -c 2001 -pp W")
     if name == AUTO:
         return _first_that_works(model_file, params_file, cpu_threads)
     allowed = CPU_ENGINES[kind] + GPU_ENGINES[kind]
@@ -89,7 +93,7 @@ def _first_that_works(model_file: Path, params_file: Path | None, cpu_threads: i
             continue
         logging.info("Engine: %s (auto%s)", name, "".join(f"; {reason}" for reason in seen))
         return engine
-    raise UserError(f"{model_file}: no engine runs it: {'; '.join(seen)}")
+    raise UserError(f"{model_file}: no engine runs it; the first of {len(seen)}: {seen[0]}")
 
 
 TRIAL_FRAMES = 128  # of a free axis; a usual clip with its tail cut

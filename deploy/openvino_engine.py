@@ -41,18 +41,16 @@ class OpenVINOEngine:
     frame_step = 16
 
     def __init__(self, model_file: Path, params_file: Path | None, cpu_threads: int) -> None:
-        """Raises UserError for missing and damaged files."""
+        """Raises UserError for damaged files."""
         self.streams = cpu_threads
         self._core = openvino.Core()
+        # Two threads that make their first tensors at the same time wait for each other for ever:
+        # the first one is made here.
+        openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
         folder = cache_folder()
         if folder:
             self._core.set_property({"CACHE_DIR": str(folder)})
         weights = params_file if model_file.suffix == ".pdmodel" else None
-        for file in filter(None, (model_file, weights)):
-            if not file.is_file():
-                raise UserError(
-                    f"{file}: no such file; write it with: python export.py -c 2001 -pp W"
-                )
         try:
             self._model = self._core.read_model(str(model_file), str(weights) if weights else "")
             self.inputs = {

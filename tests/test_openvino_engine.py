@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from small_models import SMALL
 import configs
 import export
 from deploy import openvino_engine
+from deploy.engine import open_engine
 from deploy.openvino_engine import OpenVINOEngine, cache_folder
 from safe_io import UserError
 
@@ -77,6 +80,31 @@ def test_streams_answer_like_one(model_file: Path) -> None:
         np.testing.assert_allclose(found[seed], expected[seed], rtol=0, atol=1e-6)
 
 
+def test_two_threads_begin_together(model_file: Path) -> None:
+    """In a fresh process: OpenVINO waits for ever where two threads make its first tensors."""
+    code = f"""
+import os, threading
+import numpy as np
+from pathlib import Path
+from deploy.openvino_engine import OpenVINOEngine
+file = Path({str(model_file)!r})
+engine = OpenVINOEngine(file, file.with_suffix(".pdiparams"), 2)
+feeds = {{"clips": np.zeros((1, 25, 18, 48), np.float32)}}
+feeds["cut"] = np.full((1, 1, 1, 1), 0.25, np.float32)
+done, start = [], threading.Barrier(2)
+def work():
+    start.wait()
+    done.append(engine.run(feeds, alone=False))
+threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+[thread.start() for thread in threads]
+[thread.join(30) for thread in threads]
+os._exit(len(done))
+"""
+    root = Path(openvino_engine.__file__).parent.parent
+    for _ in range(3):
+        assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 2
+
+
 def test_blobs_are_kept_and_few(model_file: Path, tmp_path: Path, monkeypatch) -> None:
     """A damaged one is not believed; of too many the oldest go; without a cache it works too."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -98,7 +126,7 @@ def test_blobs_are_kept_and_few(model_file: Path, tmp_path: Path, monkeypatch) -
 
 def test_wrong_files_are_refused(model_file: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none.pdmodel: no such file"):
-        engine_of(tmp_path / "none.pdmodel")
+        open_engine(tmp_path / "none.pdmodel", None, "openvino", 1)
     (tmp_path / "m.pdmodel").write_bytes(b"\0" * 100)
     (tmp_path / "m.pdiparams").write_bytes(b"")
     with pytest.raises(UserError, match="m.pdmodel: OpenVINO cannot load it"):

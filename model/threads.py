@@ -39,22 +39,29 @@ class _OverPersons(PyLayer):
         p = x.shape[0]
         ctx.bounds = [(p * n // count, p * (n + 1) // count) for n in range(count)]
 
-        def one_share(bound: tuple[int, int]) -> tuple[list[Tensor], Tensor]:
-            leaves = [_leaf(x[bound[0] : bound[1]]), *map(_leaf, weights)]
+        def one_share(given: tuple[tuple[int, int], list[Tensor]]) -> tuple[list[Tensor], Tensor]:
+            (first, last), (own_x, *own_weights) = given
+            leaves = [_leaf(own_x[first:last]), *own_weights]
             with paddle.enable_grad():
                 return leaves, work(*leaves)
 
-        ctx.shares = _in_threads(one_share, ctx.bounds)
+        # Each thread gets tensors of its own here: Paddle writes to the gradient's bookkeeping of
+        # a tensor that it slices, and two threads at that at once corrupt the heap.
+        handles = [[x.detach(), *map(_leaf, weights)] for _ in ctx.bounds]
+        ctx.shares = _in_threads(one_share, list(zip(ctx.bounds, handles)))
         return paddle.concat([y.detach() for _, y in ctx.shares], axis=0)
 
     @staticmethod
     def backward(ctx: PyLayerContext, grad: Tensor) -> tuple[Tensor, ...]:
-        def one_share(share: tuple[tuple[list[Tensor], Tensor], tuple[int, int]]) -> list[Tensor]:
-            (leaves, y), (first, last) = share
-            paddle.autograd.backward([y], [grad[first:last]])
+        def one_share(
+            given: tuple[tuple[list[Tensor], Tensor], tuple[int, int], Tensor],
+        ) -> list[Tensor]:
+            (leaves, y), (first, last), own_grad = given
+            paddle.autograd.backward([y], [own_grad[first:last]])
             return [leaf.grad for leaf in leaves]
 
-        grads = _in_threads(one_share, list(zip(ctx.shares, ctx.bounds)))
+        handles = [grad.detach() for _ in ctx.bounds]
+        grads = _in_threads(one_share, list(zip(ctx.shares, ctx.bounds, handles)))
         ctx.shares = None
         of_x, *of_weights = zip(*grads)
         return paddle.concat(of_x, axis=0), *(paddle.add_n(list(parts)) for parts in of_weights)

@@ -56,10 +56,13 @@ def open_engine(model_file: Path, params_file: Path | None, name: str, cpu_threa
     kind = model_file.suffix
     if kind not in CPU_ENGINES:
         raise UserError(f"{model_file}: allowed: a file ending in {', '.join(CPU_ENGINES)}")
-    params = params_file or model_file.with_suffix(".pdiparams")
-    for file in (model_file,) if kind == ".onnx" else (model_file, params):
+    params_file = params_file or model_file.with_suffix(".pdiparams")
+    for file in (model_file,) if kind == ".onnx" else (model_file, params_file):
         if not file.is_file():
-            raise UserError(f"{file}: no such file; write it with: python export.py -c 2001 -pp W")
+            option = " --format onnx" if kind == ".onnx" else ""
+            raise UserError(
+                f"{file}: no such file; write it with: python export.py -c 2001 -pp W{option}"
+            )
     if name == AUTO:
         return _first_that_works(model_file, params_file, cpu_threads)
     allowed = CPU_ENGINES[kind] + GPU_ENGINES[kind]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +19,7 @@ class OnnxEngine:
     streams, batch, frame_step = 1, 4, 1
 
     def __init__(self, model_file: Path, cpu_threads: int) -> None:
-        """Raises UserError for a missing or damaged file, and for inputs that are no float32."""
-        if not os.path.isfile(model_file):
-            raise UserError(
-                f"{model_file}: no such file; write it with: "
-                "python export.py -c 2001 -pp W --format onnx"
-            )
+        """Raises UserError for a damaged file, and for inputs that are no float32."""
         try:
             self._session = open_session(str(model_file), cpu_threads)
         except Exception as error:  # ONNX Runtime's errors share no other base

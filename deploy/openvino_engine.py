@@ -40,7 +40,7 @@ class OpenVINOEngine:
     batch = 1  # a second clip at once leaves the processor's caches and gains nothing
     frame_step = 16
 
-    def __init__(self, model_file: Path, params_file: Path | None, cpu_threads: int) -> None:
+    def __init__(self, model_file: Path, params_file: Path, cpu_threads: int) -> None:
         """Raises UserError for damaged files."""
         self.streams = cpu_threads
         self._core = openvino.Core()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -36,11 +35,8 @@ class PaddleEngine:
 
     streams, batch, frame_step = 1, 4, 1
 
-    def __init__(
-        self, model_file: Path, params_file: Path | None, name: str, cpu_threads: int
-    ) -> None:
+    def __init__(self, model_file: Path, params_file: Path, name: str, cpu_threads: int) -> None:
         self.name = name
-        model_file, params_file = model_files(model_file, params_file)
         self.inputs = input_shapes(model_file)
         self._cache = tempfile.TemporaryDirectory()  # OpenVINO writes a cache, else into the cwd
         try:
@@ -94,16 +90,6 @@ class PaddleEngine:
             handle.copy_from_cpu(np.ascontiguousarray(feeds[name], dtype=np.float32))
         self._predictor.run()
         return [output.copy_to_cpu() for output in self._outputs]
-
-
-def model_files(model_file: Path, params_file: Path | None) -> tuple[Path, Path]:
-    """The two files of a static model; the parameters are beside the program if not given.
-    Raises UserError where one is missing."""
-    params_file = params_file or model_file.with_name(f"{model_file.stem}.pdiparams")
-    for file in (model_file, params_file):
-        if not os.path.isfile(file):
-            raise UserError(f"{file}: no such file; write it with: python export.py -c 2001 -pp W")
-    return model_file, params_file
 
 
 def read_program(model_file: Path) -> paddle.static.Program:

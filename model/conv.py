@@ -21,7 +21,12 @@ class Conv2D(nn.Conv2D):
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.conv2d(
-            x, weight, stride=self._stride, padding=self._updated_padding, groups=self._groups
+            x,
+            weight,
+            stride=self._stride,
+            padding=self._updated_padding,
+            dilation=self._dilation,
+            groups=self._groups,
         )
 
 

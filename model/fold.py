@@ -39,6 +39,7 @@ def fold_conv(conv: nn.Conv2D, norm: nn.BatchNorm2D) -> nn.Conv2D:
         conv._kernel_size,
         stride=conv._stride,
         padding=conv._padding,
+        dilation=conv._dilation,
         groups=conv._groups,
     )
     folded.weight.set_value(conv.weight * scale.reshape([-1, 1, 1, 1]))

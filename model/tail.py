@@ -20,7 +20,11 @@ def time_windows(layer: nn.Layer) -> list[tuple[int, int]]:
     """(padding, stride) of each convolution over time in a layer, in the order of its definition,
     which is that of its work. Ways around a layer have a window of one frame: they reach less."""
     convs = [part for part in layer.sublayers(include_self=True) if isinstance(part, nn.Conv2D)]
-    return [(c._kernel_size[0] // 2, c._stride[0]) for c in convs if c._kernel_size[0] > 1]
+    return [
+        (c._dilation[0] * (c._kernel_size[0] // 2), c._stride[0])
+        for c in convs
+        if c._kernel_size[0] > 1
+    ]
 
 
 @dataclass(frozen=True)

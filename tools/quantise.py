@@ -34,12 +34,13 @@ from onnxruntime.quantization import (
 )
 
 from dataset.storage import ClipSet, open_clips
-from deploy.engine import Engine
+from deploy.engines.engine import Engine
+from deploy.engines.onnx_engine import OnnxEngine, open_session
 from deploy.meta import StaticMeta, read_meta
-from deploy.onnx_engine import OnnxEngine, open_session
 from deploy.onnx_file import model_hash, read_onnx, write_properties
 from deploy.predictor import Predictor
-from safe_io import UserError, run_command, whole_file
+from errors import UserError, run_command
+from safe_io import whole_file
 from utils import num_cores
 
 Feeds = dict[str, np.ndarray]
@@ -257,6 +258,7 @@ def quantise(
             op_types_to_quantize=["Conv", "MatMul"],
             nodes_to_quantize=nodes,
             per_channel=True,
+            reduce_range=True,  # without VNNI, CPUs add products of full 8-bit weights in 16 bits
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,

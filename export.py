@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import configs
 from configs.schema import Config
-from safe_io import UserError, run_command
-from utils import file_hash, num_cores, prepare_process, setup_logging
+from errors import UserError, run_command
+from safe_io import file_hash
+from utils import num_cores, prepare_process, setup_logging
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -103,12 +104,13 @@ def export(
 ) -> Path:
     """Write and check the static model of a configuration and its `pretrained_path`.
 
-    kind: of file, 'paddle', 'json' or 'onnx'. contract: 'clips' or 'ailia' (deploy/contracts.py).
+    kind: of file, 'paddle', 'json' or 'onnx'. contract: 'clips' or 'ailia', see
+    deploy/exporting/contracts.py.
     Returns the path without its endings, named after the weights. Raises UserError when the
     written model differs from the network, or breaks the promise of rank 4 and no einsum
-    (deploy/verify.py); then nothing is left in save_dir.
+    (deploy/exporting/verify.py); then nothing is left in save_dir.
     """
-    from deploy.static_export import FILES, publish, refuse_shared_weights
+    from deploy.exporting.static_export import FILES, publish, refuse_shared_weights
     from initializer import Initializer
 
     weights = config.pretrained_path
@@ -142,10 +144,10 @@ def _write_proven(
 ) -> None:
     """All files of the model as `trial` with their endings. Raises UserError where it is not what
     the network is."""
-    from deploy.contracts import BORDER_RANK, INPUTS, make_trials
+    from deploy.exporting.contracts import BORDER_RANK, INPUTS, make_trials
+    from deploy.exporting.static_export import write_json, write_static
+    from deploy.exporting.verify import prove
     from deploy.meta import meta_path
-    from deploy.static_export import write_json, write_static
-    from deploy.verify import prove
 
     num_joint = initializer.spec.skeleton.num_joint
     folded = initializer.network(reference.persons, load=False)
@@ -155,7 +157,7 @@ def _write_proven(
     if kind == "json":
         write_json(Path(f"{trial}.pdmodel"), program)
     elif kind == "onnx":
-        from deploy.onnx_export import write_onnx
+        from deploy.exporting.onnx_export import write_onnx
 
         names = INPUTS[meta.contract][: len(meta.input_shapes(num_joint))]
         write_onnx(Path(f"{trial}.pdmodel"), program, meta, list(names))

@@ -25,14 +25,15 @@ from dataset.protocols import DataSpec, data_spec, protocol
 from dataset.skeletons import layout_names, to_mapping
 from dataset.storage import MANIFEST, PHASES, content_hash
 from dataset.writer import Split, new_set, only_writer
+from errors import UserError
 from reader.clip import BadRecording, Clip
-from reader.keypoint_source import keypoint_source
-from reader.keypoint_types import Wanted
-from reader.kinetics_source import kinetics_source
-from reader.ntu_source import ntu_source
+from reader.keypoint.source import keypoint_source
+from reader.keypoint.types import Wanted
+from reader.kinetics.source import kinetics_source
+from reader.ntu.source import ntu_source
 from reader.parallel import in_order
 from reader.source import Check, Item, Source
-from safe_io import UserError, whole_file
+from safe_io import whole_file
 
 VERSION = 1  # of the layout above
 REPORT = "report.txt"

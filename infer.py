@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploy.engine import AUTO, ENGINES
-from safe_io import UserError, run_command, whole_file
-from utils import file_hash, num_cores, prepare_environment, setup_logging
+from deploy.engines.engine import AUTO, ENGINES
+from errors import UserError, run_command
+from safe_io import file_hash, whole_file
+from utils import num_cores, prepare_environment, setup_logging
 
 if TYPE_CHECKING:
     from dataset.storage import ClipSet

@@ -24,10 +24,10 @@ from dataset.preprocess import Preprocess
 from dataset.protocols import DataSpec, data_spec
 from dataset.skeletons import Skeleton
 from dataset.storage import open_split
+from errors import UserError
 from model import build
-from safe_io import UserError
 from scheduler import schedules
-from training import finetune, parallel
+from training import checkpoint, parallel
 
 DEBUG_CLIPS = 300  # clips of each split that a debug run uses
 
@@ -98,8 +98,8 @@ class Initializer:
         network = builder(self.config, self.spec.skeleton, channels, self.spec.num_class, persons)
         weights = self.config.pretrained_path
         if load and weights:
-            loader = finetune.load_fitting if fitting else utils.load_weights
-            loader(network, utils.load_checkpoint(weights)["model"], source=weights)
+            loader = checkpoint.load_fitting if fitting else checkpoint.load_weights
+            loader(network, checkpoint.load_checkpoint(weights)["model"], source=weights)
             logging.info("Weights: %s", weights)
         if load:
             size = sum(p.size for p in network.parameters() if not p.stop_gradient)

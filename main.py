@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import configs
 from configs.schema import Config
-from deploy.engine import AUTO, CPU_ENGINES, ENGINES
-from safe_io import UserError, run_command
+from deploy.engines.engine import AUTO, CPU_ENGINES, ENGINES
+from errors import UserError, run_command
 from training import parallel
 from training.run_folder import last_checkpoint, new_run_dir, record_session, settings_of
 from utils import log_to_file, num_cores, prepare_process, setup_logging

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safe_io import PathLike, UserError, whole_file
+from errors import UserError
+from safe_io import PathLike, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

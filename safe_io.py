@@ -1,62 +1,26 @@
-"""What every module may lean on: one kind of user error, files that are whole or absent, and
-pickles that cannot run code. Imports nothing of ours and nothing heavy."""
+"""Files that are whole or absent, and readers that run no code from a file. Imports nothing of ours
+but `errors`, and nothing heavy."""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
-import difflib
+import hashlib
 import os
 import pickle
 import struct
-import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, TypeVar, Union
+from typing import IO, Any, Union
 
 import numpy as np
 import yaml
 
+from errors import UserError
+
 PathLike = Union[str, "os.PathLike[str]"]
 MOST_YAML = 100_000  # values of a YAML file, each counted as often as it is referred to
-Choice = TypeVar("Choice")
-
-
-class UserError(Exception):
-    """A mistake that the user can mend. The text is one line: the thing, the value seen, what is
-    allowed, what to type next. Command lines print it and exit with 2; anything else that is
-    raised is a bug and keeps its traceback."""
-
-
-def nearest_hint(name: str, allowed: Iterable[str]) -> str:
-    """'did you mean ...?' for a misspelt name, else the list of what is allowed."""
-    names = sorted(allowed)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else f"allowed: {', '.join(names)}"
-
-
-def choose(table: Mapping[str, Choice], name: str, where: str) -> Choice:
-    """`table[name]`, or a UserError that names the setting `where` and the choices."""
-    if name not in table:
-        raise UserError(f"{where} is {name!r}; allowed: {', '.join(sorted(table))}")
-    return table[name]
-
-
-def run_command(main: Callable[[], int]) -> int:
-    """The exit code of a command line: main's own, or 2 after printing a user's mistake as one
-    line. Every other exception is a bug and keeps its traceback."""
-    try:
-        return main()
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of our output, `head` say, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
 
 
 @contextlib.contextmanager
@@ -128,6 +92,11 @@ def refuse_pipe(path: PathLike) -> None:
     """Raises UserError for what may have no end: a pipe, a device."""
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         raise UserError(f"{path}: a pipe or a device; allowed: a file")
+
+
+def file_hash(path: PathLike) -> str:
+    """SHA-256 of a file, in hex."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def dump_pickle(value: Any, file: IO[bytes]) -> None:

@@ -1,36 +1,22 @@
-"""Process plumbing: CPU set-up, seed, logging, checkpoints, counting. Knows nothing of skeletons
-and imports Paddle only inside the functions that need it."""
+"""Process set-up: CPU, seed, logging. Knows nothing of skeletons and imports Paddle only inside the
+functions that need it."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import importlib
 import io
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Mapping
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from safe_io import PathLike, UserError, load_pickle, read_yaml, whole_file
-
-if TYPE_CHECKING:
-    from paddle import nn
+from errors import UserError
 
 _LOG_FORMAT = "[ %(asctime)s ] %(message)s"
-# What each optimizer remembers of a parameter, as Paddle calls it.
-_OPTIMIZER_MEMORY = {
-    "Momentum": ("velocity_0",),
-    "Adam": ("moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"),
-}
-
 # glibc's mallopt numbers
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 _MALLOC_SETTINGS = (
@@ -165,126 +151,3 @@ def format_duration(seconds: float) -> str:
     hours, minute = divmod(minutes, 60)
     day, hour = divmod(hours, 24)
     return f"{day:02d}d-{hour:02d}h-{minute:02d}m-{second:02d}s"
-
-
-def save_checkpoint(path: PathLike, content: Mapping[str, Any]) -> None:
-    """Write a .pdparams file that `paddle.load` reads; whole or not at all."""
-    import paddle
-
-    buffer = io.BytesIO()
-    paddle.save(dict(content), buffer)
-    with whole_file(path) as file:
-        file.write(buffer.getbuffer())
-
-
-def load_checkpoint(path: PathLike) -> dict[str, Any]:
-    """Read a checkpoint without running code from it.
-
-    Accepts this project's files, the public Paddle port's, and a bare state dict. Returns a dict
-    with 'model' (name -> array) and whatever else the file holds. Raises UserError otherwise.
-    """
-    content = _without_names(load_pickle(path))
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}; allowed: a dict of weights")
-    if not isinstance(content.get("model"), dict):
-        content = {"model": content}
-    weights = content["model"]
-    weights.pop("StructuredToParameterName@@", None)
-    strange = [str(k) for k, v in weights.items() if not isinstance(v, np.ndarray)]
-    if strange or not weights:
-        raise UserError(f"{path}: no weights found (not arrays: {', '.join(strange[:5]) or 'all'})")
-    return content
-
-
-def _without_names(value: Any) -> Any:
-    """Paddle pickles a tensor as (name, array); the array alone is kept."""
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], np.ndarray):
-        return value[1]
-    if isinstance(value, dict):
-        return {key: _without_names(inner) for key, inner in value.items()}
-    return value
-
-
-def file_hash(path: PathLike) -> str:
-    """SHA-256 of a file, in hex."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def optimizer_state(network: nn.Layer, optimizer: Any) -> dict[str, Any]:
-    """The optimizer's memory under the network's own names: '<parameter>.velocity_0'. Paddle's
-    names count the layers that a process has made, so another process would not find its own."""
-    state = optimizer.state_dict()
-    return {
-        f"{name}.{key[len(parameter.name) + 1 :]}": state[key]
-        for name, parameter in network.named_parameters()
-        for key in state
-        if key.startswith(f"{parameter.name}_")
-    }
-
-
-def load_optimizer_state(
-    network: nn.Layer, optimizer: Any, stored: Mapping[str, np.ndarray], source: PathLike
-) -> None:
-    """Put back what `optimizer_state` gave. Raises UserError where it belongs to another network
-    or to another optimizer, or is not complete."""
-    parameters = {n: p.name for n, p in network.named_parameters() if not p.stop_gradient}
-    memories = _OPTIMIZER_MEMORY[type(optimizer).__name__]
-    expected = {f"{name}.{m}": f"{parameters[name]}_{m}" for name in parameters for m in memories}
-    odd = sorted(set(expected) ^ set(stored))
-    if odd:
-        raise UserError(
-            f"{source}: its optimizer state does not fit: {', '.join(odd[:3])} missing or "
-            f"unexpected ({len(odd)} in all); it cannot be resumed"
-        )
-    optimizer.set_state_dict({expected[key]: array for key, array in stored.items()})
-
-
-def different_keys(a: str, b: str) -> list[str]:
-    """Full keys whose values differ between two configurations, given as YAML texts."""
-
-    def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-        if not isinstance(tree, dict):
-            return {prefix[:-1]: tree}
-        pairs = [flat(value, f"{prefix}{key}.").items() for key, value in tree.items()]
-        return dict(pair for items in pairs for pair in items)
-
-    first, second = flat(read_yaml(a, "settings")), flat(read_yaml(b, "settings"))
-    keys = sorted(set(first) | set(second))
-    return [key for key in keys if first.get(key) != second.get(key)]
-
-
-def weights_of(network: nn.Layer) -> dict[str, Any]:
-    """The network's state under checkpoint names and shapes (see `checkpoint_shapes`)."""
-    state = dict(network.state_dict())
-    for name, shape in getattr(network, "checkpoint_shapes", {}).items():
-        state[name] = state[name].reshape(shape)
-    return state
-
-
-def load_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], source: PathLike) -> None:
-    """Put checkpoint weights into a network, all or none.
-
-    Raises UserError listing names that are missing, unexpected or of another shape.
-    """
-    target = network.state_dict()
-    stored_shapes = getattr(network, "checkpoint_shapes", {})
-    problems = [f"missing {name}" for name in target if name not in weights]
-    problems += [f"unexpected {name}" for name in weights if name not in target]
-    ready = {}
-    for name, tensor in target.items():
-        if name not in weights:
-            continue
-        array, shape = np.asarray(weights[name]), list(tensor.shape)
-        if list(array.shape) not in (shape, stored_shapes.get(name, shape)):
-            problems.append(f"{name} is {list(array.shape)}, the network has {shape}")
-        elif array.dtype.kind != "f" or not np.isfinite(array).all():
-            problems.append(f"{name} holds values that are not finite numbers")
-        else:
-            ready[name] = array.reshape(shape).astype(np.float32)
-    if problems:
-        shown = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" * (len(problems) > 6))
-        raise UserError(
-            f"{source}: does not fit the network of this configuration: {shown}. "
-            "Choose the configuration (-c) that the weights were trained with"
-        )
-    network.set_state_dict(ready)

@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from timing import machine, measure
 
-from reader.ntu_reader import parse
-from reader.ntu_source import NTUReader
+from errors import UserError, run_command
+from reader.ntu.prenormalise import transform
+from reader.ntu.reader import parse
+from reader.ntu.recordings import Recording, RecordingFiles, find_recordings
+from reader.ntu.source import NTUReader
 from reader.parallel import in_order
-from reader.recordings import Recording, RecordingFiles, find_recordings
 from reader.source import Item
-from reader.transformer import transform
-from safe_io import UserError, run_command
 
 
 def plain_read(path: str) -> np.ndarray:

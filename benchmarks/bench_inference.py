@@ -31,10 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from timing import machine, measure
 
 import configs
-from dataset.synthetic_clips import make_clips
-from deploy.engine import CPU_ENGINES
-from safe_io import UserError, run_command
-from utils import prepare_process, save_checkpoint, weights_of
+from dataset.synthetic.clips import make_clips
+from deploy.engines.engine import CPU_ENGINES
+from errors import UserError, run_command
+from training.checkpoint import save_checkpoint, weights_of
+from utils import prepare_process
 
 if TYPE_CHECKING:
     from paddle import nn

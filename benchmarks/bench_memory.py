@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from timing import machine
 
-from dataset.synthetic_clips import make_clips
-from deploy.engine import CPU_ENGINES
-from safe_io import UserError, run_command
+from dataset.synthetic.clips import make_clips
+from deploy.engines.engine import CPU_ENGINES
+from errors import UserError, run_command
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORTEST = 30  # real frames

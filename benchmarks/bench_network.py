@@ -22,7 +22,7 @@ from timing import machine, measure
 from dataset.features import clip_tensor
 from dataset.graph import adjacency
 from dataset.skeletons import skeleton
-from safe_io import run_command
+from errors import run_command
 from utils import prepare_process
 
 FRAMES, PERSONS = 288, 2

@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from plain_networks import write_plainly
 from timing import machine
 
-from safe_io import UserError, run_command
+from errors import UserError, run_command
 
 NETWORKS = {"EfficientGCN-B0": "2001", "ST-GCN": "1001"}
 BASE, OFF, PLAIN, TORCH = "ours", "ours, no CPU set-up", "plain Paddle, no CPU set-up", "PyTorch"

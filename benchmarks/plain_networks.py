@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from safe_io import run_command
+from errors import run_command
 
 
 def write_plainly() -> None:

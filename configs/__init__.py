@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 from configs.schema import MODEL_ARGS, Config, ConfigError, model_family
-from safe_io import nearest_hint, read_yaml, read_yaml_file
+from errors import nearest_hint
+from safe_io import read_yaml, read_yaml_file
 
 FOLDER = Path(__file__).parent
 _EXPONENT = re.compile(r"[+-]?\d+e[+-]?\d+", re.IGNORECASE)

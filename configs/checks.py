@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from safe_io import UserError
+from errors import UserError
 
 
 class ConfigError(UserError):

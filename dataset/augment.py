@@ -1,4 +1,4 @@
-"""Random changes of training clips, and the matching of poses into tracks. NumPy only.
+"""Random changes of training clips. NumPy only.
 
 One clip is (C, T, V, M) float32; a joint that was not seen is zero in every channel. Functions
 return a new clip, or the same one where nothing is to do, and draw only from the generator that
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dataset.preprocess import auto_padding, joint_exists, valid_frames
-from safe_io import UserError
+from errors import UserError
 
 MOVE_ANGLES = (-10.0, -5.0, 0.0, 5.0, 10.0)  # degrees
 MOVE_SCALES = (0.9, 1.0, 1.1)
@@ -103,34 +103,6 @@ def jitter(
     noisy = clip.copy()
     noisy[:num_axis] += np.float32(deviation) * noise * joint_exists(clip)
     return noisy
-
-
-def openpose_match(clip: np.ndarray) -> np.ndarray:
-    """Persons of single frames joined into tracks; (x, y, score) clips, (3, T, V, M).
-
-    From each frame to the next, persons choose in order of falling score the nearest person who
-    is not yet taken, by the squared distance summed over joints. The tracks come out in order of
-    falling score, summed over frames and joints. Deterministic; equal scores keep their order.
-    Raises UserError for other channels.
-    """
-    if clip.shape[0] != 3:
-        raise UserError(f"clip has {clip.shape[0]} channels; openpose_match needs x, y and score")
-    _, t, _, m = clip.shape
-    score = clip[2].sum(axis=1)  # (T, M)
-    order = np.argsort(-score[:-1], axis=1, kind="stable")  # (T-1, M)
-    step = clip[:2, 1:, :, None, :] - clip[:2, :-1, :, :, None]  # (2, T-1, V, M, M)
-    distance = (step * step).sum(axis=(0, 2))  # (T-1, M, M), [frame, from, to]
-    frames = np.arange(t - 1)
-    following = np.zeros((t - 1, m), dtype=np.intp)
-    for person in order.T:  # the best of every frame, then the second best, ...
-        nearest = distance[frames, person].argmin(axis=1)
-        distance[frames, :, nearest] = np.inf
-        following[frames, person] = nearest
-    track = np.tile(np.arange(m), (t, 1))  # (T, M), [frame, track] -> person of that frame
-    for frame in frames:
-        track[frame + 1] = following[frame, track[frame]]
-    joined = np.take_along_axis(clip, track[None, :, None, :], axis=3)
-    return joined[..., np.argsort(-joined[2].sum(axis=(0, 1)), kind="stable")]
 
 
 @dataclass(frozen=True)

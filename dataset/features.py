@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dataset.skeletons import Skeleton
-from safe_io import UserError
+from errors import UserError
 
 BONE_EPSILON = 1e-4  # added to a bone's length before its angles; a zero bone gives pi/2
 

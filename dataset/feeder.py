@@ -15,7 +15,7 @@ from dataset.features import clip_tensor
 from dataset.preprocess import Preprocess
 from dataset.protocols import DataSpec
 from dataset.storage import ClipSet
-from safe_io import UserError
+from errors import UserError
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 

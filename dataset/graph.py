@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from dataset.skeletons import Skeleton
-from safe_io import UserError
+from errors import UserError
 
 
 def hop_distance(links: np.ndarray, num_joint: int, max_hop: int) -> np.ndarray:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from dataset.skeletons import Skeleton, skeleton
-from dataset.synthetic_actions import ACTION_TABLE
-from safe_io import UserError, choose, nearest_hint, read_text
+from errors import UserError, choose, nearest_hint
+from safe_io import read_text
 
 MAX_FRAME = 300  # frames kept of a clip on disk
 NUM_PERSON = 2  # persons kept of a clip on disk
@@ -24,7 +24,6 @@ NUM_PERSON = 2  # persons kept of a clip on disk
 _CLIP_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})(\.skeleton)?")
 _CLASS_NAMES = Path(__file__).parent / "class_names"
 KINETICS = "kinetics-skeleton"
-_SYNTHETIC = tuple(action.name for action in ACTION_TABLE)
 
 _XSUB_60 = frozenset((1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38))
 _XSUB_120 = _XSUB_60 | frozenset(
@@ -78,7 +77,7 @@ class Protocol:
 
     def spec(self) -> DataSpec:
         """NTU RGB+D 60 has the first half of the names of 120."""
-        names = _SYNTHETIC if self.source == "synthetic" else _names("ntu120")
+        names = _names("synthetic" if self.source == "synthetic" else "ntu120")
         joints = skeleton(self.skeleton)
         kept = tuple(names[: self.num_class])
         return DataSpec(self.name, self.num_class, joints, NUM_PERSON, MAX_FRAME, kept)
@@ -98,9 +97,7 @@ PROTOCOLS = {
         Protocol("ntu-xview", *_NTU60, lambda clip: clip.camera in (2, 3)),
         Protocol("ntu-xsub120", *_NTU120, _by_subject(_XSUB_120)),
         Protocol("ntu-xset120", *_NTU120, lambda clip: clip.setup % 2 == 0),
-        Protocol(
-            "synthetic-xsub", "synthetic", len(_SYNTHETIC), lambda clip: clip.subject % 2 == 1
-        ),
+        Protocol("synthetic-xsub", "synthetic", 12, lambda clip: clip.subject % 2 == 1),
     )
 }
 

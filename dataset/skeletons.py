@@ -21,7 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from safe_io import UserError, nearest_hint, read_yaml_file
+from errors import UserError, nearest_hint
+from safe_io import read_yaml_file
 
 FOLDER = Path(__file__).parent / "layouts"
 Links = tuple[tuple[int, int], ...]

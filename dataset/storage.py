@@ -17,7 +17,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from safe_io import PathLike, UserError, load_pickle, refuse_pipe
+from errors import UserError
+from safe_io import PathLike, load_pickle, refuse_pipe
 
 PHASES = ("train", "eval")
 MANIFEST = "manifest.json"

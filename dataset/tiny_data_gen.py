@@ -21,7 +21,8 @@ if __name__ == "__main__":  # run as a script: the project's modules lie one fol
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dataset.storage import MANIFEST, PHASES, content_hash, open_split, read_manifest
-from safe_io import UserError, dump_pickle, run_command, whole_file
+from errors import UserError, run_command
+from safe_io import dump_pickle, whole_file
 
 
 def choose_clips(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -21,7 +21,8 @@ from typing import IO, Any
 import numpy as np
 
 from dataset.storage import MANIFEST, PHASES
-from safe_io import UserError, dump_pickle, whole_file
+from errors import UserError
+from safe_io import dump_pickle, whole_file
 
 try:
     import fcntl

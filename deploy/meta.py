@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from dataset.features import branch_channels
-from safe_io import PathLike, UserError, read_yaml_file, whole_file
-from utils import file_hash
+from errors import UserError
+from safe_io import PathLike, file_hash, read_yaml_file, whole_file
 
 FORMAT = 3
 CHECKSUM = "checksum"  # key of the file: SHA-256 over all of its others
@@ -31,7 +31,7 @@ class StaticMeta:
     clips are prepared for the network (dataset/preprocess.py). normalisation: how coordinates
     were prepared on the disk ('none', or that of `transform`). tail_margin, tail_stride: how short
     a clip with a constant tail may be cut (model/tail.py); 0, 0 where the model takes whole clips.
-    contract: what the model takes and gives, 'clips' or 'ailia' (deploy/contracts.py).
+    contract: what the model takes and gives, 'clips' or 'ailia' (deploy/exporting/contracts.py).
     program_sha256, params_sha256: of the two files of the model, '' where there is no such file;
     of an .onnx file without its metadata.
     """

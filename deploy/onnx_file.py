@@ -11,7 +11,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from deploy.meta import CHECKSUM
-from safe_io import UserError
+from errors import UserError
 
 
 def read_onnx(model_file: Path) -> onnx.ModelProto:

@@ -21,10 +21,11 @@ from dataset.features import branch_channels, clip_tensor, person_exists
 from dataset.preprocess import Preprocess
 from dataset.skeletons import from_mapping, skeleton
 from dataset.storage import ClipSet
-from deploy.apart import try_apart
-from deploy.engine import AUTO, Engine, open_engine
+from deploy.engines.engine import AUTO, Engine, open_engine
+from deploy.engines.probe import try_apart
 from deploy.meta import StaticMeta, read_meta
-from safe_io import PathLike, UserError
+from errors import UserError
+from safe_io import PathLike
 from utils import num_cores
 
 PORT_RANK = 6  # the public port's static models take (N, I, C, T, V, M)
@@ -93,7 +94,7 @@ class Predictor:
         inputs: str = "",
     ) -> Predictor:
         """model_file: .pdmodel, .json or .onnx. params_file: default: .pdiparams beside it.
-        engine: see deploy/engine.py. cpu_threads: default: all cores. Raises UserError."""
+        engine: see deploy/engines/engine.py. cpu_threads: default: all cores. Raises UserError."""
         model_file = Path(model_file)
         params_file = Path(params_file or model_file.parent / f"{model_file.stem}.pdiparams")
         meta = read_meta(model_file)

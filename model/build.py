@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from paddle import nn
 
+from errors import UserError
 from model import attention as att
 from model import temporal
 from model.efficientgcn import Block, EfficientGCN, Parts, SpatialGraphLayer
-from model.init import init_efficientgcn, init_stgcn
 from model.stgcn import STGCN
-from safe_io import UserError
+from model.weight_init import init_efficientgcn, init_stgcn
 
 
 def rescale_blocks(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from safe_io import UserError
+from errors import UserError
 
 
 class BadRecording(UserError):

@@ -12,9 +12,9 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from errors import UserError
 from reader.clip import BadRecording
 from reader.source import Item
-from safe_io import UserError
 
 Result = TypeVar("Result")
 

@@ -37,7 +37,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of generated data: 48 synthetic clips of 4 subjects, original and transformed."""
     import configs
     import generator
-    from dataset.synthetic import write_recordings
+    from dataset.synthetic.recordings import write_recordings
 
     folder = tmp_path_factory.mktemp("tiny")
     write_recordings(folder / "recordings", subjects=(1, 2, 3, 4), cameras=(2,))

@@ -13,7 +13,7 @@ import export as export_cli
 from configs.schema import Config
 from dataset.features import clip_tensor
 from initializer import Initializer
-from utils import save_checkpoint, weights_of
+from training.checkpoint import save_checkpoint, weights_of
 
 SMALL = {
     "dataset_args.ntu.num_frame": 16,

@@ -10,7 +10,7 @@ from pathlib import Path
 import paddle
 import pytest
 
-from deploy.engine import CPU_ENGINES, ENGINES
+from deploy.engines.engine import CPU_ENGINES, ENGINES
 from model.conv import Conv2D
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,7 +14,7 @@ from matplotlib.image import imread
 
 import main as cli
 from training.board import open_board
-from utils import load_checkpoint
+from training.checkpoint import load_checkpoint
 
 
 class Recorder:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import export as export_cli
-from deploy.engine import CPU_ENGINES
-from deploy.paddle_engine import PaddleEngine
+from deploy.engines.engine import CPU_ENGINES
+from deploy.engines.paddle_engine import PaddleEngine
 from deploy.predictor import Predictor
-from safe_io import UserError, run_command
+from errors import UserError, run_command
 from tests.small_models import SET, eval_clips
 from tools import compare_engines
 

@@ -11,8 +11,8 @@ import yaml
 
 import configs
 from configs.schema import ConfigError
+from errors import UserError
 from initializer import Initializer
-from safe_io import UserError
 
 NAMES = sorted(path.stem for path in configs.FOLDER.glob("*.yaml"))
 PROTOCOLS = ["ntu-xsub", "ntu-xview", "ntu-xsub120", "ntu-xset120"]

@@ -12,13 +12,13 @@ from networks import NTU_25, clip_tensor_of, randomise, stgcn
 import export as export_cli
 from configs import load, parse_set
 from dataset.skeletons import skeleton
-from deploy.engine import CPU_ENGINES, open_engine
-from deploy.onnx_engine import OnnxEngine
+from deploy.engines.engine import CPU_ENGINES, open_engine
+from deploy.engines.onnx_engine import OnnxEngine
 from deploy.predictor import Predictor
+from errors import UserError, run_command
 from initializer import Initializer
-from safe_io import UserError, run_command
 from tests.small_models import SET
-from utils import save_checkpoint, weights_of
+from training.checkpoint import save_checkpoint, weights_of
 
 GOLDEN = Path(__file__).parent / "golden"
 STGCN = ["--set", "model_args.block_args=[[8,1],[16,2],[16,2]]", "model_args.drop_prob=0.0"]

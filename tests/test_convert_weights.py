@@ -16,11 +16,11 @@ from networks import clip_tensor_of, randomise
 from torch_files import MAGIC_NUMBER, WRITERS, Name, Storage, Tensor, tensor, tensors, write_zip
 
 import configs
+from errors import UserError, run_command
 from initializer import Initializer
-from safe_io import UserError, run_command
 from tools import convert_weights
 from tools.torch_reader import read_torch
-from utils import load_checkpoint, load_weights, weights_of
+from training.checkpoint import load_checkpoint, load_weights, weights_of
 
 BOTH = pytest.mark.parametrize("form", sorted(WRITERS))
 ROW = Storage(np.arange(24, dtype=np.float32), "0")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from safe_io import UserError
+from errors import UserError
 from tests.keypoint_data import (
     annotation,
     body,

@@ -88,7 +88,7 @@ def test_cut_tail() -> None:
 
 @pytest.mark.parametrize("engine", ["openvino", "paddle"])
 def test_export(tmp_path: Path, engine: str) -> None:
-    from deploy.engine import open_engine
+    from deploy.engines.engine import open_engine
 
     network = dilated_stgcn()
     clip = np.random.RandomState(0).standard_normal((1, 25, 3, 64)).astype(np.float32)

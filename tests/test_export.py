@@ -14,13 +14,13 @@ import yaml
 import export as export_cli
 import main as main_cli
 from dataset.storage import open_clips
-from deploy.engine import CPU_ENGINES
+from deploy.engines.engine import CPU_ENGINES
+from deploy.engines.paddle_engine import PaddleEngine
+from deploy.exporting.static_export import publish, write_static
+from deploy.exporting.verify import inspect_program
 from deploy.meta import StaticMeta, meta_path
-from deploy.paddle_engine import PaddleEngine
 from deploy.predictor import Predictor
-from deploy.static_export import publish, write_static
-from deploy.verify import inspect_program
-from safe_io import UserError, run_command
+from errors import UserError, run_command
 from tests.small_models import SET, eval_clips, logits_by_dygraph
 
 
@@ -77,7 +77,7 @@ def test_export_above_the_tolerance_fails_and_leaves_nothing(
             network.classifier.fc.bias.set_value(network.classifier.fc.bias + 1.0)
         write_static(network, target, meta, num_joint)
 
-    monkeypatch.setattr("deploy.static_export.write_static", wrong)
+    monkeypatch.setattr("deploy.exporting.static_export.write_static", wrong)
     argv = ["-c", "9001", "-pp", str(models / "small.pdparams"), *SET]
     code = run_command(lambda: export_cli.main([*argv, "--save_dir", str(tmp_path / "out")]))
     assert code == 2 and "differs from the network by 1.00e+00" in capsys.readouterr().err

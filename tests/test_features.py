@@ -9,7 +9,7 @@ import pytest
 
 from dataset.features import branch_channels, clip_tensor, person_exists
 from dataset.skeletons import skeleton
-from safe_io import UserError
+from errors import UserError
 
 NTU_25 = skeleton("ntu-25")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from errors import UserError, run_command
 from report import ClipScores, read_scores, save_scores, write_scores
-from safe_io import UserError, run_command
 from tools.fuse_scores import (
     Streams,
     _divisions,

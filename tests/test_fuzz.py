@@ -136,11 +136,11 @@ class PlainReader(pickle.Unpickler):
 
 def run_case(number: int, folder: Path, base: Path, network: Network) -> str:
     """One mutated set of files through infer.py; what is wrong with its end, '' if nothing is."""
-    import deploy.apart
+    import deploy.engines.probe
     import infer
-    from safe_io import run_command
+    from errors import run_command
 
-    deploy.apart.SECONDS = PATIENCE / 2
+    deploy.engines.probe.SECONDS = PATIENCE / 2
     rng = random.Random(f"{SEED}-{number}")
     is_port = number % PORT_EVERY == PORT_EVERY - 1
     shutil.copytree(base / ("port" if is_port else "own"), folder)

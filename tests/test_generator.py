@@ -16,10 +16,11 @@ import pytest
 import generator
 from dataset.protocols import protocol
 from dataset.writer import FILES, npy_header
+from errors import UserError
 from generator import generate
-from reader.ntu_reader import parse
-from reader.transformer import transform
-from safe_io import UserError, load_pickle
+from reader.ntu.prenormalise import transform
+from reader.ntu.reader import parse
+from safe_io import load_pickle
 from tests.skeleton_text import (
     DATASET,
     clip_name,

@@ -15,8 +15,8 @@ import pytest
 import generator
 from dataset import writer
 from dataset.writer import FILES
+from errors import UserError
 from generator import generate
-from safe_io import UserError
 from tests.skeleton_text import (
     DATASET,
     clip_name,

@@ -9,7 +9,7 @@ import pytest
 
 from dataset.graph import adjacency, efficientgcn_adjacency, hop_distance
 from dataset.skeletons import Skeleton, layout_names, skeleton
-from safe_io import UserError
+from errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden"
 LAYOUTS = layout_names()

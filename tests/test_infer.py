@@ -17,12 +17,12 @@ import pytest
 import configs
 import infer as infer_cli
 from dataset.storage import open_clips
+from deploy.engines.openvino_engine import OpenVINOEngine
+from deploy.engines.paddle_engine import PaddleEngine
 from deploy.meta import meta_path
-from deploy.openvino_engine import OpenVINOEngine
-from deploy.paddle_engine import PaddleEngine
 from deploy.predictor import Predictor
+from errors import UserError, run_command
 from initializer import Initializer
-from safe_io import UserError, run_command
 from tests.small_models import SMALL, eval_clips, logits_by_dygraph
 from tools import merge_predictions
 

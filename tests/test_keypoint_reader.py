@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from dataset.skeletons import from_mapping, skeleton, to_mapping
-from safe_io import UserError, load_pickle
+from errors import UserError
+from safe_io import load_pickle
 from tests.keypoint_data import (
     annotation,
     body,
@@ -381,8 +382,8 @@ def test_bad_files_are_named_or_skipped(tmp_path: Path):
 def test_an_archive_that_unpacks_to_too_much_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from reader import keypoint_folder
     from reader.clip import BadRecording
+    from reader.keypoint import folder as keypoint_folder
 
     np.savez_compressed(tmp_path / "a.npz", np.zeros((1000, 17, 3)))
     np.save(tmp_path / "a.npy", np.zeros((1000, 17, 3)))

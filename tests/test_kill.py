@@ -23,11 +23,11 @@ import pytest
 
 import configs
 from dataset.storage import PHASES, content_hash, open_clips
-from dataset.synthetic import write_recordings
+from dataset.synthetic.recordings import write_recordings
 from dataset.writer import FILES
 from safe_io import read_yaml
 from tests.skeleton_text import hashes
-from utils import load_checkpoint
+from training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("SKELETON_KILLS", "5"))

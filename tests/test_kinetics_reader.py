@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import configs
-from dataset.augment import openpose_match
+from errors import UserError
 from generator import generate
 from reader.clip import BadRecording
-from reader.kinetics_reader import parse
-from safe_io import UserError
+from reader.kinetics.matching import openpose_match
+from reader.kinetics.reader import parse
 from tests.keypoint_data import load_split, manifest_of
 from tests.skeleton_text import hashes
 

@@ -13,8 +13,8 @@ import pytest
 
 import configs
 import main as cli
-from safe_io import run_command
-from utils import load_checkpoint, save_checkpoint
+from errors import run_command
+from training.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -151,7 +151,7 @@ def test_settings_that_change_a_run(tiny_keys: list[str], tmp_path: Path) -> Non
 
 def test_evaluating_the_training_split(tiny_keys: list[str], tmp_path: Path, capsys) -> None:
     from initializer import Initializer
-    from utils import save_checkpoint, weights_of
+    from training.checkpoint import save_checkpoint, weights_of
 
     config = configs.load("9001", configs.parse_set(tiny_keys[1:]))
     network = Initializer(config).network(2, load=False)
@@ -217,8 +217,8 @@ def test_diverging_training_and_broken_clips_are_told_apart(
 
 def test_help_and_generation_never_import_paddle(tmp_path: Path) -> None:
     code = (
-        "import sys, safe_io, main\n"
-        "sys.argv[1:] and safe_io.run_command(lambda: main.main(sys.argv[1:]))\n"
+        "import sys, errors, main\n"
+        "sys.argv[1:] and errors.run_command(lambda: main.main(sys.argv[1:]))\n"
         "assert 'paddle' not in sys.modules\n"
     )
     path = f"dataset_args.ntu.ntu60_path={tmp_path}"

@@ -22,7 +22,7 @@ from model.build import rescale_blocks
 from model.fold import fold_network
 from model.graph_conv import graph_conv
 from model.layers import ACTIVATIONS
-from utils import load_checkpoint, load_weights, weights_of
+from training.checkpoint import load_checkpoint, load_weights, weights_of
 
 GOLDEN = Path(__file__).parent / "golden"
 NTU_25, OPENPOSE_18 = skeleton("ntu-25"), skeleton("openpose-18")

@@ -16,17 +16,17 @@ from onnx import TensorProto, helper
 import export as export_cli
 import infer as infer_cli
 from dataset.storage import open_clips
-from deploy import paddle_to_onnx
-from deploy.engine import open_engine
+from deploy.engines.engine import open_engine
+from deploy.engines.onnx_engine import OnnxEngine
+from deploy.exporting import paddle_to_onnx
+from deploy.exporting.graph_check import CHIP_OPERATORS
+from deploy.exporting.onnx_export import OPSET, write_onnx
+from deploy.exporting.static_export import write_json
+from deploy.exporting.verify import inspect_program
 from deploy.meta import read_meta
-from deploy.onnx_engine import OnnxEngine
-from deploy.onnx_export import OPSET, write_onnx
-from deploy.onnx_facts import CHIP_OPERATORS
 from deploy.predictor import Predictor
-from deploy.static_export import write_json
-from deploy.verify import inspect_program
+from errors import UserError, run_command
 from model.layers import ACTIVATIONS
-from safe_io import UserError, run_command
 from tests.small_models import SET, eval_clips, logits_by_dygraph
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -13,10 +13,10 @@ from small_models import SMALL
 
 import configs
 import export
-from deploy import openvino_engine
-from deploy.engine import open_engine
-from deploy.openvino_engine import OpenVINOEngine, cache_folder
-from safe_io import UserError
+from deploy.engines import openvino_engine
+from deploy.engines.engine import open_engine
+from deploy.engines.openvino_engine import OpenVINOEngine, cache_folder
+from errors import UserError
 
 FRAMES = 64  # room for a cut tail, which the `models` fixture has not
 
@@ -86,7 +86,7 @@ def test_two_threads_begin_together(model_file: Path) -> None:
 import os, threading
 import numpy as np
 from pathlib import Path
-from deploy.openvino_engine import OpenVINOEngine
+from deploy.engines.openvino_engine import OpenVINOEngine
 file = Path({str(model_file)!r})
 engine = OpenVINOEngine(file, file.with_suffix(".pdiparams"), 2)
 feeds = {{"clips": np.zeros((1, 25, 18, 48), np.float32)}}
@@ -100,7 +100,7 @@ threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
 [thread.join(30) for thread in threads]
 os._exit(len(done))
 """
-    root = Path(openvino_engine.__file__).parent.parent
+    root = Path(openvino_engine.__file__).parents[2]
     for _ in range(3):
         assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 2
 

@@ -15,9 +15,9 @@ import pytest
 
 import export as export_cli
 from dataset.storage import open_clips
-from deploy import apart
+from deploy.engines import probe as apart
 from deploy.predictor import LARGEST, Predictor
-from safe_io import UserError
+from errors import UserError
 from tests.small_models import SET, eval_clips, logits_by_dygraph
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,7 +15,7 @@ import export as export_cli
 from dataset.storage import open_clips
 from deploy.meta import read_meta
 from deploy.predictor import Predictor
-from safe_io import run_command
+from errors import run_command
 from tests.small_models import SET, SMALL, eval_clips, write_weights
 from tools import quantise as tool
 

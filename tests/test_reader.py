@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reader import recordings
+from errors import UserError
 from reader.clip import BadRecording
-from reader.coordinates import first_three
-from reader.ntu_reader import parse
-from reader.ntu_source import NTUReader
+from reader.ntu import recordings
+from reader.ntu.coordinates import first_three
+from reader.ntu.reader import parse
+from reader.ntu.recordings import RecordingFiles, find_recordings, missing_skeletons
+from reader.ntu.source import NTUReader
 from reader.parallel import in_order
-from reader.recordings import RecordingFiles, find_recordings, missing_skeletons
 from reader.source import Item
-from safe_io import UserError
 from tests.skeleton_text import random_frames, skeleton_lines, skeleton_text, write_recordings
 
 A, B = "S001C001P001R001A001", "S001C001P002R001A002"

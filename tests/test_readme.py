@@ -13,7 +13,7 @@ from keypoint_data import annotation, body, write_pickle
 from torch_files import tensors, write_zip
 
 import configs
-from utils import load_checkpoint
+from training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def run(command: str, folder: Path) -> str:
 def test_every_command_on_ntu(tmp_path: Path) -> None:
     """In the order of the table, in an empty folder, with files of the names that it uses; only
     the network is made small, and NTU recordings are synthetic ones with some other classes."""
-    from dataset.synthetic import write_recordings
+    from dataset.synthetic.recordings import write_recordings
 
     write_recordings(tmp_path / "raw", subjects=(1, 2, 3), cameras=(1, 2))
     subprocess.run(

@@ -17,7 +17,7 @@ import infer as infer_cli
 import main as cli
 from dataset.features import clip_tensor
 from dataset.protocols import protocol
-from deploy.engine import CPU_ENGINES
+from deploy.engines.engine import CPU_ENGINES
 from deploy.predictor import Predictor
 from initializer import Initializer
 

@@ -17,8 +17,8 @@ import yaml
 
 import configs
 import main as cli
+from errors import UserError, run_command
 from report import read_scores
-from safe_io import UserError, run_command
 from training import run_folder
 
 

@@ -13,15 +13,8 @@ import numpy as np
 import pytest
 
 import safe_io
-from safe_io import (
-    UserError,
-    choose,
-    dump_pickle,
-    load_pickle,
-    nearest_hint,
-    run_command,
-    whole_file,
-)
+from errors import UserError, choose, nearest_hint, run_command
+from safe_io import dump_pickle, load_pickle, whole_file
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -116,8 +109,8 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
 
 def test_a_closed_pipe_is_no_bug() -> None:
     code = (
-        "import safe_io, sys\ndef main():\n  while True: print('x' * 999)\n"
-        "sys.exit(safe_io.run_command(main))"
+        "import errors, sys\ndef main():\n  while True: print('x' * 999)\n"
+        "sys.exit(errors.run_command(main))"
     )
     command = f'{sys.executable} -c "{code}" | head -1; exit ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)

@@ -20,12 +20,12 @@ import pytest
 import configs
 import main as cli
 from dataset.feeder import StepSampler, eval_loader
+from errors import UserError, run_command
 from initializer import Initializer
 from report import read_scores
-from safe_io import UserError, run_command
 from training import parallel
+from training.checkpoint import load_checkpoint
 from training.step import TrainingStep
-from utils import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 

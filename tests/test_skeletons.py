@@ -12,7 +12,7 @@ import yaml
 
 from dataset.graph import hop_distance
 from dataset.skeletons import FOLDER, Skeleton, from_mapping, layout_names, skeleton, to_mapping
-from safe_io import UserError
+from errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 NUM_JOINT = {

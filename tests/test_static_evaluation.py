@@ -11,10 +11,10 @@ import pytest
 
 import configs
 import main as cli
+from errors import run_command
 from report import read_scores
-from safe_io import run_command
 from tests.small_models import SET, write_weights
-from utils import load_checkpoint, save_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def evaluated(argv: list[str], tmp_path: Path) -> Path:

@@ -15,7 +15,7 @@ from dataset.preprocess import Preprocess
 from dataset.protocols import DataSpec
 from dataset.skeletons import skeleton
 from dataset.storage import ClipSet, content_hash, open_clips, open_split
-from safe_io import UserError, run_command
+from errors import UserError, run_command
 
 NTU_25 = skeleton("ntu-25")
 

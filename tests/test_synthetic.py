@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset.synthetic import (
+from dataset.synthetic.actions import ACTION_TABLE
+from dataset.synthetic.body import PARENTS, joint_rotations, make_subject
+from dataset.synthetic.motion import perform
+from dataset.synthetic.recordings import (
     ACTIONS,
     EVAL_SUBJECTS,
     SUBJECTS,
@@ -19,10 +22,7 @@ from dataset.synthetic import (
     recording,
     write_recordings,
 )
-from dataset.synthetic_actions import ACTION_TABLE
-from dataset.synthetic_body import PARENTS, joint_rotations, make_subject
-from dataset.synthetic_motion import perform
-from safe_io import UserError, run_command
+from errors import UserError, run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_JOINT = 25

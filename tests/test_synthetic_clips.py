@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dataset.synthetic_clips import make_clips
-from safe_io import UserError
+from dataset.synthetic.clips import make_clips
+from errors import UserError
 
 
 @pytest.mark.parametrize("persons", [1, 2])

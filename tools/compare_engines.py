@@ -24,8 +24,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from deploy.engine import CPU_ENGINES, GPU_ENGINES
-from safe_io import UserError, run_command
+from deploy.engines.engine import CPU_ENGINES, GPU_ENGINES
+from errors import UserError, run_command
 from utils import num_cores, prepare_process
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def trial_data(predictor: Predictor, data_file: Path | None, count: int) -> np.n
         found = open_clips(data_file)
         predictor.check_data(found)
         return np.array(found.data[:count])
-    from dataset.synthetic_clips import MAX_PERSON, make_clips
+    from dataset.synthetic.clips import MAX_PERSON, make_clips
 
     frames, persons = predictor.num_frame, predictor.clip_persons
     shape = (count, frames, predictor.skeleton.num_joint, persons)
@@ -121,7 +121,7 @@ def trial_data(predictor: Predictor, data_file: Path | None, count: int) -> np.n
 def report(runs: dict[str, tuple[Predictor, np.ndarray]], clips: np.ndarray, rounds: int) -> int:
     """Time the engines and print the table. runs: engine -> (predictor, its logits). Returns 1
     where one of them disagrees with the first, else 0."""
-    from deploy.verify import TOLERANCE
+    from deploy.exporting.verify import TOLERANCE
 
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):

@@ -24,9 +24,10 @@ if __name__ == "__main__":  # run as a script: the project's root stands in for 
 import numpy as np
 
 import configs
-from safe_io import UserError, run_command
+from errors import UserError, run_command
 from tools.torch_reader import read_torch
-from utils import load_weights, prepare_process, save_checkpoint, weights_of
+from training.checkpoint import load_weights, save_checkpoint, weights_of
+from utils import prepare_process
 
 # Where training programs keep the state dict in what they save; else it is the whole content.
 PLACES = ("model", "state_dict", "model_state_dict", "net")

@@ -14,8 +14,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from errors import UserError, run_command
 from infer import print_accuracy, write_output
-from safe_io import UserError, run_command
 
 SAME = ("model", "data")  # what all parts must have in common
 KEYS = {*SAME, "engine", "shard", "accuracy", "clips"}

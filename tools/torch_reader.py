@@ -20,14 +20,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from safe_io import (
-    PathLike,
-    PlainUnpickler,
-    StandIn,
-    UserError,
-    pickle_mistakes,
-    without_stand_ins,
-)
+from errors import UserError
+from safe_io import PathLike, PlainUnpickler, StandIn, pickle_mistakes, without_stand_ins
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001

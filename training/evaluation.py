@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import paddle
 
+from errors import UserError
 from initializer import Session
 from report import Confusion
-from safe_io import UserError
 from training import parallel
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 import utils
-from safe_io import UserError
+from errors import UserError
 from training.watch import Watch
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import yaml
 
 import configs
 from configs.schema import Config
-from safe_io import PathLike, UserError, read_yaml_file, whole_file
+from errors import UserError
+from safe_io import PathLike, file_hash, read_yaml_file, whole_file
 from training import parallel
-from utils import file_hash
 
 _ROOT = Path(__file__).resolve().parent.parent
 # Where a run starts and how it shows itself; all else must be the same when it is resumed.

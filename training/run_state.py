@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import utils
+from errors import UserError
 from initializer import Session
-from safe_io import UserError
+from safe_io import read_yaml
+from training import checkpoint
 
 _CURVE_KEYS = {
     *("epoch", "learning_rate", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy")
@@ -36,8 +37,8 @@ def save(
     """Write a checkpoint. settings: what a run that resumes it must have in common with this one,
     as YAML. scaler: of float16, or None."""
     content = {
-        "model": utils.weights_of(session.network),
-        "opt": utils.optimizer_state(session.network, session.optimizer),
+        "model": checkpoint.weights_of(session.network),
+        "opt": checkpoint.optimizer_state(session.network, session.optimizer),
         "scheduler": session.scheduler.state_dict(),
         "epoch": progress.epoch,
         "best_state": progress.best_state,
@@ -46,13 +47,13 @@ def save(
     }
     if scaler is not None:
         content["scaler"] = scaler.state_dict()
-    utils.save_checkpoint(path, content)
+    checkpoint.save_checkpoint(path, content)
 
 
 def restore(path: Path, session: Session, settings: str, scaler: Any | None) -> Progress:
     """Put a checkpoint's state into the session. Raises UserError where it is not one of ours, or
     of a run with other settings."""
-    content = utils.load_checkpoint(path)
+    content = checkpoint.load_checkpoint(path)
     kinds = {**_RESUME_KEYS, **({} if scaler is None else {"scaler": dict})}
     lacking = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
     rows, best = content.get("history"), content.get("best_state")
@@ -66,17 +67,31 @@ def restore(path: Path, session: Session, settings: str, scaler: Any | None) -> 
             f"{', '.join(lacking) or 'history or best_state'}); to start from its weights, "
             "leave out -r"
         )
-    changed = utils.different_keys(content["config"], settings)
+    changed = different_keys(content["config"], settings)
     if changed:
         raise UserError(
             f"{path}: was trained with other settings of {', '.join(changed[:6])}; "
             f"resume with those of {path.parent / 'config.yaml'}"
         )
-    utils.load_weights(session.network, content["model"], source=path)
-    utils.load_optimizer_state(session.network, session.optimizer, content["opt"], source=path)
+    checkpoint.load_weights(session.network, content["model"], source=path)
+    checkpoint.load_optimizer_state(session.network, session.optimizer, content["opt"], source=path)
     if scaler is not None:
         scaler.load_state_dict(content["scaler"])
     session.scheduler.last_epoch = content["epoch"] * session.train.batch_sampler.num_steps
     session.scheduler.last_lr = session.scheduler.get_lr()
     logging.info("Resuming %s after epoch %d", path, content["epoch"])
     return Progress(content["epoch"], best, list(rows))
+
+
+def different_keys(a: str, b: str) -> list[str]:
+    """Full keys whose values differ between two configurations, given as YAML texts."""
+
+    def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+        if not isinstance(tree, dict):
+            return {prefix[:-1]: tree}
+        pairs = [flat(value, f"{prefix}{key}.").items() for key, value in tree.items()]
+        return dict(pair for items in pairs for pair in items)
+
+    first, second = flat(read_yaml(a, "settings")), flat(read_yaml(b, "settings"))
+    keys = sorted(set(first) | set(second))
+    return [key for key in keys if first.get(key) != second.get(key)]

@@ -1,0 +1,1 @@
+"""Synthetic people in motion, as NTU-style recordings and as arrays."""

@@ -1,0 +1,262 @@
+"""How bodies perform a script: beats -> curves of the degrees of freedom -> joints in the room.
+
+The room: metres, y up from the floor, the performers around the origin; the middle camera looks
+along +z, so a person whose heading is 0 faces it. Shape letters: T frame, V joint, K key pose,
+D degree of freedom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dataset.synthetic.actions import Action, Beats, Pose, Script
+from dataset.synthetic.body import (
+    LEFT_ARM,
+    LEFT_LEG,
+    NECK,
+    NUM_JOINT,
+    RIGHT_ARM,
+    RIGHT_LEG,
+    SPINE_BASE,
+    SPINE_MID,
+    SPINE_TOP,
+    Subject,
+    X,
+    Y,
+    Z,
+    ease_in_out,
+    forward_kinematics,
+    rotate_about_y,
+    smooth_noise,
+    stand_on_floor,
+)
+
+FRAME_RATE = 30.0  # frames a second
+_BLUR = np.array([0.08, 0.24, 0.36, 0.24, 0.08])  # over frames: no one stops dead at a key pose
+
+
+def _limb_freedoms() -> dict[str, tuple[tuple[int, int, float], ...]]:
+    freedoms = {}
+    limbs = (("l", -1.0, LEFT_ARM, LEFT_LEG), ("r", 1.0, RIGHT_ARM, RIGHT_LEG))
+    for side, sign, arm, leg in limbs:
+        (shoulder, elbow, wrist), (hip, knee, ankle) = arm[:3], leg[:3]
+        freedoms[f"{side}_flex"] = ((shoulder, X, 1.0),)  # forward and up
+        freedoms[f"{side}_abd"] = ((shoulder, Z, sign),)  # sideways and up
+        freedoms[f"{side}_turn"] = ((shoulder, Y, sign),)  # about the upper arm, inwards
+        freedoms[f"{side}_elbow"] = ((elbow, X, 1.0),)
+        freedoms[f"{side}_wrist"] = ((wrist, X, 1.0),)
+        # The ankle takes back what hip and knee turn, so that the sole stays level.
+        freedoms[f"{side}_hip"] = ((hip, X, 1.0), (ankle, X, -1.0))
+        freedoms[f"{side}_knee"] = ((knee, X, -1.0), (ankle, X, 1.0))
+        freedoms[f"{side}_spread"] = ((hip, Z, sign),)
+    return freedoms
+
+
+# Degree of freedom -> the joint angles it turns: (joint, axis, share).
+FREEDOMS = {
+    # From the hips: the legs stay where they are.
+    "lean": ((SPINE_BASE, X, -1.0), (LEFT_LEG[0], X, 1.0), (RIGHT_LEG[0], X, 1.0)),
+    "bend": ((SPINE_MID, X, -0.6), (SPINE_TOP, X, -0.4)),
+    "side": ((SPINE_MID, Z, 0.6), (SPINE_TOP, Z, 0.4)),
+    "twist": ((SPINE_MID, Y, 0.6), (SPINE_TOP, Y, 0.4)),  # to the left
+    "nod": ((NECK, X, -1.0),),
+    "look": ((NECK, Y, 1.0),),  # to the left
+    **_limb_freedoms(),
+    # Of the whole body over the floor: turn to the left, up, forward, to the right.
+    **dict.fromkeys(("facing", "lift", "ahead", "aside"), ()),
+}
+_COLUMN = {name: column for column, name in enumerate(FREEDOMS)}
+_MIRROR_SIGN = np.ones(len(FREEDOMS))
+_MIRROR_SIGN[[_COLUMN[name] for name in ("side", "twist", "look", "facing", "aside")]] = -1
+_MIRROR_COLUMN = [
+    _COLUMN[{"l_": "r_", "r_": "l_"}.get(name[:2], name[:2]) + name[2:]] for name in FREEDOMS
+]
+
+
+def _fill(vector: np.ndarray, values: Pose) -> np.ndarray:
+    """Write {name: value} into a vector (D,); `both_` writes left and right."""
+    for name, value in values.items():
+        side, _, rest = name.partition("_")
+        for full in (f"l_{rest}", f"r_{rest}") if side == "both" else (name,):
+            vector[_COLUMN[full]] = value
+    return vector
+
+
+def _vector(values: Pose, default: float = 0.0) -> np.ndarray:
+    """(D,) with `default` for whatever is not named."""
+    return _fill(np.full(len(FREEDOMS), default), values)
+
+
+def _angle_shares() -> np.ndarray:
+    """(D, V*3): a degree of each freedom -> radians about x, y, z at the joints."""
+    shares = np.zeros((len(FREEDOMS), NUM_JOINT, 3))
+    for name, parts in FREEDOMS.items():
+        for joint, axis, share in parts:
+            shares[_COLUMN[name], joint, axis] += np.deg2rad(share)
+    return shares.reshape(len(FREEDOMS), -1)
+
+
+_SHARES = _angle_shares()
+_STANDING = _vector(
+    {"bend": 5, "both_abd": 8, "both_turn": 22, "both_elbow": 18}
+    | {"both_hip": 2, "both_knee": 4, "both_spread": 3}
+)
+# How people differ at rest, and how one person differs from clip to clip (standard deviations).
+_HABIT = _vector(
+    {"lean": 2, "bend": 3, "nod": 5}
+    | {"both_abd": 3, "both_turn": 9, "both_elbow": 8, "both_spread": 2}
+)
+_MOOD = _vector(
+    {"bend": 1.5, "look": 8, "both_flex": 5, "both_abd": 2}
+    | {"both_turn": 8, "both_elbow": 10, "both_spread": 1.5}
+)
+# How far anybody wanders without meaning to.
+_IDLE = _vector(
+    {"lean": 0.8, "facing": 1.5, "lift": 0, "ahead": 0.6, "aside": 0.6}
+    | {"both_flex": 2.5, "both_abd": 1.8, "both_turn": 3, "both_elbow": 3.5, "both_wrist": 7}
+    | {"both_hip": 0.7, "both_knee": 0.8, "both_spread": 0.3},
+    default=1.2,
+)
+# Amplitude is a matter of taste, but nobody turns around by 150 degrees.
+_TASTE = _vector({"facing": 0.0}, default=1.0)
+
+
+def _change(pose: Pose) -> np.ndarray:
+    """What sets a pose apart from standing, (D,); nothing in what it does not name."""
+    return _fill(_STANDING.copy(), pose) - _STANDING
+
+
+@dataclass(frozen=True)
+class Body:
+    """positions (T, V, 3) in metres; rotations (T, V, 3, 3) of the bone that ends in each joint,
+    relative to a person who stands upright and faces -z."""
+
+    positions: np.ndarray
+    rotations: np.ndarray
+
+    def turned(self, radians: np.ndarray | float) -> Body:
+        """Turned about the vertical through the origin, by one angle or by (T,) angles."""
+        num_frame = len(self.positions)
+        axes = np.broadcast_to(np.eye(3), (num_frame, 3, 3))
+        turn = rotate_about_y(axes, radians).swapaxes(1, 2)  # (T, 3, 3), acts on columns
+        return Body(rotate_about_y(self.positions, radians), turn[:, None] @ self.rotations)
+
+    def moved(self, offset: np.ndarray) -> Body:
+        """Moved by (3,), or by (T, 1, 3), metres."""
+        return Body(self.positions + offset, self.rotations)
+
+
+def perform(
+    action: Action, performers: Sequence[Subject], num_frame: int, rng: np.random.Generator
+) -> list[Body]:
+    """The bodies of those who perform `action`, in the room: one, or two that face each other.
+
+    performers: as many as the action has persons. num_frame: T, at 30 frames a second.
+    """
+    lead = action.variants[int(rng.integers(len(action.variants)))]
+    scripts = [lead] if action.partner is None else [lead, action.partner]
+    room = num_frame / FRAME_RATE
+    tempo = performers[0].tempo * rng.lognormal(0, 0.07)
+    loops = _count_loops(lead, room * tempo)
+    mirrored = rng.random() < action.mirrored
+    num_beat = len(_unroll(lead, loops))
+    stretch = rng.lognormal(0, 0.12, num_beat) / tempo
+    start = rng.uniform(0, 1)
+    bodies = []
+    for script, performer in zip(scripts, performers):
+        beats = _unroll(script, loops)
+        times = _key_times(np.array([seconds for seconds, _ in beats]) * stretch, room, start)
+        poses = _key_poses(beats, performer, mirrored, rng)
+        bodies.append(_animate(times, poses, performer, num_frame, rng))
+    stage = np.deg2rad(rng.normal(0, 12))
+    if len(bodies) == 2:
+        bodies = _face_each_other(bodies[0], bodies[1], action.touch, swapped=rng.random() < 0.5)
+    place = rng.normal(0, 1, 3) * (0.18, 0, 0.15)
+    return [body.turned(stage).moved(place) for body in bodies]
+
+
+def stand_still(pose: Pose, offsets: np.ndarray, num_frame: int) -> Body:
+    """A body of bones `offsets` (V, 3) that keeps one pose, at the origin of the room."""
+    curves = np.tile(_STANDING + _change(pose), (num_frame, 1))  # (T, D)
+    return _embody(curves, offsets)
+
+
+def _duration(beats: Beats) -> float:
+    return sum(seconds for seconds, _ in beats)
+
+
+def _count_loops(script: Script, seconds: float) -> int:
+    left = seconds - _duration(script.intro) - _duration(script.outro)
+    return int(np.clip(left / _duration(script.loop), 1, script.max_loops))
+
+
+def _unroll(script: Script, loops: int) -> Beats:
+    return script.intro + script.loop * loops + script.outro
+
+
+def _key_times(seconds: np.ndarray, room: float, start: float) -> np.ndarray:
+    """Durations of K beats -> times (K + 1,) in seconds at which the key poses are reached; the
+    first is when the action starts. Hurried where `room` seconds are too few; `start` in [0, 1)
+    says how much of the spare time lies before."""
+    total = seconds.sum()
+    hurry = min(1.0, 0.95 * room / total)
+    times = np.concatenate(([0.0], np.cumsum(seconds * hurry)))
+    return times + start * (room - total * hurry)
+
+
+def _key_poses(
+    beats: Beats, performer: Subject, mirrored: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Poses (K + 1, D) of this performance, degrees or centimetres; the first is at rest."""
+    size = len(FREEDOMS)
+    personal = np.random.default_rng(performer.habit).standard_normal(size)
+    rest = _STANDING + _HABIT * personal + _MOOD * rng.standard_normal(size)
+    change = np.stack([np.zeros(size)] + [_change(pose) for _, pose in beats])
+    if mirrored:
+        change = change[:, _MIRROR_COLUMN] * _MIRROR_SIGN
+    taste = performer.vigour * rng.lognormal(0, 0.06, size) * rng.lognormal(0, 0.04, change.shape)
+    return rest + change * taste**_TASTE
+
+
+def _animate(times: np.ndarray, poses: np.ndarray, performer: Subject, num_frame: int, rng) -> Body:
+    """Key times (K + 1,) in seconds and poses (K + 1, D) -> a moving body."""
+    now = np.arange(num_frame) / FRAME_RATE
+    left = np.clip(np.searchsorted(times, now, side="right") - 1, 0, len(times) - 2)
+    fraction = (now - times[left]) / (times[left + 1] - times[left])
+    ease = ease_in_out(np.clip(fraction, 0, 1))[:, None]
+    curves = poses[left] * (1 - ease) + poses[left + 1] * ease  # (T, D)
+    padded = np.pad(curves, ((2, 2), (0, 0)), mode="edge")
+    blurred = sum(w * padded[k : k + num_frame] for k, w in enumerate(_BLUR))
+    idle = smooth_noise(rng, num_frame, (len(FREEDOMS),), every=16) * _IDLE
+    return _embody(blurred + idle, performer.offsets)
+
+
+def _embody(curves: np.ndarray, offsets: np.ndarray) -> Body:
+    """Degrees of freedom over time (T, D) -> body at the origin of the room, heading 0."""
+    num_frame = len(curves)
+    angles = (curves @ _SHARES).reshape(num_frame, NUM_JOINT, 3)
+    positions, rotations = forward_kinematics(offsets, angles)
+    body = Body(stand_on_floor(positions, offsets), rotations)
+    path = curves[:, [_COLUMN["aside"], _COLUMN["lift"], _COLUMN["ahead"]]] * (0.01, 0.01, -0.01)
+    return body.turned(np.deg2rad(curves[:, _COLUMN["facing"]])).moved(path[:, None])
+
+
+def _face_each_other(first: Body, second: Body, touch: str, swapped: bool) -> list[Body]:
+    """Stand two bodies opposite each other, across the view of the middle camera, so far apart
+    that the hands of the first meet the second's right hand or chest when stretched out."""
+    hands, right = [LEFT_ARM[3], RIGHT_ARM[3]], RIGHT_ARM[3]
+    gap = -first.positions[:, hands, Z].min()
+    if touch == "hand":
+        contact = first.positions[:, right, Z].argmin()
+        gap -= second.positions[contact, right, Z]
+        # The second faces the other way, so the right hands meet where these cancel.
+        missed = first.positions[contact, right, X] + second.positions[contact, right, X]
+        second = second.moved(np.array([-missed, 0, 0]))
+    else:
+        gap += 0.1  # half of a chest
+    quarter = np.pi / 2 if swapped else -np.pi / 2
+    side = np.array([np.sign(quarter) * gap / 2, 0, 0])
+    return [first.turned(quarter).moved(side), second.turned(-quarter).moved(-side)]

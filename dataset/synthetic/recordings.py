@@ -1,0 +1,211 @@
+"""Synthetic recordings in the text format and naming of NTU RGB+D, for demos and tests.
+
+A kinematic body of 25 joints performs twelve actions, two of them with a partner, before three
+cameras. What the files show besides: persons of different size, tempo and manner, sensor noise,
+joints that are inferred or lost, frames without anybody, a second person who comes late, a piece
+of furniture taken for a person, and clips of different length. The same seed gives the same
+bytes, whatever else is written.
+
+    python dataset/synthetic.py --save_dir DIR [--seed 0] [--subjects N] [--repeats N] [-np]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from dataset.synthetic.actions import ACTION_TABLE
+from dataset.synthetic.body import Subject, make_subject
+from dataset.synthetic.motion import perform, stand_still
+from dataset.synthetic.sensor import CAMERAS, SETUPS, body_text, file_text, sense, view
+from errors import UserError
+from safe_io import whole_file
+
+# Class names in label order; the action number in a file's name is label + 1.
+ACTIONS: tuple[str, ...] = tuple(action.name for action in ACTION_TABLE)
+MAX_SUBJECT = 14
+TRAIN_SUBJECTS: tuple[int, ...] = tuple(range(1, MAX_SUBJECT + 1, 2))
+EVAL_SUBJECTS: tuple[int, ...] = tuple(range(2, MAX_SUBJECT + 1, 2))  # held out
+SUBJECTS: tuple[int, ...] = tuple(range(1, MAX_SUBJECT + 1))
+MAX_REPEAT = 999  # what three digits hold
+_CROUCHED = {
+    **{"both_hip": 90, "both_knee": 100, "both_flex": 30, "both_elbow": 60},
+    **{"lean": 30, "bend": 30},
+}
+
+
+def clip_name(setup: int, camera: int, subject: int, repeat: int, action: int) -> str:
+    """'SsssCcccPpppRrrrAaaa', all counted from 1."""
+    return f"S{setup:03d}C{camera:03d}P{subject:03d}R{repeat:03d}A{action:03d}"
+
+
+def recording(
+    setup: int, camera: int, subject: int, repeat: int, action: int, seed: int = 0
+) -> str:
+    """The text of one `.skeleton` file; it depends on nothing but these numbers.
+
+    setup 1 to 3 (height and distance of the cameras), camera 1 to 3 (seen from 0, -45, +45
+    degrees), subject and action as in SUBJECTS and ACTIONS (label + 1), repeat 1 to 999, seed 0
+    or more. 42 to 72 frames. Raises UserError for a number out of range.
+    """
+    _check("setup", setup, 1, len(SETUPS))
+    _check("repeat", repeat, 1, MAX_REPEAT)
+    _check_choices(seed, (subject,), (camera,), (action,))
+    rng = np.random.default_rng([seed, 2, setup, camera, subject, repeat, action])
+    num_frame = int(rng.integers(42, 73))
+    cast = _cast(subject, action, seed, rng)
+    bodies = perform(ACTION_TABLE[action - 1], cast, num_frame, rng)
+    tracks = []
+    for body in bodies:
+        fields = sense(view(body, setup, camera), rng)
+        tracks.append(body_text(fields, _body_id(rng), rng))
+    _disturb(tracks, rng)
+    if rng.random() < 0.15:
+        _add_furniture(tracks, setup, camera, cast[0], rng)
+    if rng.random() < 0.08:
+        first, length = rng.integers(num_frame), rng.integers(1, 4)
+        for track in tracks:
+            _unsee(track, first, first + length)
+    return file_text(tracks)
+
+
+def _cast(subject: int, action: int, seed: int, rng: np.random.Generator) -> list[Subject]:
+    """Who performs: the subject, and a partner from the same side of the split, so that held-out
+    persons are never seen in training."""
+    cast = [make_subject(subject, seed)]
+    if ACTION_TABLE[action - 1].partner is not None:
+        side = TRAIN_SUBJECTS if subject in TRAIN_SUBJECTS else EVAL_SUBJECTS
+        others = [number for number in side if number != subject]
+        cast.append(make_subject(others[rng.integers(len(others))], seed))
+    return cast
+
+
+def _body_id(rng: np.random.Generator) -> int:
+    return 2**56 + int(rng.integers(1000, 20000))  # as Kinect counts
+
+
+def _unsee(track: list[str], first: int, stop: int) -> None:
+    track[first:stop] = [""] * len(track[first:stop])
+
+
+def _disturb(tracks: list[list[str]], rng: np.random.Generator) -> None:
+    """Bodies come in any order; the last one may be found some frames late. (Were it the first,
+    those behind it would change their place in the file.)"""
+    if rng.random() < 0.5:
+        tracks.reverse()
+    if len(tracks) > 1 and rng.random() < 0.2:
+        _unsee(tracks[-1], 0, int(rng.integers(1, 9)))
+
+
+def _add_furniture(
+    tracks: list[list[str]], setup: int, camera: int, model: Subject, rng: np.random.Generator
+) -> None:
+    """Something that the sensor takes for a person: small, crouched and still."""
+    num_frame = len(tracks[0])
+    size = rng.uniform(0.4, 0.55)
+    body = stand_still(_CROUCHED, model.offsets * size, num_frame)
+    place = np.array([rng.choice((-1, 1)) * rng.uniform(0.8, 1.2), 0.0, rng.uniform(0.2, 0.7)])
+    seen = view(body.turned(rng.uniform(-2, 2)).moved(place), setup, camera)
+    # A lost joint is a leap to the origin, which a reader would take for much motion.
+    fields = sense(seen, rng, loses_joints=False)
+    track = body_text(fields, _body_id(rng), rng)
+    if rng.random() < 0.5:
+        tracks.insert(0, track)
+    else:
+        _unsee(track, 0, int(rng.integers(0, num_frame // 2)))
+        tracks.append(track)
+
+
+def write_recordings(
+    folder: Path | str,
+    *,
+    seed: int = 0,
+    subjects: Sequence[int] = SUBJECTS,
+    cameras: Sequence[int] = CAMERAS,
+    repeats: int = 1,
+    actions: Sequence[int] = tuple(range(1, len(ACTIONS) + 1)),
+    progress: bool = False,
+) -> list[Path]:
+    """Write a recording of every combination as `folder/SsssCcccPpppRrrrAaaa.skeleton`.
+
+    Numbers count from 1, as in the names; the setup follows from the subject. A file appears
+    under its name only when it is whole. Returns the paths, sorted. Raises UserError for a number
+    out of range and for a folder that cannot be made or written.
+    """
+    _check("repeats", repeats, 1, MAX_REPEAT)
+    _check_choices(seed, subjects, cameras, actions)
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be made a folder ({error.strerror}); name another"
+        ) from error
+    clips = sorted(
+        (1 + (subject - 1) // 2 % len(SETUPS), camera, subject, repeat, action)
+        for subject, camera, repeat, action in product(
+            set(subjects), set(cameras), range(1, repeats + 1), set(actions)
+        )
+    )
+    paths = []
+    for clip in tqdm(clips, desc="recordings", unit="file", disable=not progress):
+        path = folder / f"{clip_name(*clip)}.skeleton"
+        with whole_file(path, mode="wb") as file:
+            file.write(recording(*clip, seed=seed).encode("ascii"))
+        paths.append(path)
+    return paths
+
+
+def _check(what: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise UserError(f"{what} is {value}; allowed: {low} to {high}")
+
+
+def _check_choices(
+    seed: int, subjects: Sequence[int], cameras: Sequence[int], actions: Sequence[int]
+) -> None:
+    _check("seed", seed, 0, 2**63 - 1)
+    for what, values, high in (
+        ("subject", subjects, MAX_SUBJECT),
+        ("camera", cameras, len(CAMERAS)),
+        ("action", actions, len(ACTIONS)),
+    ):
+        for value in values:
+            _check(what, value, 1, high)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code; raises UserError for a user's mistake."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--save_dir", required=True, type=Path, help="folder to write to")
+    parser.add_argument("--seed", default=0, type=int, help="same seed, same bytes")
+    parser.add_argument(
+        "--subjects",
+        default=MAX_SUBJECT,
+        type=int,
+        metavar="N",
+        help=f"subjects 1 to N, odd ones train, even ones evaluate; 2 to {MAX_SUBJECT}",
+    )
+    parser.add_argument("--repeats", default=1, type=int, metavar="N", help="of every action")
+    parser.add_argument("-np", "--no_progress_bar", action="store_true")
+    args = parser.parse_args(arguments)
+    _check("--subjects", args.subjects, 2, MAX_SUBJECT)
+    _check("--repeats", args.repeats, 1, MAX_REPEAT)
+    _check("--seed", args.seed, 0, 2**63 - 1)
+    paths = write_recordings(
+        args.save_dir,
+        seed=args.seed,
+        subjects=range(1, args.subjects + 1),
+        repeats=args.repeats,
+        progress=not args.no_progress_bar,
+    )
+    print(f"{len(paths)} recordings of {len(ACTIONS)} actions in {args.save_dir}")
+    setting = shlex.quote(f"dataset_args.ntu.synthetic_path={args.save_dir}")
+    print(f"next: python main.py -c 9001 -gd --set {setting}")
+    return 0

@@ -1,0 +1,1 @@
+"""What runs a static model: one file an engine, behind one interface."""

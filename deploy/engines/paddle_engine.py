@@ -1,0 +1,155 @@
+"""Paddle Inference 3.1 as an engine (deploy/engines/engine.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+from paddle import inference
+
+from errors import UserError
+
+_GPU_MEMORY_MB = 512  # first allocation; Paddle grows it
+_TENSORRT_WORKSPACE = 1 << 30  # bytes
+_TENSORRT_MIN_GRAPH = 3  # operators that are worth a subgraph
+_PIR_VERSION = 1  # of the operators in .json files
+# What oneDNN gets. Not products of matrices: with one factor for all frames they took 8 times as
+# long as all the rest (docs/performance.md). A sum or activation left out would break its fusions.
+_ONEDNN_OPS = {
+    *("conv2d", "fused_conv2d", "depthwise_conv2d", "pool2d", "softmax", "concat", "split"),
+    *("elementwise_add", "elementwise_mul", "elementwise_sub", "scale", "reduce_mean"),
+    *("swish", "sigmoid", "hard_swish", "relu", "relu6", "reshape2", "transpose2", "slice"),
+}
+STATIC_MODE = threading.Lock()  # for Paddle's static mode, which is one for all threads
+
+
+class PaddleEngine:
+    """A .pdmodel or .json program and its .pdiparams. See `deploy.engines.engine.Engine`."""
+
+    streams, batch, frame_step = 1, 4, 1
+
+    def __init__(self, model_file: Path, params_file: Path, name: str, cpu_threads: int) -> None:
+        self.name = name
+        self.inputs = input_shapes(model_file)
+        self._cache = tempfile.TemporaryDirectory()  # OpenVINO writes a cache, else into the cwd
+        try:
+            self._predictor = inference.create_predictor(
+                self._settings(model_file, params_file, cpu_threads)
+            )
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = " ".join(str(error).split())[-200:]
+            raise UserError(f"{model_file}: engine {name} cannot load it: {reason}") from error
+        self._inputs = {n: self._predictor.get_input_handle(n) for n in self.inputs}
+        self._outputs = [
+            self._predictor.get_output_handle(n) for n in self._predictor.get_output_names()
+        ]
+
+    def _settings(self, model: Path, params: Path, cpu_threads: int) -> inference.Config:
+        config = inference.Config(str(model), str(params))
+        config.disable_glog_info()
+        config.set_optim_cache_dir(self._cache.name)
+        if model.suffix == ".json":  # without these two, enable_memory_optim fails
+            config.enable_new_executor()
+            config.enable_new_ir()
+        config.enable_memory_optim()
+        if self.name in ("gpu", "tensorrt"):
+            require_gpu()
+            config.enable_use_gpu(_GPU_MEMORY_MB, 0)
+            if self.name == "tensorrt":
+                config.enable_tensorrt_engine(
+                    workspace_size=_TENSORRT_WORKSPACE,
+                    max_batch_size=1,
+                    min_subgraph_size=_TENSORRT_MIN_GRAPH,
+                    precision_mode=inference.PrecisionType.Float32,
+                    use_static=False,
+                    use_calib_mode=False,
+                )
+            return config
+        config.disable_gpu()
+        config.set_cpu_math_library_num_threads(cpu_threads)
+        if self.name == "onednn":
+            config.enable_mkldnn()
+            config.set_mkldnn_cache_capacity(10)  # shapes kept; without a bound it leaks
+            config.set_mkldnn_op(_ONEDNN_OPS)
+        else:
+            config.disable_mkldnn()
+        if self.name == "paddle_openvino":
+            config.enable_openvino_engine(inference.PrecisionType.Float32)
+        return config
+
+    def run(self, feeds: dict[str, np.ndarray], *, alone: bool = True) -> list[np.ndarray]:
+        for name, handle in self._inputs.items():
+            handle.reshape(feeds[name].shape)
+            handle.copy_from_cpu(np.ascontiguousarray(feeds[name], dtype=np.float32))
+        self._predictor.run()
+        return [output.copy_to_cpu() for output in self._outputs]
+
+
+def read_program(model_file: Path) -> paddle.static.Program:
+    """The program of a .pdmodel file. Raises UserError for any other file: the engines themselves
+    end the process on some damaged ones."""
+    content = model_file.read_bytes()
+    with STATIC_MODE, _mistakes(model_file):
+        # Paddle reads programs in static mode only, and enable_static() works in no thread but the
+        # one that imported Paddle.
+        with paddle.base.framework._dygraph_guard(None):
+            program = paddle.static.deserialize_program(content)
+        return _not_empty(program, bool(program.blocks and program.global_block().ops), model_file)
+
+
+def read_pir(model_file: Path) -> paddle.base.libpaddle.pir.Program:
+    """The program of a .json file. Raises UserError for any other file."""
+    with STATIC_MODE, _mistakes(model_file):
+        json.loads(model_file.read_bytes())
+        with paddle.pir_utils.IrGuard():
+            program = paddle.static.Program()
+            paddle.base.core.deserialize_pir_program(str(model_file), program, _PIR_VERSION)
+        return _not_empty(program, bool(program.global_block().ops), model_file)
+
+
+@contextlib.contextmanager
+def _mistakes(model_file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, KeyError, SystemError) as error:
+        raise UserError(f"{model_file}: not a static model of Paddle") from error
+
+
+def _not_empty(program: Any, has_operators: bool, model_file: Path) -> Any:
+    if not has_operators:
+        raise UserError(f"{model_file}: an empty program; write it again with export.py")
+    return program
+
+
+def input_shapes(model_file: Path) -> dict[str, list[int]]:
+    """Inputs of a .pdmodel or .json file in order: name -> shape, -1 for a free axis. Raises
+    UserError."""
+    if model_file.suffix == ".json":
+        program = read_pir(model_file)  # held: operators do not keep their program alive
+        ops = [op for op in program.global_block().ops if op.name() == "pd_op.feed"]
+        ops.sort(key=lambda op: op.attrs()["col"])
+        shapes = {op.attrs()["name"]: list(op.results()[0].shape) for op in ops}
+    else:
+        ops = [op for op in read_program(model_file).global_block().ops if op.type == "feed"]
+        ops.sort(key=lambda op: op.attr("col"))
+        names = [op.output("Out")[0] for op in ops]
+        shapes = {name: list(ops[0].block.var(name).shape) for name in names}
+    if not shapes:
+        raise UserError(f"{model_file}: a program without inputs; write it again with export.py")
+    return shapes
+
+
+def require_gpu() -> None:
+    """Raises UserError where no GPU can be used."""
+    if not paddle.is_compiled_with_cuda() or paddle.device.cuda.device_count() == 0:
+        raise UserError(
+            "a GPU was asked for, but this Paddle sees none; leave out --use_gpu, or install "
+            "paddlepaddle-gpu"
+        )

@@ -1,0 +1,1 @@
+"""The check of a user's own data before anything is written."""

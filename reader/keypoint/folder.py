@@ -1,0 +1,210 @@
+"""A plain folder of clips: index.csv says what is in it, and each clip is a .npy, .npz or .csv.
+
+index.csv has the columns file, label and split, and may have person and fps. `person` is for clips
+whose persons lie in files of their own: 0, 1, ... there, and a file called <clip>_p<person>.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from errors import UserError
+from reader.clip import BadRecording
+from reader.keypoint.types import Entry, Raw
+
+INDEX = "index.csv"
+SUFFIXES = (".npy", ".npz", ".csv")
+# Of one array: ten persons of 133 joints have less in 10,000 frames.
+MAX_BYTES = 512 * 2**20
+_COLUMNS, _OPTIONAL = ("file", "label", "split"), ("person", "fps")
+# What NumPy raises for one damaged file or another.
+_DAMAGED = (ValueError, EOFError, SyntaxError, OverflowError, MemoryError, KeyError)
+_DAMAGED += (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+
+
+class Folder:
+    """The clips of such a folder (see `KeypointFiles`)."""
+
+    in_memory = False
+
+    def __init__(self, path: str) -> None:
+        """Raises UserError, naming the line, where index.csv cannot be used."""
+        self._path = path
+        index = os.path.join(path, INDEX)
+        self.entries = _stacked(_rows(index), index)
+        if not self.entries:
+            raise UserError(f"{index}: lists no clip")
+        self.notes = self._unlisted()
+
+    def _unlisted(self) -> list[str]:
+        found = set()
+        for folder, _, files in os.walk(self._path):
+            place = os.path.relpath(folder, self._path)
+            found |= {os.path.normpath(os.path.join(place, name)) for name in files}
+        listed = {os.path.normpath(file) for entry in self.entries for file in entry.place}
+        lost = sorted(file for file in found - listed - {INDEX} if file.endswith(SUFFIXES))
+        if not lost:
+            return []
+        return [f"{len(lost)} files are not in {INDEX}, and left out: {', '.join(lost[:5])}"]
+
+    def load(self, place: tuple[str, ...]) -> Raw:
+        """place: the clip's files. Raises BadRecording."""
+        return Raw([read_array(os.path.join(self._path, file)) for file in place])
+
+
+def _rows(index: str) -> list[tuple[int, dict[str, str]]]:
+    """(line, column -> text without spaces around it) of each row that is not blank."""
+    try:
+        with open(index, encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file, strict=True)
+            head = [name.strip().lower() for name in next(lines, [])]
+            rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines]
+    except OSError as error:
+        raise UserError(f"{index}: cannot be read: {error.strerror}") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{index}: not readable as CSV in UTF-8: {error}") from error
+    missing = [name for name in _COLUMNS if name not in head]
+    if missing:
+        raise UserError(
+            f"{index}: its first line is {','.join(head)[:80]!r}, without {', '.join(missing)}; "
+            "allowed: file,label,split and, if wanted, person,fps"
+        )
+    kept = []
+    for line, row in rows:
+        if any(row):
+            if len(row) != len(head):
+                raise UserError(f"{index}, line {line}: {len(row)} fields; must be {len(head)}")
+            kept.append((line, dict(zip(head, row))))
+    return kept
+
+
+def _stacked(rows: list[tuple[int, dict[str, str]]], index: str) -> list[Entry]:
+    """One Entry a clip: rows that name persons are put together, person 0 first."""
+    whole: list[Entry] = []
+    persons: dict[tuple[str, str], dict[int, Entry]] = {}
+    for line, row in rows:
+        entry, person = _entry(row, f"{index}, line {line}")
+        if person is None:
+            whole.append(entry)
+            continue
+        same = persons.setdefault((entry.name, row["split"]), {})
+        if person in same:
+            raise UserError(f"{index}, line {line}: person {person} of {entry.name} comes again")
+        first = next(iter(same.values()), entry)
+        if (entry.label, entry.fps) != (first.label, first.fps):
+            raise UserError(
+                f"{index}, line {line}: another label or fps than {first.place[0]}, and the same "
+                f"clip {entry.name}"
+            )
+        if not same:
+            whole.append(entry)
+        same[person] = entry
+    return [_together(entry, persons, index) for entry in whole]
+
+
+def _together(
+    entry: Entry, persons: Mapping[tuple[str, str], Mapping[int, Entry]], index: str
+) -> Entry:
+    same = persons.get((entry.name, entry.splits[0]))
+    if same is None or entry not in same.values():
+        return entry
+    if sorted(same) != list(range(len(same))):
+        raise UserError(
+            f"{index}: {entry.name} has persons {', '.join(map(str, sorted(same)))}; they are "
+            "counted from 0 without gaps"
+        )
+    files = tuple(same[person].place[0] for person in sorted(same))
+    return Entry(entry.name, entry.label, entry.splits, entry.fps, files)
+
+
+def _entry(row: Mapping[str, str], where: str) -> tuple[Entry, int | None]:
+    """The row's clip, and the number of its person where it names one."""
+    path = PurePosixPath(row["file"].replace("\\", "/"))
+    outside = path.is_absolute() or ".." in path.parts or ":" in row["file"] or "\0" in row["file"]
+    if not row["file"] or outside:
+        raise UserError(f"{where}: file is {row['file']!r}; must be a path inside this folder")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{where}: file is {row['file']!r}; must end in {', '.join(SUFFIXES)}")
+    if not re.fullmatch(r"-?\d{1,9}", row["label"]):
+        raise UserError(f"{where}: label is {row['label']!r}; must be a whole number")
+    if not row["split"]:
+        raise UserError(f"{where}: split is blank; must be a name, e.g. train")
+    name, person = str(path), None
+    if row.get("person"):
+        ending = f"_p{row['person']}"
+        if not re.fullmatch(r"\d{1,3}", row["person"]) or not path.stem.endswith(ending):
+            raise UserError(
+                f"{where}: person is {row['person']!r} and file {row['file']!r}; must be 0, 1, ... "
+                "and a file called <clip>_p<person>, or leave person blank (docs/data.md)"
+            )
+        person = int(row["person"])
+        name = str(path.with_suffix(""))[: -len(ending)]
+    fps = _fps(row.get("fps", ""), where)
+    return Entry(name, int(row["label"]), (row["split"],), fps, (str(path),)), person
+
+
+def _fps(text: str, where: str) -> float:
+    try:
+        fps = float(text or 0)
+    except ValueError:
+        fps = -1.0
+    if not 0 <= fps <= 1e5:
+        raise UserError(f"{where}: fps is {text!r}; must be frames a second, or blank")
+    return fps
+
+
+def read_array(file: str) -> np.ndarray:
+    """The array of a .npy, .npz (its only one, or the one called keypoint) or .csv file (a table
+    of numbers; a first line of names is passed over). Raises BadRecording."""
+    try:
+        if os.path.getsize(file) > MAX_BYTES:
+            raise BadRecording(file, f"more than {MAX_BYTES} bytes")
+        return _read_table(file) if file.endswith(".csv") else _read_numpy(file)
+    except OSError as error:
+        raise BadRecording(file, f"cannot be read: {error.strerror or error}") from error
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split())[:150]
+        raise BadRecording(file, f"not readable as {file[-3:]}: {reason}") from error
+
+
+def _read_table(file: str) -> np.ndarray:
+    with open(file, encoding="utf-8-sig") as text:
+        lines = [line for line in text if line.strip()]
+    if lines and not _is_number(lines[0].split(",")[0]):
+        lines = lines[1:]
+    if not lines:
+        raise BadRecording(file, "holds no numbers")
+    return np.loadtxt(lines, delimiter=",", ndmin=2, comments=None)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_numpy(file: str) -> np.ndarray:
+    content = np.load(file, allow_pickle=False)
+    if isinstance(content, np.ndarray):
+        return content
+    with content:
+        names = content.files
+        if len(names) != 1 and "keypoint" not in names:
+            raise BadRecording(
+                file, f"holds the arrays {', '.join(names)}; must be one, or one called keypoint"
+            )
+        name = names[0] if len(names) == 1 else "keypoint"
+        # A small archive may unpack to more than memory holds.
+        if content.zip.getinfo(f"{name}.npy").file_size > MAX_BYTES:
+            raise BadRecording(file, f"{name} has more than {MAX_BYTES} bytes")
+        return content[name]

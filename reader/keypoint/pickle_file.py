@@ -1,0 +1,100 @@
+"""The pickle that pyskl and mmaction2 (1.0 and later) train on: {'split': {name: [frame_dir]},
+'annotations': [{frame_dir, label, total_frames, keypoint (M, T, V, C), keypoint_score (M, T, V),
+img_shape (height, width)}]}. Scores and picture sizes may be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from errors import UserError
+from reader.clip import BadRecording
+from reader.keypoint.types import Entry, Raw
+from safe_io import load_pickle
+
+
+class Pickle:
+    """The clips of such a file; all of them are in memory (see `KeypointFiles`)."""
+
+    in_memory = True
+
+    def __init__(self, path: str) -> None:
+        """Raises UserError where the file cannot be read or is laid out otherwise."""
+        content = load_pickle(path)
+        if isinstance(content, list):
+            raise UserError(
+                f"{path}: a list of annotations, as mmaction2 had before 1.0, which says nothing "
+                "of splits; allowed: {'split': {name: [frame_dir]}, 'annotations': that list}"
+            )
+        if not isinstance(content, dict) or not {"split", "annotations"} <= set(content):
+            raise UserError(f"{path}: must hold a dict of 'split' and 'annotations'")
+        self._path = path
+        self._annotations = content["annotations"]
+        if not isinstance(self._annotations, (list, tuple)) or not self._annotations:
+            raise UserError(f"{path}: 'annotations' is no list, or empty")
+        splits_of = _splits_of(content["split"], path)
+        self.entries = [self._entry(n, splits_of) for n in range(len(self._annotations))]
+        self.notes = _without_annotation(splits_of, {entry.name for entry in self.entries})
+
+    def _entry(self, number: int, splits_of: Mapping[str, tuple[str, ...]]) -> Entry:
+        annotation = self._annotations[number]
+        if not isinstance(annotation, dict):
+            raise UserError(f"{self._path}: annotations[{number}] is no dict")
+        name = annotation.get("frame_dir", annotation.get("filename"))
+        if not isinstance(name, str):
+            raise UserError(f"{self._path}: annotations[{number}] has no frame_dir (a text)")
+        label = _whole(annotation.get("label"))
+        if label is None:
+            shown = repr(annotation.get("label"))[:60]
+            raise UserError(f"{self._path}: {name}: label is {shown}; must be a whole number")
+        return Entry(name, label, splits_of.get(name, ()), 0.0, number)
+
+    def load(self, place: int) -> Raw:
+        """place: number of the annotation. Raises BadRecording."""
+        annotation, where = self._annotations[place], f"{self._path}: {self.entries[place].name}"
+        keypoint, score = annotation.get("keypoint"), annotation.get("keypoint_score")
+        for what, array in (("keypoint", keypoint), ("keypoint_score", score)):
+            may_lack = what == "keypoint_score" and array is None
+            if not isinstance(array, np.ndarray) and not may_lack:
+                raise BadRecording(where, f"{what} is no array")
+        size = annotation.get("img_shape")
+        said = _whole(annotation.get("total_frames"))
+        return Raw([keypoint], score, None if size is None else _image_size(size, where), said)
+
+
+def _whole(value: Any) -> int | None:
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return int(value) if is_whole else None
+
+
+def _image_size(size: Any, where: str) -> tuple[float, float]:
+    """(height, width[, channels]) -> (width, height)."""
+    sides = size.tolist() if isinstance(size, np.ndarray) else size
+    if isinstance(sides, (list, tuple)) and len(sides) in (2, 3):
+        numbers = [side for side in sides[:2] if isinstance(side, (int, float, np.number))]
+        if len(numbers) == 2 and all(1 <= side < 1e6 for side in numbers):
+            return float(numbers[1]), float(numbers[0])
+    raise BadRecording(where, f"img_shape is {str(size)[:60]}; must be (height, width) in pixels")
+
+
+def _splits_of(content: Any, path: str) -> dict[str, tuple[str, ...]]:
+    """{frame_dir: names of the splits that list it}."""
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path}: 'split' must be a dict {{name: [frame_dir, ...]}}")
+    splits: dict[str, tuple[str, ...]] = {}
+    for split, listed in content.items():
+        names = listed.tolist() if isinstance(listed, np.ndarray) else listed
+        if not isinstance(split, str) or not isinstance(names, (list, tuple)):
+            raise UserError(f"{path}: split {split!r} must be a list of frame_dir")
+        for name in dict.fromkeys(map(str, names)):
+            splits[name] = (*splits.get(name, ()), split)
+    return splits
+
+
+def _without_annotation(splits_of: Mapping[str, tuple[str, ...]], known: set[str]) -> list[str]:
+    lost = [name for name in splits_of if name not in known]
+    if not lost:
+        return []
+    return [f"the splits list {len(lost)} clips without annotation: {', '.join(lost[:5])}"]

@@ -1,0 +1,1 @@
+"""Kinetics-skeleton: OpenPose key points as JSON."""

@@ -1,0 +1,157 @@
+"""The clips of Kinetics-skeleton, chosen by its label files.
+
+`kinetics_train/<id>.json` and `kinetics_val/<id>.json`, beside them `kinetics_train_label.json`
+and `kinetics_val_label.json`: {id: {has_skeleton, label, label_index}} (Yan et al., AAAI 2018;
+public code `tools/kinetics_gendata.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dataset.protocols import DataSpec
+from errors import UserError
+from reader.clip import BadRecording, Clip
+from reader.kinetics.matching import openpose_match
+from reader.kinetics.reader import parse
+from reader.shared import read_file
+from reader.source import Item, Source
+
+HALVES = {"train": "kinetics_train", "eval": "kinetics_val"}
+KEY = "dataset_args.kinetics.source_path"
+MAX_BYTES = 64 * 2**20  # of a file; with five persons in all 300 frames it has about 2 MB
+_NO_SKELETON, _NO_LABEL = "has_skeleton is false", "its label is blank"
+
+
+class KineticsReader:
+    """Reads JSON files; an item's place is (file, label's name). match: turn each frame's order
+    of persons into tracks (`openpose_match`)."""
+
+    def __init__(self, match: bool) -> None:
+        self._match = match
+
+    def read(self, item: Item) -> Clip:
+        """Raises BadRecording, naming the file and the frame."""
+        file, label = item.place
+        clip = parse(read_file(file, MAX_BYTES), (label, item.label), file)
+        if not self._match:
+            return clip
+        return replace(clip, positions=openpose_match(clip.positions))
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+
+def kinetics_source(path: str, spec: DataSpec, match: bool) -> Source:
+    """What of Kinetics-skeleton in the folder `path` has a skeleton and a label, sorted by id.
+
+    One half may be missing. Raises UserError for a folder with neither, and for damaged label
+    files.
+    """
+    found = {phase: name for phase, name in HALVES.items() if _label_file(path, name).is_file()}
+    if not found:
+        wanted = " or ".join(f"{name}_label.json" for name in HALVES.values())
+        raise UserError(
+            f"{KEY} is {path!r}, where there is no {wanted}; give the folder of kinetics-skeleton: "
+            f"--set {KEY}=PATH"
+        )
+    chosen = _Chosen(path, spec.num_class)
+    for phase, name in HALVES.items():
+        if phase in found:
+            chosen.add_half(phase, name)
+        else:
+            chosen.warnings.append(f"{_label_file(path, name)} not found: there is no {phase} half")
+    if not chosen.items and not chosen.bad:
+        raise UserError(f"{KEY} is {path!r}, whose label files list no clip with a label")
+    about = {
+        **{"kind": "kinetics", "source": path, "transform": False, "unit": "normalised"},
+        **{"splits": found, "openpose_match": match},
+    }
+    left_out = chosen.left_out
+    reasons = [entry["reason"] for entry in left_out]
+    counters = {
+        "without_skeleton": reasons.count(_NO_SKELETON),
+        "blank_labels": reasons.count(_NO_LABEL),
+    }
+    reader = KineticsReader(match)
+    return Source(about, chosen.items, reader, chosen.bad, counters, left_out, chosen.warnings)
+
+
+class _Chosen:
+    """The clips of the label files, sorted out."""
+
+    def __init__(self, path: str, num_class: int) -> None:
+        self._path = path
+        self._num_class = num_class
+        self.items: list[Item] = []
+        self.bad: list[tuple[str, BadRecording]] = []
+        self.left_out: list[dict[str, str]] = []
+        self.warnings: list[str] = []
+
+    def add_half(self, phase: str, name: str) -> None:
+        label_file = _label_file(self._path, name)
+        labels = _labels(label_file)
+        for key, entry in sorted(labels.items()):
+            file = f"{key}.json"
+            reason = self._wrong(key, entry)
+            if reason:
+                self.bad.append((file, BadRecording(str(label_file), f"{key!r}: {reason}")))
+            elif not entry["has_skeleton"]:
+                self.left_out.append({"file": file, "reason": _NO_SKELETON})
+            elif entry["label"] == "" or entry["label_index"] == "":
+                self.left_out.append({"file": file, "reason": _NO_LABEL})
+            else:
+                place = (os.path.join(self._path, name, file), entry["label"])
+                self.items.append(Item(file, phase, entry["label_index"], place))
+        self._note_unlisted(name, {f"{key}.json" for key in labels})
+
+    def _wrong(self, key: str, entry: Any) -> str:
+        """Why an entry of a label file cannot be used; '' where it can, or says that it is
+        empty."""
+        if key in ("", ".", "..") or "/" in key or "\\" in key or "\0" in key:
+            return "no name of a file"
+        if not isinstance(entry, dict) or type(entry.get("has_skeleton")) is not bool:
+            return "has_skeleton must be true or false"
+        label, number = entry.get("label"), entry.get("label_index")
+        if not entry["has_skeleton"] or (isinstance(label, str) and "" in (label, number)):
+            return ""
+        if not isinstance(label, str) or type(number) is not int:
+            return f"label is {label!r} and label_index {number!r}; must be text and a number"
+        if not 0 <= number < self._num_class:
+            return f"label_index is {number}; must be 0 to {self._num_class - 1}"
+        return ""
+
+    def _note_unlisted(self, name: str, listed: set[str]) -> None:
+        folder = os.path.join(self._path, name)
+        try:
+            files = sorted(set(os.listdir(folder)) - listed)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be listed: {error.strerror}") from error
+        lost = [file for file in files if file.endswith(".json") and not file.startswith(".")]
+        if lost:
+            self.warnings.append(
+                f"{folder}: {len(lost)} files are not in the label file and were left out: "
+                f"{', '.join(lost[:5])}"
+            )
+
+
+def _label_file(path: str, name: str) -> Path:
+    return Path(path) / f"{name}_label.json"
+
+
+def _labels(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not readable as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{file}: must hold an object: {{id: {{has_skeleton, label, label_index}}}}"
+        )
+    return content

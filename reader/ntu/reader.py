@@ -1,0 +1,191 @@
+"""NTU RGB+D `.skeleton` text -> one clip of the two persons who move most.
+
+The text: the number of frames; then for each frame the number of bodies; for each body a line of
+ten fields (identity, tracking state), the number of joints, and a line for each joint of twelve
+fields that starts with x, y, z in metres. The choice of persons is that of the public
+EfficientGCN code (`reader/ntu/reader.py`), and so are the bits of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dataset.protocols import MAX_FRAME, NUM_PERSON
+from dataset.skeletons import skeleton
+from reader.clip import BadRecording, Clip
+from reader.ntu.coordinates import first_three
+from reader.shared import energy
+
+NUM_JOINT = skeleton("ntu-25").num_joint
+NUM_FIELD = 12  # of a joint's line
+# A frame may list more bodies (ghosts in furniture and mirrors); its first four are candidates.
+MAX_BODY = 4
+# Metres. No sensor sees so far, and the squares of far larger numbers would overflow float32.
+MAX_COORDINATE = 1e6
+
+
+class _Text:
+    """The lines of a file, uncut: line r is data[begins[r]:begins[r + 1]]. Counts from 0."""
+
+    def __init__(self, data: bytes) -> None:
+        newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
+        ends = newlines + 1 if data.endswith(b"\n") else np.append(newlines + 1, len(data))
+        self.data = data
+        self.offsets = np.append(0, ends)
+        self.begins: list[int] = self.offsets.tolist()
+
+    def __len__(self) -> int:
+        return len(self.begins) - 1
+
+    def line(self, row: int) -> bytes:
+        return self.data[self.begins[row] : self.begins[row + 1]].strip()
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What lies where: the b-th kept body has its joints from line `rows[b]` on; it is number
+    `slots[b]` in the list of frame `frames[b]`. Everything counts from 0."""
+
+    rows: list[int]
+    frames: list[int]
+    slots: list[int]
+    num_frame: int
+    most_bodies: int
+
+
+def parse(data: bytes, where: str) -> Clip:
+    """The clip in the bytes of a `.skeleton` file with LF or CRLF line ends.
+
+    Bodies are told apart by their place in each frame's list. Raises BadRecording, naming
+    `where` and the line, for a file that is cut short, holds anything but finite numbers where
+    numbers are due, another number of joints, or text behind the last frame.
+    """
+    text = _Text(data)
+    layout = _find_bodies(text, where)
+    length = min(layout.num_frame, MAX_FRAME)
+    num_slot = min(layout.most_bodies, MAX_BODY)
+    bodies = np.zeros((num_slot, length, NUM_JOINT, 3), np.float32)  # slot, T, V, C
+    if layout.rows:
+        bodies[layout.slots, layout.frames] = _joints(text, layout.rows, where)
+    positions = np.zeros((3, length, NUM_JOINT, NUM_PERSON), np.float32)  # C, T, V, M
+    for m, slot in enumerate(_most_moving(bodies)):
+        positions[..., m] = bodies[slot].transpose(2, 0, 1)  # T, V, C -> C, T, V
+    return Clip(
+        positions=positions,
+        length=length,
+        is_cut=layout.num_frame > MAX_FRAME,
+        has_extra_body=layout.most_bodies > MAX_BODY,
+        empty_frames=length - len(set(layout.frames)),
+    )
+
+
+def _find_bodies(text: _Text, where: str) -> _Layout:
+    """Walk the counts through the whole file; the joints' own lines are left for later."""
+    rows: list[int] = []
+    frames: list[int] = []
+    slots: list[int] = []
+    most_bodies = 0
+    num_frame = _count(text, 0, "frames", where)
+    if num_frame == 0:
+        raise BadRecording(where, "line 1: 0 frames; must be 1 or more")
+    row = 1
+    for t in range(num_frame):
+        num_body = _count(text, row, "bodies", where)
+        most_bodies = max(most_bodies, num_body)
+        row += 1
+        for slot in range(num_body):
+            num_joint = _count(text, row + 1, "joints", where)
+            if num_joint != NUM_JOINT:
+                raise BadRecording(
+                    where, f"line {row + 2}: {num_joint} joints; must be {NUM_JOINT}"
+                )
+            row += 2
+            if t < MAX_FRAME and slot < MAX_BODY:
+                rows.append(row)
+                frames.append(t)
+                slots.append(slot)
+            row += NUM_JOINT
+    _check_end(text, row, num_body > 0, where)
+    return _Layout(rows, frames, slots, num_frame, most_bodies)
+
+
+def _count(text: _Text, row: int, what: str, where: str) -> int:
+    """The number of `what` that line `row` states."""
+    begins = text.begins
+    try:
+        count = int(text.data[begins[row] : begins[row + 1]])
+    except IndexError as error:
+        raise _ends_early(text, where) from error
+    except ValueError:
+        count = -1
+    if count < 0:
+        raise BadRecording(
+            where, f"line {row + 1}: {_shown(text.line(row))} is no number of {what}"
+        )
+    return count
+
+
+def _check_end(text: _Text, row: int, ends_in_joint: bool, where: str) -> None:
+    """Nothing is missing before line `row`, where the last frame has ended, or follows it."""
+    if row > len(text):
+        raise _ends_early(text, where)
+    # A file that was cut within its last line still has every line.
+    num_field = len(text.line(row - 1).split())
+    if ends_in_joint and num_field != NUM_FIELD:
+        raise BadRecording(where, f"line {row}: {num_field} fields; must be {NUM_FIELD}")
+    for extra in range(row, len(text)):
+        if text.line(extra):
+            raise BadRecording(
+                where,
+                f"line {extra + 1}: {_shown(text.line(extra))} behind the last frame; the number "
+                "of frames in line 1 does not fit",
+            )
+
+
+def _ends_early(text: _Text, where: str) -> BadRecording:
+    return BadRecording(where, f"line {len(text)}: the file ends before its last frame")
+
+
+def _joints(text: _Text, rows: Sequence[int], where: str) -> np.ndarray:
+    """x, y, z of each body's joints: (len(rows), V, C) float32, metres."""
+    lines = (np.array(rows)[:, None] + np.arange(NUM_JOINT)).ravel()
+    # Four lines with three numbers come before the first joint: 8 bytes or more, as required.
+    values = first_three(text.data, text.offsets[lines])
+    # The comparison is written so that NaN fails it.
+    if values is None or not np.abs(values).max() <= MAX_COORDINATE:
+        values = np.array([_joint(text, row, where) for row in lines.tolist()])
+    return values.astype(np.float32).reshape(len(rows), NUM_JOINT, 3)
+
+
+def _joint(text: _Text, row: int, where: str) -> list[float]:
+    """x, y, z of one line, for text that is wrong or unusual (tabs, columns)."""
+    fields = text.line(row).split()
+    if len(fields) < 4:
+        raise BadRecording(where, f"line {row + 1}: {len(fields)} fields; must be {NUM_FIELD}")
+    values = []
+    for field in fields[:3]:
+        try:
+            values.append(float(field))
+        except ValueError:
+            values.append(np.nan)
+        if not abs(values[-1]) <= MAX_COORDINATE:
+            raise BadRecording(where, f"line {row + 1}: {_shown(field)} is no coordinate in metres")
+    return values
+
+
+def _most_moving(bodies: np.ndarray) -> Sequence[int]:
+    """Slots of the NUM_PERSON bodies of most energy, highest first; bodies: (slot, T, V, C).
+
+    Equal energies put the later slot first, as the public code's reversed sort does.
+    """
+    if len(bodies) < 2:
+        return range(len(bodies))
+    energies = [energy(body) for body in bodies]
+    return np.argsort(energies, kind="stable")[::-1][:NUM_PERSON]
+
+
+def _shown(text: bytes) -> str:
+    return repr(text[:40].decode("ascii", "replace"))

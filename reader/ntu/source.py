@@ -1,0 +1,74 @@
+"""The recordings of an NTU-style protocol, chosen by their names alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dataset.protocols import MAX_FRAME, ClipName, Protocol
+from errors import UserError
+from reader.clip import BadRecording, Clip
+from reader.ntu.prenormalise import transform
+from reader.ntu.reader import parse
+from reader.ntu.recordings import Recording, RecordingFiles, find_recordings, missing_skeletons
+from reader.source import Item, Source
+
+
+class NTUReader:
+    """Reads `.skeleton` recordings; an item's place is its Recording. normalise: apply
+    `transform`."""
+
+    def __init__(self, normalise: bool) -> None:
+        self._normalise = normalise
+        self._files = RecordingFiles()
+
+    def read(self, item: Item) -> Clip:
+        """Raises BadRecording, naming the file and the line."""
+        clip = parse(self._files.read(item.place), item.place.where)
+        if not self._normalise:
+            return clip
+        return replace(clip, positions=transform(clip.padded(MAX_FRAME)))
+
+    def close(self) -> None:
+        """Close the archives."""
+        self._files.close()
+
+
+def ntu_source(path: str, key: str, rules: Protocol, normalise: bool) -> Source:
+    """What of the recordings in `path` belongs to a protocol, sorted by name.
+
+    key: the setting that holds `path`, for messages. Raises UserError for a path without
+    recordings (see `find_recordings`), or with none of this protocol.
+    """
+    found, second_copies = find_recordings(path, key)
+    items, bad, counters = _choose(found, rules)
+    if not items and not bad:
+        raise UserError(
+            f"{key} is {path!r}, where none of {len(found)} recordings belongs to {rules.name}"
+        )
+    about = {"kind": "ntu", "source": path, "transform": normalise, "unit": "metre"}
+    counters = {"second_copies": second_copies, **counters}
+    return Source(about, items, NTUReader(normalise), bad, counters)
+
+
+def _choose(
+    found: Sequence[Recording], rules: Protocol
+) -> tuple[list[Item], list[tuple[str, BadRecording]], dict[str, int]]:
+    # Synthetic recordings are named like NTU's, but the missing ones are NTU's only.
+    missing = missing_skeletons() if rules.source.startswith("ntu") else frozenset()
+    counters = {"missing_skeletons": 0, "other_actions": 0}
+    items, bad = [], []
+    for recording in found:
+        try:
+            name = ClipName.parse(recording.name)
+        except ValueError as error:
+            bad.append((recording.name, BadRecording(recording.where, str(error))))
+            continue
+        if recording.name in missing:
+            counters["missing_skeletons"] += 1
+        elif not 1 <= name.action <= rules.num_class:
+            counters["other_actions"] += 1
+        else:
+            phase = "train" if rules.is_train(name) else "eval"
+            items.append(Item(recording.name, phase, name.action - 1, recording))
+    return items, bad, counters

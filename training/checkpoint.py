@@ -1,0 +1,180 @@
+"""Checkpoints: weights and optimizer state between files and networks, whole or, for fine-tuning,
+as far as they fit."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from errors import UserError
+from safe_io import PathLike, load_pickle, whole_file
+
+if TYPE_CHECKING:
+    from paddle import nn
+
+# What each optimizer remembers of a parameter, as Paddle calls it.
+_OPTIMIZER_MEMORY = {
+    "Momentum": ("velocity_0",),
+    "Adam": ("moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"),
+}
+LEAST_SHARE = 0.5  # of the network's values that must be found; less is another network
+
+
+def save_checkpoint(path: PathLike, content: Mapping[str, Any]) -> None:
+    """Write a .pdparams file that `paddle.load` reads; whole or not at all."""
+    import paddle
+
+    buffer = io.BytesIO()
+    paddle.save(dict(content), buffer)
+    with whole_file(path) as file:
+        file.write(buffer.getbuffer())
+
+
+def load_checkpoint(path: PathLike) -> dict[str, Any]:
+    """Read a checkpoint without running code from it.
+
+    Accepts this project's files, the public Paddle port's, and a bare state dict. Returns a dict
+    with 'model' (name -> array) and whatever else the file holds. Raises UserError otherwise.
+    """
+    content = _without_names(load_pickle(path))
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}; allowed: a dict of weights")
+    if not isinstance(content.get("model"), dict):
+        content = {"model": content}
+    weights = content["model"]
+    weights.pop("StructuredToParameterName@@", None)
+    strange = [str(k) for k, v in weights.items() if not isinstance(v, np.ndarray)]
+    if strange or not weights:
+        raise UserError(f"{path}: no weights found (not arrays: {', '.join(strange[:5]) or 'all'})")
+    return content
+
+
+def _without_names(value: Any) -> Any:
+    """Paddle pickles a tensor as (name, array); the array alone is kept."""
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], np.ndarray):
+        return value[1]
+    if isinstance(value, dict):
+        return {key: _without_names(inner) for key, inner in value.items()}
+    return value
+
+
+def weights_of(network: nn.Layer) -> dict[str, Any]:
+    """The network's state under checkpoint names and shapes (see `checkpoint_shapes`)."""
+    state = dict(network.state_dict())
+    for name, shape in getattr(network, "checkpoint_shapes", {}).items():
+        state[name] = state[name].reshape(shape)
+    return state
+
+
+def load_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], source: PathLike) -> None:
+    """Put checkpoint weights into a network, all or none.
+
+    Raises UserError listing names that are missing, unexpected or of another shape.
+    """
+    target = network.state_dict()
+    stored_shapes = getattr(network, "checkpoint_shapes", {})
+    problems = [f"missing {name}" for name in target if name not in weights]
+    problems += [f"unexpected {name}" for name in weights if name not in target]
+    ready = {}
+    for name, tensor in target.items():
+        if name not in weights:
+            continue
+        array, shape = np.asarray(weights[name]), list(tensor.shape)
+        if list(array.shape) not in (shape, stored_shapes.get(name, shape)):
+            problems.append(f"{name} is {list(array.shape)}, the network has {shape}")
+        elif array.dtype.kind != "f" or not np.isfinite(array).all():
+            problems.append(f"{name} holds values that are not finite numbers")
+        else:
+            ready[name] = array.reshape(shape).astype(np.float32)
+    if problems:
+        shown = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" * (len(problems) > 6))
+        raise UserError(
+            f"{source}: does not fit the network of this configuration: {shown}. "
+            "Choose the configuration (-c) that the weights were trained with"
+        )
+    network.set_state_dict(ready)
+
+
+def load_fitting(network: nn.Layer, weights: Mapping[str, np.ndarray], source: PathLike) -> None:
+    """Put every weight whose name and shape fit into a network, and log what was loaded, what
+    starts fresh and what is not used.
+
+    A layer is loaded whole or not at all: where one of its tensors does not fit, as with another
+    number of classes or of input branches, all of them start fresh. Adjacencies are no weights:
+    they stay those of this network's skeleton. Raises UserError where a value that fits is not a
+    finite number, or where less than half of the network's values is found.
+    """
+    constants = {name for name, _ in network.named_buffers()}
+    target = {n: tensor for n, tensor in network.state_dict().items() if n not in constants}
+    stored_shapes = getattr(network, "checkpoint_shapes", {})
+    ready, odd = {}, set()
+    for name, tensor in target.items():
+        shape = list(tensor.shape)
+        array = np.asarray(weights.get(name, np.empty(0)))
+        if list(array.shape) not in (shape, stored_shapes.get(name, shape)):
+            odd.add(_layer(name))
+        elif array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise UserError(f"{source}: {name} holds values that are not finite numbers")
+        else:
+            ready[name] = array.reshape(shape).astype(np.float32)
+    ready = {name: array for name, array in ready.items() if _layer(name) not in odd}
+    found, total = (sum(target[n].size for n in names) for names in (ready, target))
+    if found < LEAST_SHARE * total:
+        raise UserError(
+            f"{source}: only {100 * found / total:.1f} % of the network's values fit by name and "
+            f"shape ({_grouped(n for n in target if n not in ready)} do not); fine-tuning wants "
+            "half or more: choose the -mt and model_args that the weights were trained with"
+        )
+    network.set_state_dict({**network.state_dict(), **ready})
+    known = ready.keys() | constants
+    logging.info(
+        "Fine-tuning from %s: %d of %d tensors loaded, %.1f %% of the values",
+        *(source, len(ready), len(target), 100 * found / total),
+    )
+    logging.info("Starts fresh: %s", _grouped(n for n in target if n not in ready) or "nothing")
+    logging.info("Not used: %s", _grouped(n for n in weights if n not in known) or "nothing")
+
+
+def _layer(name: str) -> str:
+    """'main_stream.block-0_scn.bn.weight' -> 'main_stream.block-0_scn.bn'."""
+    return name.rpartition(".")[0] or name
+
+
+def _grouped(names: Iterable[str]) -> str:
+    """Names counted by their first two parts: 'input_branches.2 (38), classifier.fc (2)'."""
+    counts = Counter(".".join(name.split(".")[:-1][:2]) or name for name in names)
+    return ", ".join(f"{prefix} ({count})" for prefix, count in counts.items())
+
+
+def optimizer_state(network: nn.Layer, optimizer: Any) -> dict[str, Any]:
+    """The optimizer's memory under the network's own names: '<parameter>.velocity_0'. Paddle's
+    names count the layers that a process has made, so another process would not find its own."""
+    state = optimizer.state_dict()
+    return {
+        f"{name}.{key[len(parameter.name) + 1 :]}": state[key]
+        for name, parameter in network.named_parameters()
+        for key in state
+        if key.startswith(f"{parameter.name}_")
+    }
+
+
+def load_optimizer_state(
+    network: nn.Layer, optimizer: Any, stored: Mapping[str, np.ndarray], source: PathLike
+) -> None:
+    """Put back what `optimizer_state` gave. Raises UserError where it belongs to another network
+    or to another optimizer, or is not complete."""
+    parameters = {n: p.name for n, p in network.named_parameters() if not p.stop_gradient}
+    memories = _OPTIMIZER_MEMORY[type(optimizer).__name__]
+    expected = {f"{name}.{m}": f"{parameters[name]}_{m}" for name in parameters for m in memories}
+    odd = sorted(set(expected) ^ set(stored))
+    if odd:
+        raise UserError(
+            f"{source}: its optimizer state does not fit: {', '.join(odd[:3])} missing or "
+            f"unexpected ({len(odd)} in all); it cannot be resumed"
+        )
+    optimizer.set_state_dict({expected[key]: array for key, array in stored.items()})

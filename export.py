@@ -7,6 +7,7 @@ python export.py -c 2001 -pp xsub.pdparams --format onnx
 from __future__ import annotations
 
 import argparse
+import copy
 import logging
 import sys
 import tempfile
@@ -16,15 +17,15 @@ from typing import TYPE_CHECKING
 
 import configs
 from configs.schema import Config
+from dataset.protocols import data_spec
 from errors import UserError, run_command
 from safe_io import file_hash
-from utils import num_cores, prepare_process, setup_logging
+from utils import num_cores, prepare_process, set_seed, setup_logging
 
 if TYPE_CHECKING:
-    from paddle import nn
-
+    from dataset.protocols import DataSpec
     from deploy.meta import StaticMeta
-    from initializer import Initializer
+    from model.network import ClipNetwork
 
 PROGRAMS = {"paddle": ".pdmodel", "onnx": ".onnx", "json": ".json"}  # format -> ending
 
@@ -111,7 +112,8 @@ def export(
     (deploy/exporting/verify.py); then nothing is left in save_dir.
     """
     from deploy.exporting.static_export import FILES, publish, refuse_shared_weights
-    from initializer import Initializer
+    from model.build import build_network
+    from training.checkpoint import load_pretrained
 
     weights = config.pretrained_path
     if save_dir and save_dir.exists() and not save_dir.is_dir():
@@ -121,26 +123,30 @@ def export(
     refuse_shared_weights(target, kind)
     if not weights:
         logging.warning("No -pp: exporting FRESH weights, good for benchmarks and compilers only")
-    initializer = Initializer(config)
+    spec = data_spec(config.dataset, config.data.own_layout)
     if contract == "ailia":
-        _check_ailia(initializer, batch_size, per_person, with_feature, whole_clips)
-    reference = initializer.network(1 if per_person else initializer.spec.num_person, load=True)
-    margin, stride = reference.tail_margin()
+        _check_ailia(config, batch_size, per_person, with_feature, whole_clips)
+    set_seed(config.seed)
+    reference = build_network(config, spec, 1 if per_person else spec.num_person)
+    if weights:
+        load_pretrained(reference, weights)
+    geometry = reference.geometry
+    margin, stride = geometry.tail_margin, geometry.stride
     num_frame = config.data.num_frame
     too_short = num_frame <= margin  # to be cut; such a program would look behind the clip
     whole = whole_clips or with_feature or contract == "ailia"
     if whole or too_short or num_frame % stride:
         margin = stride = 0
-    meta = _meta(initializer, contract, per_person, batch_size, with_feature, margin, stride)
+    meta = _meta(config, spec, contract, per_person, batch_size, with_feature, margin, stride)
     with tempfile.TemporaryDirectory() as folder:
-        _write_proven(initializer, reference, meta, kind, Path(folder) / name)
+        _write_proven(reference, spec.skeleton.num_joint, meta, kind, Path(folder) / name)
         publish(Path(folder) / name, target, FILES[kind])
     logging.info("Static model: %s%s", target, ", ".join(reversed(FILES[kind])))
     return target
 
 
 def _write_proven(
-    initializer: Initializer, reference: nn.Layer, meta: StaticMeta, kind: str, trial: Path
+    reference: ClipNetwork, num_joint: int, meta: StaticMeta, kind: str, trial: Path
 ) -> None:
     """All files of the model as `trial` with their endings. Raises UserError where it is not what
     the network is."""
@@ -149,9 +155,7 @@ def _write_proven(
     from deploy.exporting.verify import prove
     from deploy.meta import meta_path
 
-    num_joint = initializer.spec.skeleton.num_joint
-    folded = initializer.network(reference.persons, load=False)
-    folded.set_state_dict(reference.state_dict())
+    folded = copy.deepcopy(reference)
     program = Path(f"{trial}{PROGRAMS[kind]}")
     write_static(folded, trial, meta, num_joint)
     if kind == "json":
@@ -168,18 +172,18 @@ def _write_proven(
 
 
 def _check_ailia(
-    initializer: Initializer,
+    config: Config,
     batch_size: int,
     per_person: bool,
     with_feature: bool,
     whole_clips: bool,
 ) -> None:
     """Raises UserError for what has no meaning under this contract."""
-    model_type = initializer.config.model_type
-    if model_type != "ST-GCN" or len(initializer.args.inputs) != 1:
+    model_type = config.model_type
+    if model_type != "ST-GCN" or len(config.data.inputs) != 1:
         raise UserError(
             f"--contract ailia is for ST-GCN with one input branch; configuration "
-            f"{initializer.config.name} is {model_type} of {initializer.args.inputs}; try -c 1005"
+            f"{config.name} is {model_type} of {config.data.inputs}; try -c 1005"
         )
     if batch_size or per_person or with_feature or whole_clips:
         raise UserError(
@@ -189,7 +193,8 @@ def _check_ailia(
 
 
 def _meta(
-    initializer: Initializer,
+    config: Config,
+    spec: DataSpec,
     contract: str,
     per_person: bool,
     batch_size: int,
@@ -202,7 +207,7 @@ def _meta(
     from dataset.skeletons import to_mapping
     from deploy.meta import StaticMeta
 
-    config, args, spec = initializer.config, initializer.args, initializer.spec
+    args = config.data
     weights = config.pretrained_path
     outputs = ["logits", "feature"] if with_feature else ["logits"]
     if contract == "ailia":

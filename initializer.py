@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from typing import Union
 
 from paddle import nn
 from paddle.io import DataLoader
@@ -15,37 +14,19 @@ from paddle.optimizer import Adam, Momentum
 from paddle.optimizer.lr import LambdaDecay
 
 import utils
-from configs.schema import Config, STGCNArgs
-from dataset.augment import Augment
-from dataset.features import branch_channels
+from configs.schema import Config
 from dataset.feeder import ClipFeeder, eval_loader, train_loader
-from dataset.graph import adjacency, efficientgcn_adjacency
-from dataset.preprocess import Preprocess
-from dataset.protocols import DataSpec, data_spec
-from dataset.skeletons import Skeleton
+from dataset.pipeline import ClipPipeline
+from dataset.protocols import data_spec
 from dataset.storage import open_split
 from errors import UserError
-from model import build
+from model.build import build_network
 from scheduler import schedules
-from training import checkpoint, parallel
+from training import parallel
+from training.checkpoint import load_pretrained
+from training.session import Optimizer, Session
 
 DEBUG_CLIPS = 300  # clips of each split that a debug run uses
-
-Optimizer = Union[Momentum, Adam]
-
-
-@dataclass(frozen=True)
-class Session:
-    """Built parts. A part that the mode does not need is None."""
-
-    config: Config
-    spec: DataSpec
-    network: nn.Layer
-    train: DataLoader | None = None
-    eval: DataLoader | None = None
-    scheduler: LambdaDecay | None = None
-    optimizer: Optimizer | None = None
-    evaluates_after: Callable[[int], bool] | None = None  # an epoch, counted from 1
 
 
 class Initializer:
@@ -66,8 +47,10 @@ class Initializer:
         if load_weights and self.config.finetune and not self.config.pretrained_path:
             raise UserError("finetune needs weights to start from: -ft -pp FILE.pdparams")
         train, evaluate = self._train_loader(), self._eval_loader("eval")
-        fitting = load_weights and self.config.finetune
-        network = self.network(self.spec.num_person, load=load_weights, fitting=fitting)
+        network = build_network(self.config, self.spec, self.spec.num_person)
+        if load_weights and self.config.pretrained_path:
+            load_pretrained(network, self.config.pretrained_path, fitting=self.config.finetune)
+        _log_size(network, self.config.model_type)
         if self.config.sync_bn:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         scheduler = self._scheduler(train.batch_sampler.num_steps)
@@ -86,27 +69,12 @@ class Initializer:
     def for_evaluation(self, split: str) -> Session:
         """Network and a loader over every clip of `split` ('train' or 'eval'), in order."""
         loader = self._eval_loader(split)
-        network = self.network(self.spec.num_person, load=True)
+        network = build_network(self.config, self.spec, self.spec.num_person)
+        load_pretrained(network, self.config.pretrained_path)
+        _log_size(network, self.config.model_type)
         return Session(self.config, self.spec, network, eval=loader)
 
-    def network(self, persons: int, *, load: bool, fitting: bool = False) -> nn.Layer:
-        """The configured network for clips of that many persons. load: with the weights of
-        pretrained_path, where one is given; else fresh. fitting: with those that fit, not all."""
-        args = self.config.model_args
-        channels = branch_channels(self.args.inputs)
-        builder = _stgcn if isinstance(args, STGCNArgs) else _efficientgcn
-        network = builder(self.config, self.spec.skeleton, channels, self.spec.num_class, persons)
-        weights = self.config.pretrained_path
-        if load and weights:
-            loader = checkpoint.load_fitting if fitting else checkpoint.load_weights
-            loader(network, checkpoint.load_checkpoint(weights)["model"], source=weights)
-            logging.info("Weights: %s", weights)
-        if load:
-            size = sum(p.size for p in network.parameters() if not p.stop_gradient)
-            logging.info("Model: %s, %s trainable parameters", self.config.model_type, f"{size:,}")
-        return network
-
-    def _feeder(self, phase: str, preprocess: Preprocess, augment: Augment | None) -> ClipFeeder:
+    def _feeder(self, phase: str, pipeline: ClipPipeline) -> ClipFeeder:
         config, args = self.config, self.args
         folder = f"{args.data_folder}/{config.dataset}"
         command = (
@@ -126,9 +94,7 @@ class Initializer:
         feeder = ClipFeeder(
             clips,
             self.spec,
-            inputs=args.inputs,
-            preprocess=preprocess,
-            augment=augment,
+            pipeline,
             seed=config.seed,
             limit=DEBUG_CLIPS if config.debug else None,
         )
@@ -136,29 +102,20 @@ class Initializer:
         return feeder
 
     def _train_loader(self) -> DataLoader:
-        args = self.args
-        augment = Augment(**asdict(args.augment), num_axis=args.num_axis)
-        # Random windows are what the network then sees; nothing pads them to num_frame again.
-        num_frame = args.num_frame if args.resample else augment.random_choose or args.num_frame
-        preprocess = Preprocess(num_frame, args.resample, args.centre, args.num_axis)
-        feeder = self._feeder("train", preprocess, augment)
         return train_loader(
-            feeder,
-            args.train_batch_size,
-            args.num_workers,
+            self._feeder("train", ClipPipeline.from_config(self.args, training=True)),
+            self.args.train_batch_size,
+            self.args.num_workers,
             rank=self.world.rank,
             world_size=self.world.size,
             accumulate=self.config.accumulate,
         )
 
     def _eval_loader(self, split: str) -> DataLoader:
-        args = self.args
-        preprocess = Preprocess(args.num_frame, args.resample, args.centre, args.num_axis)
-        feeder = self._feeder(split, preprocess, None)
         return eval_loader(
-            feeder,
-            args.eval_batch_size,
-            args.num_workers,
+            self._feeder(split, ClipPipeline.from_config(self.args, training=False)),
+            self.args.eval_batch_size,
+            self.args.num_workers,
             rank=self.world.rank,
             world_size=self.world.size,
         )
@@ -220,43 +177,6 @@ class Initializer:
         return table[config.optimizer](parameters=trainable, **settings)
 
 
-def _efficientgcn(
-    config: Config, layout: Skeleton, channels: list[int], num_class: int, persons: int
-) -> nn.Layer:
-    settings = asdict(config.model_args)
-    window, max_distance = settings.pop("kernel_size")
-    if settings["att_type"] == "pa" and not layout.parts:
-        raise UserError(f"model_args.att_type is pa, but layout {layout.name} has no body parts")
-    return build.efficientgcn(
-        int(config.model_type[-1]),
-        channels,
-        num_class,
-        efficientgcn_adjacency(layout, max_distance),
-        layout.parts,
-        persons=persons,
-        window=window,
-        **settings,
-    )
-
-
-def _stgcn(
-    config: Config, layout: Skeleton, channels: list[int], num_class: int, persons: int
-) -> nn.Layer:
-    args = config.model_args
-    graph = adjacency(
-        layout,
-        args.strategy,
-        max_hop=args.max_hop,
-        dilation=args.dilation,
-        true_hops=args.true_hops,
-    )
-    return build.stgcn(
-        channels,
-        num_class,
-        graph,
-        persons=persons,
-        block_args=args.block_args,
-        edge_importance=args.edge_importance,
-        drop_prob=args.drop_prob,
-        kernel_size=args.kernel_size,
-    )
+def _log_size(network: nn.Layer, model_type: str) -> None:
+    size = sum(p.size for p in network.parameters() if not p.stop_gradient)
+    logging.info("Model: %s, %s trainable parameters", model_type, f"{size:,}")

@@ -28,7 +28,7 @@ from utils import log_to_file, num_cores, prepare_process, setup_logging
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor
-    from initializer import Session
+    from training.session import Session
 
 DYGRAPH = "dygraph"
 

@@ -13,12 +13,12 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import utils
-from initializer import Session
 from report import Confusion, write_curves, write_evaluation, write_scores
 from training import parallel, run_state
 from training.board import Board, open_board
 from training.evaluation import count_batch, evaluate, evaluate_static, over_processes
 from training.run_state import Progress
+from training.session import Session
 from training.step import TrainingStep
 
 if TYPE_CHECKING:

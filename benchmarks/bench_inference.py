@@ -31,16 +31,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from timing import machine, measure
 
 import configs
+from configs.schema import Config
+from dataset.protocols import DataSpec, data_spec
 from dataset.synthetic.clips import make_clips
 from deploy.engines.engine import CPU_ENGINES
 from errors import UserError, run_command
-from training.checkpoint import save_checkpoint, weights_of
 from utils import prepare_process
 
 if TYPE_CHECKING:
     from paddle import nn
 
     from deploy.predictor import Predictor
+    from model.network import ClipNetwork
 
 PICTURE = Path(__file__).resolve().parent.parent / "docs/images/inference_growth.png"
 FRAMES, REAL_FRAMES, NTU_JOINTS = 300, 80, 25
@@ -58,10 +60,18 @@ def clips_of(
     return make_clips((batch, FRAMES, joints, 2), frames=real, persons=persons)
 
 
-def fresh_weights(config: str, folder: Path) -> Path:
-    from initializer import Initializer
+def network_of(config: Config) -> tuple[ClipNetwork, DataSpec]:
+    """With random weights, for one person."""
+    from model.build import build_network
 
-    network = Initializer(configs.load(config)).network(1, load=False)
+    spec = data_spec(config.dataset, config.data.own_layout)
+    return build_network(config, spec, 1), spec
+
+
+def random_weights(config: str, folder: Path) -> Path:
+    from training.checkpoint import save_checkpoint, weights_of
+
+    network, _ = network_of(configs.load(config))
     save_checkpoint(folder / "w.pdparams", {"model": weights_of(network)})
     return folder / "w.pdparams"
 
@@ -156,14 +166,11 @@ def sgemm_peak() -> float:
 
 def floor(config: str) -> float:
     """Prints and returns the milliseconds of arithmetic in a clip of one person."""
-    from dataset.features import branch_channels
-    from initializer import Initializer
-
-    initializer = Initializer(configs.load(config))
-    network, data = initializer.network(1, load=False), initializer.args
-    margin, stride = network.tail_margin()
+    data = configs.load(config).data
+    network, spec = network_of(configs.load(config))
+    margin, stride = network.geometry.tail_margin, network.geometry.stride
     frames = min(-(-REAL_FRAMES // stride) * stride + margin, data.num_frame)
-    channels, joints = sum(branch_channels(data.inputs)), initializer.spec.skeleton.num_joint
+    channels, joints = sum(network.branch_channels), spec.skeleton.num_joint
     work, peak = 2e-9 * multiply_adds(network, frames, channels, joints), sgemm_peak()
     print(
         f"{REAL_FRAMES} real frames of a person run as {frames}: {work:.2f} GFLOP; NumPy's "
@@ -211,7 +218,7 @@ def with_layout(config: str, folder: Path, layout: str) -> dict[str, Predictor]:
     own = f"{{num_class: 60, skeleton: {layout}, num_person: 2, max_frame: {FRAMES}}}"
     file.write_text(f"base: {config}\ndataset: own\ndataset_args:\n  keypoint: {own}\n")
     (folder / layout).mkdir()
-    return exported(str(file), fresh_weights(str(file), folder / layout))
+    return exported(str(file), random_weights(str(file), folder / layout))
 
 
 def arguments() -> argparse.Namespace:
@@ -241,7 +248,7 @@ def main() -> int:
 
     print(f"{machine()}, Paddle {paddle.__version__}; {args.rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
-        weights = fresh_weights(args.config, Path(folder))
+        weights = random_weights(args.config, Path(folder))
         models = {PORT: port_form(args.config, weights)} if args.port else {}
         models.update(exported(args.config, weights))
         lowest = floor(args.config)

@@ -102,9 +102,11 @@ def measure_step(rounds: int) -> None:
     import paddle
 
     import configs
-    from initializer import Initializer
+    from dataset.protocols import data_spec
+    from model.build import build_network
 
-    network = Initializer(configs.load("2001")).network(PERSONS, load=False)
+    config = configs.load("2001")
+    network = build_network(config, data_spec(config.dataset, config.data.own_layout), PERSONS)
     network.train()
     optimizer = paddle.optimizer.Momentum(0.01, 0.9, network.parameters(), use_nesterov=True)
     clips, labels = paddle.randn([4, 50, 18, FRAMES]), paddle.to_tensor([0, 1, 2, 3])

@@ -53,9 +53,11 @@ MALLOC = {
 
 def our_network(code: str, persons: int) -> Any:
     import configs
-    from initializer import Initializer
+    from dataset.protocols import data_spec
+    from model.build import build_network
 
-    return Initializer(configs.load(code)).network(persons, load=False)
+    config = configs.load(code)
+    return build_network(config, data_spec(config.dataset, config.data.own_layout), persons)
 
 
 def save_start(args: argparse.Namespace) -> None:

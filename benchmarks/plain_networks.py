@@ -74,15 +74,17 @@ def write_port_model(config_name: str, weights: str, target: str, batch: int) ->
     from paddle.static import InputSpec
 
     import configs
-    from dataset.features import branch_channels
-    from initializer import Initializer
+    from dataset.protocols import data_spec
+    from model.build import build_network
+    from training.checkpoint import load_pretrained
 
     write_like_the_port()
-    config = configs.load(config_name, {"pretrained_path": weights})
-    initializer = Initializer(config)
-    persons, joints = initializer.spec.num_person, initializer.spec.skeleton.num_joint
-    channels, frames = branch_channels(config.data.inputs), config.data.num_frame
-    network = initializer.network(persons, load=True)
+    config = configs.load(config_name)
+    spec = data_spec(config.dataset, config.data.own_layout)
+    persons, joints = spec.num_person, spec.skeleton.num_joint
+    network = build_network(config, spec, persons)
+    load_pretrained(network, weights)
+    channels, frames = network.branch_channels, config.data.num_frame
     clip_shape = [batch, persons * joints, sum(channels), frames]
 
     class PortForm(paddle.nn.Layer):

@@ -16,7 +16,9 @@ from typing import Any
 
 import yaml
 
-from configs.schema import MODEL_ARGS, Config, ConfigError, model_family
+from configs.checks import ConfigError
+from configs.model import model_args_type
+from configs.schema import Config
 from errors import nearest_hint
 from safe_io import read_yaml, read_yaml_file
 
@@ -82,7 +84,7 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 def model_changes(base: Mapping[str, Any], delta: Mapping[str, Any]) -> bool:
     """True where a delta names a model of another family, whose model_args start afresh."""
     names = [tree.get("model_type", Config.model_type) for tree in (base, delta)]
-    return "model_type" in delta and model_family(names[0]) != model_family(names[1])
+    return "model_type" in delta and model_args_type(names[0]) != model_args_type(names[1])
 
 
 def _merge(base: dict[str, Any], delta: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,9 +107,8 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _build(tree: dict[str, Any], name: str, file: str) -> Config:
-    family = model_family(tree.get("model_type", Config.model_type))
-    types = typing.get_type_hints(Config)
-    types["model_args"] = MODEL_ARGS[family]
+    types = _field_types(Config)
+    types["model_args"] = model_args_type(tree.get("model_type", Config.model_type))
     tree.setdefault("model_args", {})
     try:
         return _fill(Config, {**tree, "name": name}, types, prefix="")
@@ -125,10 +126,15 @@ def _fill(cls: type, tree: Any, types: Mapping[str, Any], prefix: str) -> Any:
             raise ConfigError(f"{prefix}{key} is unknown; {nearest_hint(key, types)}")
         kind = types[key]
         if dataclasses.is_dataclass(kind):
-            values[key] = _fill(kind, value, typing.get_type_hints(kind), f"{prefix}{key}.")
+            values[key] = _fill(kind, value, _field_types(kind), f"{prefix}{key}.")
         else:
             values[key] = _convert(value, kind, prefix + key)
     return cls(**values)
+
+
+def _field_types(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def _convert(value: Any, kind: Any, key: str) -> Any:

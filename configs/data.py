@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from configs.checks import check, one_of
+from configs.checks import ConfigError, check, one_of
 
 BENCHMARK_FRAMES = 300  # that the field keeps of a clip of NTU RGB+D and of Kinetics
 
 
 @dataclass(frozen=True)
 class AugmentArgs:
-    """`augment`: random changes of training clips. Everything is off by default, as published."""
+    """`augment`: random changes of training clips (dataset/augment.py). All are off by default, as
+    published. random_choose: frames, 0 for off. random_crop: smallest share of the valid frames
+    that is kept, 1 for off. random_rotate: degrees. random_scale: share. jitter: standard
+    deviation, in the unit of the coordinates."""
 
     random_choose: int = 0
     random_shift: bool = False
@@ -78,6 +81,11 @@ class ClipArgs:
         ):
             value = getattr(augment, name)
             check(0 <= value <= top, key + name, value, f"0 (off) to {top}, {unit}")
+        if augment.random_rotate and self.num_axis != 3:
+            raise ConfigError(
+                f"{key}random_rotate is {augment.random_rotate:g}, but these clips have "
+                f"{self.num_axis} coordinates, not 3; set it to 0 and use random_move"
+            )
 
     @property
     def group(self) -> str:

@@ -10,12 +10,11 @@ they are given: the same generator state gives the same clip. `random_choose`, `
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
-from dataset.preprocess import auto_padding, joint_exists, valid_frames
-from errors import UserError
+from configs.data import AugmentArgs
+from dataset.padding import auto_padding, joint_exists, valid_frames
 
 MOVE_ANGLES = (-10.0, -5.0, 0.0, 5.0, 10.0)  # degrees
 MOVE_SCALES = (0.9, 1.0, 1.1)
@@ -63,8 +62,8 @@ def random_move(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def random_crop(clip: np.ndarray, least: float, rng: np.random.Generator) -> np.ndarray:
     """A run of the valid frames, from `least` (above 0, up to 1) of them to all; every length,
-    then every place, as likely. (C, T, V, M) -> (C, T', V, M). With `resample` behind it, this
-    varies the speed too."""
+    then every place, as likely. (C, T, V, M) -> (C, T', V, M). Followed by
+    `resample`, this varies the speed too."""
     start, stop = valid_frames(clip)
     if start == stop:
         return clip
@@ -105,47 +104,26 @@ def jitter(
     return noisy
 
 
-@dataclass(frozen=True)
-class Augment:
-    """Which changes a training clip goes through; each is off by default. See the functions.
+def augment(
+    clip: np.ndarray, args: AugmentArgs, num_axis: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The changes that the settings switch on, in this order, (C, T, V, M) -> (C, T', V, M). The
+    argument is not modified; the result may be a view of it.
 
-    random_choose: frames, 0 for off. random_crop: least share of the valid frames that is kept,
-    1 for off. random_rotate: degrees. random_scale: share. jitter: standard deviation. num_axis:
-    coordinates among the channels, 2 for (x, y, score). Raises UserError for random_rotate with
-    fewer than three coordinates.
+    num_axis: channels that are coordinates, 2 for (x, y, score).
     """
-
-    random_shift: bool = False
-    random_choose: int = 0
-    random_move: bool = False
-    random_crop: float = 1.0
-    random_rotate: float = 0.0
-    random_scale: float = 0.0
-    jitter: float = 0.0
-    num_axis: int = 3
-
-    def __post_init__(self) -> None:
-        if self.random_rotate and self.num_axis != 3:
-            raise UserError(
-                f"random_rotate is {self.random_rotate:g}, but these clips have {self.num_axis} "
-                "coordinates, not 3; set it to 0 and use random_move"
-            )
-
-    def apply(self, clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The chosen changes in the order of the fields, (C, T, V, M) -> (C, T', V, M); before
-        `dataset.preprocess`. The argument stays as it is; the result may be a view of it."""
-        if self.random_shift:
-            clip = random_shift(clip, rng)
-        if self.random_choose:
-            clip = random_choose(clip, self.random_choose, rng)
-        if self.random_move:
-            clip = random_move(clip, rng)
-        if self.random_crop < 1:
-            clip = random_crop(clip, self.random_crop, rng)
-        if self.random_rotate:
-            clip = random_rotate(clip, self.random_rotate, rng)
-        if self.random_scale:
-            clip = random_scale(clip, self.random_scale, rng, self.num_axis)
-        if self.jitter:
-            clip = jitter(clip, self.jitter, rng, self.num_axis)
-        return clip
+    if args.random_shift:
+        clip = random_shift(clip, rng)
+    if args.random_choose:
+        clip = random_choose(clip, args.random_choose, rng)
+    if args.random_move:
+        clip = random_move(clip, rng)
+    if args.random_crop < 1:
+        clip = random_crop(clip, args.random_crop, rng)
+    if args.random_rotate:
+        clip = random_rotate(clip, args.random_rotate, rng)
+    if args.random_scale:
+        clip = random_scale(clip, args.random_scale, rng, num_axis)
+    if args.jitter:
+        clip = jitter(clip, args.jitter, rng, num_axis)
+    return clip

@@ -10,6 +10,7 @@ bone angles in float64, as in the public code, whose features these equal bit fo
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +19,15 @@ from errors import UserError
 
 BONE_EPSILON = 1e-4  # added to a bone's length before its angles; a zero bone gives pi/2
 
-Branch = Callable[[np.ndarray, Skeleton, np.ndarray], None]
+
+class Branch(NamedTuple):
+    """An input branch. channels: of its features. look_ahead: frames after its own that the
+    features of a frame depend on. compute(x, skeleton, out): writes the features of x
+    (M, V, C, T) into out (M, V, channels, T)."""
+
+    channels: int
+    look_ahead: int
+    compute: Callable[[np.ndarray, Skeleton, np.ndarray], None]
 
 
 def _joint(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
@@ -66,15 +75,16 @@ def _bone_motion(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
     _motion(x - x[:, list(skeleton.parents)], skeleton, out)
 
 
-BRANCHES: dict[str, tuple[int, Branch]] = {
-    "J": (6, _joint),
-    "V": (6, _velocity),
-    "B": (6, _bone),
-    # The four streams that the field trains apart and sums: 2s-AGCN (CVPR 2019), MS-AAGCN (2020).
-    "X": (3, _raw),
-    "Y": (3, _raw_bone),
-    "M": (3, _motion),
-    "N": (3, _bone_motion),
+BRANCHES: dict[str, Branch] = {
+    "J": Branch(6, 0, _joint),
+    "V": Branch(6, 2, _velocity),
+    "B": Branch(6, 0, _bone),
+    # The four modalities that are trained separately, their scores summed: 2s-AGCN (CVPR 2019),
+    # MS-AAGCN (2020).
+    "X": Branch(3, 0, _raw),
+    "Y": Branch(3, 0, _raw_bone),
+    "M": Branch(3, 1, _motion),
+    "N": Branch(3, 1, _bone_motion),
 }
 ORDER = "JVBXYMN"  # branches are stacked in this order, whatever the order of the letters
 NEED_PARENTS = frozenset("BYN")
@@ -85,7 +95,12 @@ def branch_channels(inputs: str) -> list[int]:
     unknown = sorted(set(inputs) - set(ORDER))
     if unknown or not inputs:
         raise UserError(f"inputs is {inputs!r}; allowed: letters of {ORDER}, each once")
-    return [BRANCHES[letter][0] for letter in ORDER if letter in inputs]
+    return [BRANCHES[letter].channels for letter in ORDER if letter in inputs]
+
+
+def look_ahead(inputs: str) -> int:
+    """Frames after its own that the features of a frame depend on."""
+    return max(BRANCHES[letter].look_ahead for letter in inputs)
 
 
 def clip_tensor(
@@ -114,9 +129,9 @@ def clip_tensor(
     start = 0
     for letter in ORDER:
         if letter in inputs:
-            size, branch = BRANCHES[letter]
-            branch(x, skeleton, out[:, :, start : start + size])
-            start += size
+            branch = BRANCHES[letter]
+            branch.compute(x, skeleton, out[:, :, start : start + branch.channels])
+            start += branch.channels
     return out.reshape(m * v, sum(channels), t)
 
 

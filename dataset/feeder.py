@@ -10,9 +10,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from paddle.io import DataLoader, Dataset
 
-from dataset.augment import Augment
-from dataset.features import clip_tensor
-from dataset.preprocess import Preprocess
+from dataset.pipeline import ClipPipeline
 from dataset.protocols import DataSpec
 from dataset.storage import ClipSet
 from errors import UserError
@@ -31,44 +29,37 @@ class ClipFeeder(Dataset):
         self,
         clips: ClipSet,
         spec: DataSpec,
+        pipeline: ClipPipeline,
         *,
-        inputs: str,
-        preprocess: Preprocess,
-        augment: Augment | None,
         seed: int,
         limit: int | None = None,
     ) -> None:
-        """augment: random changes, for training. limit: use only the first clips. Raises
-        UserError where data and settings disagree."""
+        """limit: use only the first clips. Raises UserError where data and settings disagree."""
         super().__init__()
         _, _, t, v, m = clips.data.shape
         if clips.labels is None:
             raise UserError(f"{clips.path}: has no label file beside it")
-        shortest = 1 if preprocess.resample else preprocess.num_frame
-        if (v, m) != (spec.skeleton.num_joint, spec.num_person) or t < shortest:
+        if (v, m) != (spec.skeleton.num_joint, spec.num_person) or t < pipeline.min_frames:
             raise UserError(
                 f"{clips.path}: {v} joints, {m} persons and {t} frames; the configuration wants "
                 f"{spec.skeleton.num_joint} joints ({spec.skeleton.name}), {spec.num_person} "
-                f"persons and {shortest} frames or more"
+                f"persons and {pipeline.min_frames} frames or more"
             )
         if clips.labels.max() >= spec.num_class:
             raise UserError(
                 f"{clips.path}: label {clips.labels.max()}; allowed: 0 to {spec.num_class - 1}"
             )
-        self.clips, self.skeleton, self.inputs = clips, spec.skeleton, inputs
-        self.preprocess, self.augment, self.seed, self.epoch = preprocess, augment, seed, 0
+        self.clips, self.skeleton, self.pipeline = clips, spec.skeleton, pipeline
+        self.seed, self.epoch = seed, 0
         self.size = min(len(clips), limit or len(clips))
 
     def __len__(self) -> int:
         return self.size
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64, np.int64]:
-        clip = self.clips.data[index]
-        if self.augment is not None:
-            random = np.random.default_rng((self.seed, self.epoch, index))
-            clip = self.augment.apply(clip, random)
-        clip = self.preprocess.apply(clip, self.skeleton)
-        tensor = clip_tensor(clip, self.skeleton, self.inputs)
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        clip = self.pipeline.prepare(self.clips.data[index], self.skeleton, rng)
+        tensor = self.pipeline.features(clip, self.skeleton)
         return tensor, self.clips.labels[index], np.int64(index)
 
 

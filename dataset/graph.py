@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from dataset.skeletons import Skeleton
-from errors import UserError
+from errors import choose
 
 
 def hop_distance(links: np.ndarray, num_joint: int, max_hop: int) -> np.ndarray:
@@ -52,16 +52,21 @@ def adjacency(
     neighbour = np.isin(hop, list(hops)).astype(np.float64)
     norm = neighbour / neighbour.sum(axis=0, keepdims=True)  # each column sums to 1
 
-    if strategy == "uniform":
-        slices = [norm]
-    elif strategy == "distance":
-        slices = [np.where(hop == h, norm, 0) for h in hops]
-    elif strategy == "spatial":
-        to_centre = hop_distance(links, num_joint, num_joint) if true_hops else hop
-        slices = _spatial_slices(norm, hop, to_centre[:, skeleton.centre], hops)
-    else:
-        raise UserError(f"strategy is {strategy!r}; allowed: uniform, distance, spatial")
-    return np.stack(slices).astype(np.float32)
+    to_centre = hop_distance(links, num_joint, num_joint) if true_hops else hop
+    split = choose(STRATEGIES, strategy, where="strategy")
+    return np.stack(split(norm, hop, to_centre[:, skeleton.centre], hops)).astype(np.float32)
+
+
+def _uniform_slices(
+    norm: np.ndarray, hop: np.ndarray, to_centre: np.ndarray, hops: range
+) -> list[np.ndarray]:
+    return [norm]
+
+
+def _distance_slices(
+    norm: np.ndarray, hop: np.ndarray, to_centre: np.ndarray, hops: range
+) -> list[np.ndarray]:
+    return [np.where(hop == h, norm, 0) for h in hops]
 
 
 def _spatial_slices(
@@ -76,6 +81,13 @@ def _spatial_slices(
         )
         slices += [root] if h == 0 else [root + close, further]
     return slices
+
+
+STRATEGIES = {
+    "uniform": _uniform_slices,
+    "distance": _distance_slices,
+    "spatial": _spatial_slices,
+}
 
 
 def efficientgcn_adjacency(skeleton: Skeleton, max_distance: int) -> np.ndarray:

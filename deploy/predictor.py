@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dataset.features import branch_channels, clip_tensor, person_exists
-from dataset.preprocess import Preprocess
+from dataset.features import branch_channels, person_exists
+from dataset.pipeline import ClipPipeline
 from dataset.skeletons import from_mapping, skeleton
 from dataset.storage import ClipSet
 from deploy.engines.engine import AUTO, Engine, open_engine
@@ -29,7 +29,6 @@ from safe_io import PathLike
 from utils import num_cores
 
 PORT_RANK = 6  # the public port's static models take (N, I, C, T, V, M)
-VELOCITY_REACH = 2  # frames that a feature looks ahead
 LARGEST = 1e9  # coordinate, in any unit; float32 has room above for what a network multiplies
 
 
@@ -70,9 +69,10 @@ class Predictor:
                 "of their own (docs/export.md); export again with --contract clips"
             )
         self.port_contract = False
-        self.inputs, self.num_frame = meta.inputs, meta.num_frame
         self.skeleton = from_mapping(meta.skeleton, "skeleton of .meta.yaml")
-        self.preprocess = Preprocess(meta.num_frame, meta.resample, meta.centre, meta.num_axis)
+        self.pipeline = ClipPipeline(
+            meta.inputs, meta.num_frame, meta.resample, meta.centre, meta.num_axis
+        )
         self.persons, self.clip_persons = meta.persons, meta.clip_persons
         self.per_person, self.class_names = meta.per_person, meta.class_names
         self.tail = (meta.tail_margin, meta.tail_stride)
@@ -117,8 +117,7 @@ class Predictor:
                 f"public port's (N, {len(channels)}, {channels[0]}, T, 25, M) for --inputs {inputs}"
             )
         self.port_contract, self.per_person = True, False
-        self.inputs, self.skeleton, self.num_frame = inputs, layout, shape[3]
-        self.preprocess = Preprocess(self.num_frame)
+        self.skeleton, self.pipeline = layout, ClipPipeline(inputs, shape[3])
         self.persons = self.clip_persons = shape[5]
         self.class_names: list[str] = []
         self.tail = (0, 0)
@@ -143,7 +142,7 @@ class Predictor:
             )
 
     def _check_shape(self, shape: tuple[int, ...], source: str) -> None:
-        shortest = 1 if self.preprocess.resample else self.num_frame
+        shortest = self.pipeline.min_frames
         wanted = f"(N, 3, T, {self.skeleton.num_joint}, {self.clip_persons}), T {shortest} or more"
         if len(shape) != 5 or shape[1] != 3 or shape[0] < 1:
             raise UserError(f"{source}: shape {tuple(shape)}; the model wants {wanted}")
@@ -159,7 +158,7 @@ class Predictor:
         clips = real_numbers(clips)
         self._check_shape(clips.shape, "clips")
         check_range(clips)
-        clips = np.stack([self.preprocess.apply(clip, self.skeleton) for clip in clips])
+        clips = np.stack([self.pipeline.prepare(clip, self.skeleton) for clip in clips])
         exists = person_exists(clips)
         if self.per_person:
             persons = self._run_persons(clips, exists)
@@ -202,7 +201,10 @@ class Predictor:
     def _batches(self, clips: list[np.ndarray]) -> Iterator[tuple[list[int], int]]:
         """(rows, frames that they need) of what may run together. The longest come first: then no
         thread is left with a long one at the end."""
-        needed = [frames_needed(clip, *self.tail, self.engine.frame_step) for clip in clips]
+        needed = [
+            frames_needed(clip, *self.tail, self.engine.frame_step, self.pipeline.look_ahead)
+            for clip in clips
+        ]
         order = sorted(range(len(clips)), key=needed.__getitem__, reverse=True)
         size = self.batch_size or self.engine.batch
         for start in range(0, len(order), size):
@@ -218,17 +220,17 @@ class Predictor:
         first, *others = self.engine.inputs
         feeds = {first: batch}
         if others:
-            share = 1 - batch.shape[-1] / self.num_frame
+            share = 1 - batch.shape[-1] / self.pipeline.num_frame
             feeds[others[0]] = np.full((len(batch), 1, 1, 1), share, np.float32)
         with self._turn:
             return self.engine.run(feeds, alone=alone)[0][:count]
 
     def _tensor(self, clip: np.ndarray) -> np.ndarray:
-        tensor = clip_tensor(clip, self.skeleton, self.inputs)  # (M*V, I*C, T)
+        tensor = self.pipeline.features(clip, self.skeleton)  # (M*V, I*C, T)
         if not self.port_contract:
             return tensor
-        v, i = self.skeleton.num_joint, len(self.inputs)
-        apart = tensor.reshape(self.persons, v, i, -1, self.num_frame)  # (M, V, I, C, T)
+        v, i = self.skeleton.num_joint, len(self.pipeline.channels)
+        apart = tensor.reshape(self.persons, v, i, -1, self.pipeline.num_frame)  # (M, V, I, C, T)
         return apart.transpose(2, 3, 4, 1, 0)  # (I, C, T, V, M)
 
 
@@ -257,7 +259,7 @@ def check_range(clips: np.ndarray) -> None:
             )
 
 
-def frames_needed(clip: np.ndarray, margin: int, stride: int, step: int) -> int:
+def frames_needed(clip: np.ndarray, margin: int, stride: int, step: int, look_ahead: int) -> int:
     """Frames that a clip (C, T, V, M) may be cut to without changing its logits: up to where it
     stops changing, and the network's margin behind (model/tail.py), up to a multiple of step.
     stride 0: all of them."""
@@ -266,6 +268,6 @@ def frames_needed(clip: np.ndarray, margin: int, stride: int, step: int) -> int:
         return num_frame
     moves = (clip != clip[:, -1:]).any(axis=(0, 2, 3))
     changing = int(np.flatnonzero(moves)[-1]) + 1 if moves.any() else 0
-    needed = -(-changing // stride) * stride + max(margin, -(-VELOCITY_REACH // stride) * stride)
+    needed = -(-changing // stride) * stride + max(margin, -(-look_ahead // stride) * stride)
     step = math.lcm(stride, step)
     return min(-(-needed // step) * step, num_frame)

@@ -1,5 +1,5 @@
-"""Attention of EfficientGCN: act(BN(x * att(x)) + x), (P, C, T, V) -> (P, C, T, V). Of a clip whose
-tail was cut (model/tail.py), means over frames are those of the whole clip.
+"""Attention of EfficientGCN: act(BN(x * att(x)) + x), (P, C, T, V) -> (P, C, T, V). For a truncated
+clip (model/tail.py), means over frames are those of the whole clip.
 
 'stja' is the paper's ST-JointAtt (TPAMI 2022, section 3.4, eq. 7); the others are the ones it is
 compared with there. Where the public Paddle port differs (joint attention pools by maximum, part
@@ -8,17 +8,20 @@ attention cannot run), the original is followed. `fa` has no sigmoid in either c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from model.conv import Conv2D
-from model.layers import ACTIVATIONS, conv_norm, mean_over_frames
+from model.layers import ACTIVATIONS, conv_norm, mean_over_frames, temporal_conv
 from model.tail import Tail
+from model.timing import Timing, timings_of
 
 
 def pooled_frames(x: Tensor, tail: Tail | None) -> Tensor:
-    """What a mean over frames is taken of: x, or (P, C, 1, V), the mean of the whole clip."""
+    """Input of a mean over frames: x, or (P, C, 1, V), the mean over the whole clip."""
     return x if tail is None else tail.mean(x)
 
 
@@ -60,7 +63,12 @@ class PartAttention(nn.Layer):
     """Softmax over body parts; every joint takes the weight of its part."""
 
     def __init__(
-        self, channel: int, *, reduct_ratio: int, bias: bool, parts: list[list[int]]
+        self,
+        channel: int,
+        *,
+        reduct_ratio: int,
+        bias: bool,
+        parts: Sequence[Sequence[int]],
     ) -> None:
         super().__init__()
         inner = channel // reduct_ratio
@@ -76,7 +84,7 @@ class PartAttention(nn.Layer):
         num_joint = sum(len(part) for part in parts)
         members = paddle.zeros([self.num_part, num_joint])
         for row, part in enumerate(parts):
-            members[row, part] = 1.0
+            members[row, list(part)] = 1.0
         self.register_buffer("members", members, persistable=False)  # (parts, V), one part a joint
 
     def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
@@ -107,10 +115,11 @@ class FrameAttention(nn.Layer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = Conv2D(2, 1, (9, 1), padding=(4, 0))
+        self.timings = (Timing.centred(9),)
+        self.conv = temporal_conv(2, 1, *self.timings)
 
     def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
-        """No mean over frames: every frame's gate comes from 9 frames around it, cut or not."""
+        """No mean over frames: every gate depends on 9 frames, truncated clip or not."""
         mean = x.mean(axis=[1, 3], keepdim=True)  # (P, 1, T, 1)
         peak = x.max(axis=[1, 3], keepdim=True)
         return x * self.conv(paddle.concat([mean, peak], axis=1))  # gate (P, 1, T, 1)
@@ -136,10 +145,11 @@ class JointAttention(nn.Layer):
 
 
 class AttentionLayer(nn.Layer):
-    """x times its gate, then BatchNorm, the way around and the activation."""
+    """x times its gate, then BatchNorm, residual connection and activation."""
 
     def __init__(self, channel: int, attention: nn.Layer, *, act: str) -> None:
         super().__init__()
+        self.timings = timings_of([attention])
         self.att = attention
         self.bn = nn.BatchNorm2D(channel)
         self.act = ACTIVATIONS[act]()

@@ -1,22 +1,143 @@
-"""From plain values to a network: the only place that knows which parts a name stands for."""
+"""Configuration -> network: the only place that joins arguments, graphs and networks.
+
+A network family is a file in model/, its argument dataclass in configs/model.py, and a row of
+FAMILIES.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-import numpy as np
 from paddle import nn
 
+from configs.model import EfficientGCNArgs, STGCNArgs
+from configs.schema import Config
+from dataset.features import branch_channels
+from dataset.graph import adjacency, efficientgcn_adjacency
+from dataset.protocols import DataSpec
+from dataset.skeletons import Skeleton
 from errors import UserError
 from model import attention as att
 from model import temporal
 from model.efficientgcn import Block, EfficientGCN, Parts, SpatialGraphLayer
+from model.network import ClipNetwork, Shape
 from model.stgcn import STGCN
+from model.timing import Timing
 from model.weight_init import init_efficientgcn, init_stgcn
+
+# (arguments, model_type, joint layout, sizes) -> network with random weights.
+Builder = Callable[[Any, str, Skeleton, Shape], ClipNetwork]
+
+
+def build_network(config: Config, spec: DataSpec, persons: int) -> ClipNetwork:
+    """The network of a configuration with random weights, for clips of that many persons.
+
+    Raises UserError where the arguments do not fit each other or the joint layout.
+    """
+    shape = Shape(tuple(branch_channels(config.data.inputs)), persons, spec.num_class)
+    build = FAMILIES[type(config.model_args)]
+    return build(config.model_args, config.model_type, spec.skeleton, shape)
+
+
+def build_stgcn(args: STGCNArgs, model_type: str, layout: Skeleton, shape: Shape) -> STGCN:
+    """See `Builder`."""
+    graph = adjacency(
+        layout,
+        args.strategy,
+        max_hop=args.max_hop,
+        dilation=args.dilation,
+        true_hops=args.true_hops,
+    )
+    network = STGCN(
+        shape,
+        graph,
+        edge_importance=args.edge_importance,
+        drop_prob=args.drop_prob,
+        kernel_size=args.kernel_size,
+        block_args=args.block_args,
+    )
+    init_stgcn(network)
+    return network
+
+
+def build_efficientgcn(
+    args: EfficientGCNArgs, model_type: str, layout: Skeleton, shape: Shape
+) -> EfficientGCN:
+    """See `Builder`. Raises UserError for part attention without body parts, and for a reduct_ratio
+    above the channels of the narrowest block."""
+    if args.att_type == "pa" and not layout.parts:
+        raise UserError(f"model_args.att_type is pa, but layout {layout.name} has no body parts")
+    kernel, max_distance = args.kernel_size
+    phi = args.model_types.index(model_type)
+    blocks = rescale_blocks(args.block_args, phi, args.scale_args)
+    narrowest = min((block.channel for block in blocks), default=args.stem_channel)
+    if args.reduct_ratio > narrowest:
+        raise UserError(
+            f"model_args.reduct_ratio is {args.reduct_ratio}; allowed: 1 to {narrowest}, the "
+            "channels of the narrowest block"
+        )
+    graph = efficientgcn_adjacency(layout, max_distance)
+    act, bias = args.act_type, args.bias
+    make_temporal = TEMPORAL_LAYERS[args.layer_type]
+
+    def attention(channel: int) -> nn.Layer | None:
+        if args.att_type == "none":
+            return None
+        return att.AttentionLayer(
+            channel, ATTENTIONS[args.att_type](args, channel, layout), act=act
+        )
+
+    network = EfficientGCN(
+        shape,
+        layout.num_joint,
+        stem_channel=args.stem_channel,
+        blocks=blocks,
+        fusion_stage=args.fusion_stage,
+        drop_prob=args.drop_prob,
+        parts=Parts(
+            spatial=lambda c_in, c_out: SpatialGraphLayer(
+                c_in, c_out, graph, act=act, bias=bias, edge=args.edge
+            ),
+            stem_temporal=lambda c: temporal.TemporalBasic(
+                c, Timing.centred(kernel), act=act, bias=bias
+            ),
+            temporal=lambda c, stride: make_temporal(args, c, Timing.centred(kernel, stride)),
+            attention=attention,
+        ),
+    )
+    init_efficientgcn(network)
+    return network
+
+
+FAMILIES: dict[type, Builder] = {EfficientGCNArgs: build_efficientgcn, STGCNArgs: build_stgcn}
+
+# Names that configurations use -> parts of EfficientGCN.
+TEMPORAL_LAYERS: dict[str, Callable[[EfficientGCNArgs, int, Timing], nn.Layer]] = {
+    "Basic": lambda a, c, t: temporal.TemporalBasic(c, t, act=a.act_type, bias=a.bias),
+    "Bottleneck": lambda a, c, t: temporal.TemporalBottleneck(
+        c, t, act=a.act_type, bias=a.bias, reduct_ratio=a.reduct_ratio
+    ),
+    "Sep": lambda a, c, t: temporal.TemporalSep(
+        c, t, act=a.act_type, bias=a.bias, expand_ratio=a.expand_ratio
+    ),
+    "SG": lambda a, c, t: temporal.TemporalSG(
+        c, t, act=a.act_type, bias=a.bias, reduct_ratio=a.reduct_ratio
+    ),
+}
+ATTENTIONS: dict[str, Callable[[EfficientGCNArgs, int, Skeleton], nn.Layer]] = {
+    "stja": lambda a, c, layout: att.STJointAttention(c, reduct_ratio=a.reduct_ratio, bias=a.bias),
+    "pa": lambda a, c, layout: att.PartAttention(
+        c, reduct_ratio=a.reduct_ratio, bias=a.bias, parts=layout.parts
+    ),
+    "ca": lambda a, c, layout: att.ChannelAttention(c),
+    "fa": lambda a, c, layout: att.FrameAttention(),
+    "ja": lambda a, c, layout: att.JointAttention(layout.num_joint),
+}
 
 
 def rescale_blocks(
-    block_args: Sequence[Sequence[float]], phi: int, scale_args: Sequence[float]
+    block_args: Sequence[tuple[int, int, float]], phi: int, scale_args: Sequence[float]
 ) -> list[Block]:
     """Block list of scaling coefficient phi (TPAMI 2022, section 3.5): width * scale_args[0]^phi
     to a multiple of 16, depth * scale_args[1]^phi. Python's round, half to even, decides: a depth
@@ -26,129 +147,3 @@ def rescale_blocks(
         Block(max(16 * round(c * width / 16), 16), int(stride), round(d * depth))
         for c, stride, d in block_args
     ]
-
-
-def efficientgcn(
-    phi: int,
-    branch_channels: list[int],
-    num_class: int,
-    adjacency: np.ndarray,
-    body_parts: Sequence[Sequence[int]],
-    *,
-    persons: int,
-    stem_channel: int,
-    block_args: Sequence[Sequence[float]],
-    fusion_stage: int,
-    act_type: str,
-    att_type: str,
-    layer_type: str,
-    drop_prob: float,
-    window: int,
-    scale_args: Sequence[float],
-    expand_ratio: int,
-    reduct_ratio: int,
-    bias: bool,
-    edge: bool,
-) -> EfficientGCN:
-    """adjacency: (K, V, V). body_parts: joints of each part, needed by att_type 'pa'.
-    The other names are the configuration's (docs/configs.md)."""
-    num_joint = adjacency.shape[1]
-    blocks = rescale_blocks(block_args, phi, scale_args)
-    narrowest = min((block.channel for block in blocks), default=stem_channel)
-    if reduct_ratio > narrowest:
-        raise UserError(
-            f"model_args.reduct_ratio is {reduct_ratio}; allowed: 1 to {narrowest}, the channels "
-            "of the narrowest block"
-        )
-
-    def spatial(in_channel: int, out_channel: int) -> nn.Layer:
-        return SpatialGraphLayer(
-            in_channel, out_channel, adjacency, act=act_type, bias=bias, edge=edge
-        )
-
-    def stem_temporal(channel: int) -> nn.Layer:
-        return temporal.TemporalBasic(channel, window, 1, act=act_type, bias=bias)
-
-    network = EfficientGCN(
-        branch_channels,
-        num_joint,
-        num_class,
-        persons=persons,
-        stem_channel=stem_channel,
-        blocks=blocks,
-        fusion_stage=fusion_stage,
-        drop_prob=drop_prob,
-        parts=Parts(
-            spatial=spatial,
-            stem_temporal=stem_temporal,
-            temporal=_temporal(layer_type, window, act_type, bias, expand_ratio, reduct_ratio),
-            attention=_attention(att_type, act_type, bias, reduct_ratio, num_joint, body_parts),
-        ),
-    )
-    init_efficientgcn(network)
-    return network
-
-
-def _temporal(
-    layer_type: str, window: int, act: str, bias: bool, expand_ratio: int, reduct_ratio: int
-) -> Callable[[int, int], nn.Layer]:
-    table: dict[str, Callable[[int, int], nn.Layer]] = {
-        "Basic": lambda c, s: temporal.TemporalBasic(c, window, s, act=act, bias=bias),
-        "Bottleneck": lambda c, s: temporal.TemporalBottleneck(
-            c, window, s, act=act, bias=bias, reduct_ratio=reduct_ratio
-        ),
-        "Sep": lambda c, s: temporal.TemporalSep(
-            c, window, s, act=act, bias=bias, expand_ratio=expand_ratio
-        ),
-        "SG": lambda c, s: temporal.TemporalSG(
-            c, window, s, act=act, bias=bias, reduct_ratio=reduct_ratio
-        ),
-    }
-    return table[layer_type]
-
-
-def _attention(
-    att_type: str,
-    act: str,
-    bias: bool,
-    reduct_ratio: int,
-    num_joint: int,
-    body_parts: Sequence[Sequence[int]],
-) -> Callable[[int], nn.Layer | None]:
-    parts = [list(part) for part in body_parts]
-    table: dict[str, Callable[[int], nn.Layer]] = {
-        "stja": lambda c: att.STJointAttention(c, reduct_ratio=reduct_ratio, bias=bias),
-        "pa": lambda c: att.PartAttention(c, reduct_ratio=reduct_ratio, bias=bias, parts=parts),
-        "ca": lambda c: att.ChannelAttention(c),
-        "fa": lambda c: att.FrameAttention(),
-        "ja": lambda c: att.JointAttention(num_joint),
-    }
-    if att_type == "none":
-        return lambda c: None
-    return lambda c: att.AttentionLayer(c, table[att_type](c), act=act)
-
-
-def stgcn(
-    branch_channels: list[int],
-    num_class: int,
-    adjacency: np.ndarray,
-    *,
-    persons: int,
-    edge_importance: bool,
-    drop_prob: float,
-    kernel_size: int,
-    block_args: Sequence[Sequence[int]],
-) -> STGCN:
-    """adjacency: (K, V, V). The other names are the configuration's (docs/configs.md)."""
-    network = STGCN(
-        branch_channels,
-        num_class,
-        adjacency,
-        persons=persons,
-        edge_importance=edge_importance,
-        drop_prob=drop_prob,
-        kernel_size=kernel_size,
-        block_args=block_args,
-    )
-    init_stgcn(network)
-    return network

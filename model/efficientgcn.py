@@ -1,4 +1,4 @@
-"""EfficientGCN (Song et al., TPAMI 2022, arXiv 2106.15125): one branch an input, fused early.
+"""EfficientGCN (Song et al., TPAMI 2022, arXiv 2106.15125): one branch per input, fused early.
 
 Names of sub-layers and parameters equal those of the public Paddle port, whose weights load.
 """
@@ -16,9 +16,10 @@ from model.attention import AttentionLayer
 from model.conv import Conv2D
 from model.fold import batch_norm_affine
 from model.graph_conv import FoldedGraphConv, graph_conv
-from model.head import Classifier, cut_tail, split_persons
-from model.layers import ACTIVATIONS, conv_norm
-from model.tail import Tail, tail_margin
+from model.layers import ACTIVATIONS, residual
+from model.network import Classifier, ClipNetwork, Shape, split_persons
+from model.tail import Tail
+from model.timing import Timing, timings_of
 
 
 class Block(NamedTuple):
@@ -86,12 +87,11 @@ class SpatialGraphLayer(nn.Layer):
         super().__init__()
         self.conv = SpatialGraphConv(in_channel, out_channel, adjacency, bias=bias, edge=edge)
         self.bn = nn.BatchNorm2D(out_channel)
-        same = in_channel == out_channel
-        self.residual = nn.Identity() if same else conv_norm(in_channel, out_channel, bias=bias)
+        self.residual = residual(in_channel, out_channel, bias=bias)
         self.act = ACTIVATIONS[act]()
 
     def fold(self) -> None:
-        """Make constants of the convolution and its BatchNorm (see model/fold.py)."""
+        """Fold the convolution and its BatchNorm into constants (model/fold.py)."""
         conv = self.conv
         scale, shift = batch_norm_affine(self.bn)
         self.conv = FoldedGraphConv(conv.adjacency(), conv.gcn.weight, conv.gcn.bias, scale, shift)
@@ -116,36 +116,32 @@ def _block_layers(blocks: list[Block], in_channel: int, parts: Parts) -> list[tu
 
 
 def run_layers(layers: nn.Sequential, x: Tensor, tail: Tail | None) -> tuple[Tensor, Tail | None]:
-    """One after the other; attention is told of a cut tail, and the tail of the strides."""
+    """Run layers in order; the tail of truncated clips goes through their convolutions."""
     for layer in layers:
         x = layer(x, tail) if isinstance(layer, AttentionLayer) else layer(x)
-        tail = tail and tail.after(layer)
+        tail = tail and tail.through(timings_of([layer]))
     return x, tail
 
 
-class EfficientGCN(nn.Layer):
-    """branch_channels: channels of each input branch, equal for all. blocks: scaled block list.
-    fusion_stage: the first that many blocks run in every branch, the others on the branches'
-    concatenation. persons: M of a clip tensor; 1 gives logits per person.
-    """
+class EfficientGCN(ClipNetwork):
+    """blocks: scaled block list. fusion_stage: the first that many blocks run in every branch, the
+    others on the branches' concatenation."""
 
     def __init__(
         self,
-        branch_channels: list[int],
+        shape: Shape,
         num_joint: int,
-        num_class: int,
         *,
-        persons: int,
         stem_channel: int,
         blocks: list[Block],
         fusion_stage: int,
         drop_prob: float,
         parts: Parts,
     ) -> None:
-        super().__init__()
-        self.branch_channels, self.num_joint, self.persons = branch_channels, num_joint, persons
+        super().__init__(shape)
+        self.num_joint = num_joint
         self.input_branches = nn.LayerList()
-        for channel in branch_channels:
+        for channel in shape.branch_channels:
             stem = [
                 ("init_bn", nn.BatchNorm2D(channel)),
                 ("stem_scn", parts.spatial(channel, stem_channel)),
@@ -154,43 +150,28 @@ class EfficientGCN(nn.Layer):
             early = _block_layers(blocks[:fusion_stage], stem_channel, parts)
             self.input_branches.append(nn.Sequential(*stem, *early))
         early_channel = blocks[fusion_stage - 1].channel if fusion_stage else stem_channel
-        fused = early_channel * len(branch_channels)
+        fused = early_channel * len(shape.branch_channels)
         late = blocks[fusion_stage:]
         self.main_stream = nn.Sequential(*_block_layers(late, fused, parts))
         out_channel = late[-1].channel if late else fused
-        self.classifier = Classifier(out_channel, num_class, drop_prob)
+        self.classifier = Classifier(out_channel, shape.num_class, drop_prob)
 
     @property
     def checkpoint_shapes(self) -> dict[str, list[int]]:
-        """Parameters that checkpoints hold under another shape: the public port classifies by a
-        3-D convolution, whose weight has two trailing axes of 1 more."""
+        """Parameters that checkpoints hold in another shape: the public port classifies by a 3-D
+        convolution, whose weight has one more trailing axis of 1."""
         return {"classifier.fc.weight": [*self.classifier.fc.weight.shape, 1]}
 
-    def tail_margin(self) -> tuple[int, int]:
-        """(frames, stride) that a clip with a constant tail may be cut to; see model/tail.py."""
-        path = [*self.input_branches[0], *self.main_stream]  # branches are alike
-        return tail_margin(path, [isinstance(layer, AttentionLayer) for layer in path])
+    @property
+    def timings(self) -> tuple[Timing, ...]:
+        return timings_of([*self.input_branches[0], *self.main_stream])  # branches are alike
 
-    def _trunk(self, clips: Tensor, tail: Tail | None = None) -> tuple[Tensor, Tail | None]:
-        """(N, M*V, I*C, T) -> (P, C', T', V)."""
+    def trunk(self, clips: Tensor, tail: Tail | None) -> Tensor:
         x = split_persons(clips, self.num_joint)  # (P, I*C, T, V)
         branches = paddle.split(x, self.branch_channels, axis=1)
-        fused = [run_layers(layers, b, tail) for layers, b in zip(self.input_branches, branches)]
-        tail = fused[0][1]  # branches are alike
-        x = paddle.concat([branch for branch, _ in fused], axis=1)
-        return run_layers(self.main_stream, x, tail)
+        early = [run_layers(layers, b, tail) for layers, b in zip(self.input_branches, branches)]
+        x = paddle.concat([branch for branch, _ in early], axis=1)
+        return run_layers(self.main_stream, x, early[0][1])[0]
 
-    def forward(self, clips: Tensor, cut: Tensor | None = None) -> Tensor:
-        """(N, M*V, I*C, T) -> logits (N, num_class). cut: see model/tail.py, (N, 1, 1, 1)."""
-        feature, tail = self._trunk(clips, cut_tail(cut, self.persons))
-        return self.classifier(feature, self.persons, tail)
-
-    def extract_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, M*V, I*C, T) -> score map (P, num_class, T', V), feature (P, C', T', V)."""
-        feature, _ = self._trunk(clips)
-        return self.classifier.score_map(feature), feature
-
-    def with_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, M*V, I*C, T) -> logits (N, num_class), feature (P, C', T', V), in one pass."""
-        feature, _ = self._trunk(clips)
-        return self.classifier(feature, self.persons), feature
+    def head(self, feature: Tensor) -> Tensor:
+        return self.classifier(feature)

@@ -1,76 +1,44 @@
-"""A clip's constant tail, run once and counted for all of it.
+"""Truncated clips: a zero-padded tail is computed once and counted as often as it occurs.
 
-Behind a clip's last real frame every input feature stays as it is until the clip ends. In
-evaluation so does every activation, but for frames near either end of that run: a convolution over
-time mixes them with what is real in front, or with its zero padding behind. So T' < T frames are
-enough: the real ones, a margin, one frame that stands for all that were cut out, a margin. A mean
-over frames then counts that one frame for the others too; nothing else mixes frames. This is exact
-but for rounding: docs/performance.md, tests/test_tail.py.
+Behind the last recorded frame of a clip every input feature stays constant until the clip ends. In
+evaluation so does every activation, except near both ends of that tail, where a convolution over
+time sees recorded frames or its own zero padding. So T' < T frames are enough: the recorded ones, a
+margin, one representative frame, a margin. A mean over frames counts the representative frame for
+all frames that were removed; nothing else mixes frames. This is exact but for rounding:
+docs/performance.md, tests/test_tail.py. model/timing.py computes the margin.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from paddle import Tensor, nn
+from paddle import Tensor
 
-
-def time_windows(layer: nn.Layer) -> list[tuple[int, int]]:
-    """(padding, stride) of each convolution over time in a layer, in the order of its definition,
-    which is that of its work. Ways around a layer have a window of one frame: they reach less."""
-    convs = [part for part in layer.sublayers(include_self=True) if isinstance(part, nn.Conv2D)]
-    return [
-        (c._dilation[0] * (c._kernel_size[0] // 2), c._stride[0])
-        for c in convs
-        if c._kernel_size[0] > 1
-    ]
+from model.timing import Timing, frames_after
 
 
 @dataclass(frozen=True)
 class Tail:
-    """share: (P, 1, 1, 1), the part of the whole clip's frames that were cut out, 0 to 1.
-    behind: frames between the one that stands for them and the clip's end, at this layer."""
+    """The constant tail of truncated clips, at one layer.
 
-    share: Tensor
-    behind: int = 0
+    removed: (P, 1, 1, 1), the share of the whole clip's frames that was removed, 0 to 1. after:
+    frames between the representative frame and the end of the clip.
+    """
 
-    def after(self, layer: nn.Layer) -> Tail:
-        """The same behind a layer."""
-        behind = self.behind
-        for padding, stride in time_windows(layer):
-            behind = _frames_behind(behind, padding, stride)
-        return Tail(self.share, behind)
+    removed: Tensor
+    after: int = 0
+
+    def through(self, timings: Iterable[Timing]) -> Tail:
+        """The same behind these convolutions."""
+        after = self.after
+        for timing in timings:
+            after = frames_after(after, timing)
+        return Tail(self.removed, after)
 
     def mean(self, x: Tensor) -> Tensor:
-        """Mean over the whole clip's frames, (P, C, T', V) -> (P, C, 1, V)."""
+        """Mean over all frames of the whole clip, (P, C, T', V) -> (P, C, 1, V)."""
         mean = x.mean(axis=2, keepdim=True)
-        t = -1 - self.behind
-        frame = x[:, :, t : t + 1 or None]  # (P, C, 1, V)
-        return mean + self.share * (frame - mean)
-
-
-def tail_margin(path: Sequence[nn.Layer], means: Sequence[bool]) -> tuple[int, int]:
-    """What a network needs besides a clip's real frames: (frames, total stride).
-
-    path: its layers from input to output. means: whether a layer takes a mean over frames before
-    it does anything else; behind the last, there is one always. A clip of L real frames, L and T
-    multiples of the stride, may be cut to L + frames, or more.
-    """
-    front = behind = 0  # frames until the run starts, behind L, and from its end to the clip's
-    scale, needed = 1, 0
-    for layer, mean in zip(path, means):
-        if mean:
-            needed = max(needed, scale * (front + behind + 1))
-        for padding, stride in time_windows(layer):
-            front = -(-(front + padding) // stride)
-            behind = _frames_behind(behind, padding, stride)
-            scale *= stride
-    needed = max(needed, scale * (front + behind + 1))
-    return -(-needed // scale) * scale, scale
-
-
-def _frames_behind(behind: int, padding: int, stride: int) -> int:
-    """Frames behind the run's last one, after a convolution over time. T is a multiple of the
-    stride: output o sees inputs up to o * stride + padding."""
-    return -(-(behind + padding + 1) // stride) - 1
+        t = -1 - self.after
+        representative = x[:, :, t : t + 1 or None]  # (P, C, 1, V)
+        return mean + self.removed * (representative - mean)

@@ -1,25 +1,29 @@
 """Temporal layers of EfficientGCN (TPAMI 2022, section 3.3): (P, C, T, V) -> (P, C, T/stride, V).
 
-Each has a way around. The separable ones, Sep and SG, add it without an activation after the sum,
-as the original code does. Sub-layer names are those of public checkpoints.
+Each has a residual connection. The separable ones, Sep and SG, add it without an activation after
+the sum, as the original code does. Names of sub-layers are those of public checkpoints.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from paddle import Tensor, nn
 
 from model.conv import conv_then_norm
 from model.layers import ACTIVATIONS, conv_norm, residual, temporal_conv
+from model.timing import Timing
 
 
 class TemporalBasic(nn.Layer):
     """act(BN(conv) + residual)."""
 
-    def __init__(self, channel: int, window: int, stride: int, *, act: str, bias: bool) -> None:
+    def __init__(self, channel: int, timing: Timing, *, act: str, bias: bool) -> None:
         super().__init__()
-        self.conv = temporal_conv(channel, channel, window, stride=stride, bias=bias)
+        self.timings = (timing,)
+        self.conv = temporal_conv(channel, channel, timing, bias=bias)
         self.bn = nn.BatchNorm2D(channel)
-        self.residual = residual(channel, stride, bias)
+        self.residual = residual(channel, channel, timing.stride, bias=bias)
         self.act = ACTIVATIONS[act]()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,14 +34,15 @@ class TemporalBottleneck(nn.Layer):
     """The convolution over time runs on channel // reduct_ratio channels."""
 
     def __init__(
-        self, channel: int, window: int, stride: int, *, act: str, bias: bool, reduct_ratio: int
+        self, channel: int, timing: Timing, *, act: str, bias: bool, reduct_ratio: int
     ) -> None:
         super().__init__()
+        self.timings = (timing,)
         inner = channel // reduct_ratio
         self.reduct_conv = conv_norm(channel, inner, bias=bias)
-        self.conv = conv_norm(inner, inner, window, stride=stride, bias=bias)
+        self.conv = conv_norm(inner, inner, timing, bias=bias)
         self.expand_conv = conv_norm(inner, channel, bias=bias)
-        self.residual = residual(channel, stride, bias)
+        self.residual = residual(channel, channel, timing.stride, bias=bias)
         self.act = ACTIVATIONS[act]()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,17 +51,18 @@ class TemporalBottleneck(nn.Layer):
 
 
 class TemporalSep(nn.Layer):
-    """Depthwise separable (MobileNetV2); expand_ratio 0 leaves the expansion out."""
+    """Depthwise separable (MobileNetV2); with expand_ratio 0 there is no expansion."""
 
     def __init__(
-        self, channel: int, window: int, stride: int, *, act: str, bias: bool, expand_ratio: int
+        self, channel: int, timing: Timing, *, act: str, bias: bool, expand_ratio: int
     ) -> None:
         super().__init__()
+        self.timings = (timing,)
         inner = channel * expand_ratio if expand_ratio else channel
         self.expand_conv = conv_norm(channel, inner, bias=bias) if expand_ratio else None
-        self.depth_conv = conv_norm(inner, inner, window, stride=stride, groups=inner, bias=bias)
+        self.depth_conv = conv_norm(inner, inner, timing, groups=inner, bias=bias)
         self.point_conv = conv_norm(inner, channel, bias=bias)
-        self.residual = residual(channel, stride, bias)
+        self.residual = residual(channel, channel, timing.stride, bias=bias)
         self.act = ACTIVATIONS[act]()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,17 +74,17 @@ class TemporalSG(nn.Layer):
     """Sandglass (MobileNeXt): depthwise, narrow pointwise pair, depthwise with the stride."""
 
     def __init__(
-        self, channel: int, window: int, stride: int, *, act: str, bias: bool, reduct_ratio: int
+        self, channel: int, timing: Timing, *, act: str, bias: bool, reduct_ratio: int
     ) -> None:
         super().__init__()
+        self.timings = (replace(timing, stride=1), timing)
+        first, last = self.timings
         inner = channel // reduct_ratio
-        self.depth_conv1 = conv_norm(channel, channel, window, groups=channel, bias=bias)
+        self.depth_conv1 = conv_norm(channel, channel, first, groups=channel, bias=bias)
         self.point_conv1 = conv_norm(channel, inner, bias=bias)
         self.point_conv2 = conv_norm(inner, channel, bias=bias)
-        self.depth_conv2 = conv_norm(
-            channel, channel, window, stride=stride, groups=channel, bias=bias
-        )
-        self.residual = residual(channel, stride, bias)
+        self.depth_conv2 = conv_norm(channel, channel, last, groups=channel, bias=bias)
+        self.residual = residual(channel, channel, timing.stride, bias=bias)
         self.act = ACTIVATIONS[act]()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,55 +7,45 @@ from typing import Any
 import numpy as np
 import paddle
 
-from dataset.graph import adjacency, efficientgcn_adjacency
+from configs.model import EfficientGCNArgs, STGCNArgs
+from configs.schema import Config
+from dataset.protocols import data_spec
 from dataset.skeletons import Skeleton, skeleton
 from model import build
 from model.efficientgcn import EfficientGCN
+from model.network import ClipNetwork, Shape
 from model.stgcn import STGCN
+from training.checkpoint import load_pretrained
 
 NTU_25 = skeleton("ntu-25")
 
-EFFICIENTGCN: dict[str, Any] = {
-    "stem_channel": 64,
-    "block_args": [[48, 1, 0.5], [24, 1, 0.5], [64, 2, 1], [128, 2, 1]],
-    "fusion_stage": 2,
-    "act_type": "swish",
-    "att_type": "stja",
-    "layer_type": "SG",
-    "drop_prob": 0.25,
-    "window": 5,
-    "scale_args": [1.2, 1.35],
-    "expand_ratio": 0,
-    "reduct_ratio": 2,
-    "bias": True,
-    "edge": True,
-}
-STGCN_BLOCKS = [[64, 1]] * 4 + [[128, 2]] + [[128, 1]] * 2 + [[256, 2]] + [[256, 1]] * 2
-SMALL = {"stem_channel": 8, "block_args": [[16, 1, 1], [16, 1, 0], [16, 2, 2]]}
+SMALL: dict[str, Any] = {"stem_channel": 8, "block_args": ((16, 1, 1), (16, 1, 0), (16, 2, 2))}
 
 
 def efficientgcn(phi: int = 0, branches: int = 3, persons: int = 2, **changes: Any) -> EfficientGCN:
-    graph = efficientgcn_adjacency(NTU_25, 2)
-    settings = {**EFFICIENTGCN, **changes}
-    return build.efficientgcn(
-        phi, [6] * branches, 60, graph, NTU_25.parts, persons=persons, **settings
-    )
+    """For 25 joints and 60 classes. changes: of `model_args`."""
+    args = EfficientGCNArgs(**changes)
+    shape = Shape((6,) * branches, persons, 60)
+    return build.build_efficientgcn(args, args.model_types[phi], NTU_25, shape)
 
 
 def stgcn(
     layout: Skeleton = NTU_25, num_class: int = 60, persons: int = 2, channels: int = 3,
-    edge_importance: bool = True, strategy: str = "spatial",
+    **changes: Any,
 ) -> STGCN:  # fmt: skip
-    return build.stgcn(
-        [channels],
-        num_class,
-        adjacency(layout, strategy),
-        persons=persons,
-        edge_importance=edge_importance,
-        drop_prob=0.5,
-        kernel_size=9,
-        block_args=STGCN_BLOCKS,
+    """changes: of `model_args`."""
+    shape = Shape((channels,), persons, num_class)
+    return build.build_stgcn(STGCNArgs(**changes), "ST-GCN", layout, shape)
+
+
+def network_of(config: Config, persons: int = 2) -> ClipNetwork:
+    """Of a configuration, with its weights, if it names some."""
+    network = build.build_network(
+        config, data_spec(config.dataset, config.data.own_layout), persons
     )
+    if config.pretrained_path:
+        load_pretrained(network, config.pretrained_path)
+    return network
 
 
 def num_trainable(network: paddle.nn.Layer) -> int:

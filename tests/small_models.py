@@ -12,7 +12,7 @@ import configs
 import export as export_cli
 from configs.schema import Config
 from dataset.features import clip_tensor
-from initializer import Initializer
+from tests.networks import NTU_25, network_of
 from training.checkpoint import save_checkpoint, weights_of
 
 SMALL = {
@@ -25,7 +25,7 @@ SET = ["--set", *(f"{key}={json.dumps(value)}" for key, value in SMALL.items())]
 
 def write_weights(config: Config, path: Path) -> None:
     """Weights of which every clip gets another answer; fresh ones give nearly the same to all."""
-    network = Initializer(config).network(2, load=False)
+    network = network_of(config)
     rng = np.random.RandomState(0)
     for parameter in network.parameters():
         if not parameter.stop_gradient:
@@ -50,10 +50,9 @@ def export_small(folder: Path) -> None:
 
 def logits_by_dygraph(models: Path, clips: np.ndarray) -> np.ndarray:
     config = configs.load("9001", {**SMALL, "pretrained_path": str(models / "small.pdparams")})
-    initializer = Initializer(config)
-    network = initializer.network(2, load=True)
+    network = network_of(config)
     network.eval()
-    tensors = np.stack([clip_tensor(c, initializer.spec.skeleton, "JVB", 16) for c in clips])
+    tensors = np.stack([clip_tensor(c, NTU_25, "JVB", 16) for c in clips])
     with paddle.no_grad():
         return network(paddle.to_tensor(tensors)).numpy()
 

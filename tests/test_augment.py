@@ -8,9 +8,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from configs.checks import ConfigError
+from configs.data import AugmentArgs, KineticsArgs
 from dataset import augment
-from dataset.augment import Augment
-from errors import UserError
 
 
 def recording(t: int = 11, v: int = 5, m: int = 2, seed: int = 0) -> np.ndarray:
@@ -34,7 +34,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-EVERYTHING = Augment(
+EVERYTHING = AugmentArgs(
     random_shift=True,
     random_choose=9,
     random_move=True,
@@ -175,7 +175,7 @@ def test_jitter_is_noise_of_that_deviation_on_joints_that_exist() -> None:
 def test_the_same_seed_gives_the_same_clip() -> None:
     clip = recording(t=15)
     original = clip.copy()
-    first, again, other = (EVERYTHING.apply(clip, rng(seed)) for seed in (5, 5, 6))
+    first, again, other = (augment.augment(clip, EVERYTHING, 3, rng(seed)) for seed in (5, 5, 6))
     np.testing.assert_array_equal(first, again)
     assert first.shape != other.shape or not np.allclose(first, other)
     np.testing.assert_array_equal(clip, original)
@@ -184,7 +184,7 @@ def test_the_same_seed_gives_the_same_clip() -> None:
 
 def test_all_off_changes_nothing_and_draws_nothing() -> None:
     clip, generator = recording(), rng(4)
-    assert Augment().apply(clip, generator) is clip
+    assert augment.augment(clip, AugmentArgs(), 3, generator) is clip
     assert generator.random() == rng(4).random()
 
 
@@ -198,36 +198,33 @@ def test_apply_goes_in_the_order_of_the_fields() -> None:
     expected = augment.random_rotate(expected, 30, generator)
     expected = augment.random_scale(expected, 0.2, generator)
     expected = augment.jitter(expected, 0.01, generator)
-    np.testing.assert_array_equal(EVERYTHING.apply(clip, rng(8)), expected)
+    np.testing.assert_array_equal(augment.augment(clip, EVERYTHING, 3, rng(8)), expected)
 
 
-@pytest.mark.parametrize("name", [f.name for f in fields(Augment) if f.name != "num_axis"])
+@pytest.mark.parametrize("name", [f.name for f in fields(AugmentArgs)])
 def test_each_setting_switches_its_change_on_alone(name: str) -> None:
     clip = np.concatenate([recording(t=14), np.zeros((3, 4, 5, 2), np.float32)], axis=1)
     value = getattr(EVERYTHING, name)
     change = getattr(augment, name)
     settings = () if isinstance(value, bool) else (value,)
-    got = Augment(**{name: value}).apply(clip, rng(2))
+    got = augment.augment(clip, AugmentArgs(**{name: value}), 3, rng(2))
     np.testing.assert_array_equal(got, change(clip, *settings, rng(2)))
     assert got.shape != clip.shape or not np.array_equal(got, clip)
 
 
 def test_scores_are_not_coordinates() -> None:
     clip = recording()
-    got = Augment(random_scale=0.2, jitter=0.05, num_axis=2).apply(clip, rng())
+    got = augment.augment(clip, AugmentArgs(random_scale=0.2, jitter=0.05), 2, rng())
     np.testing.assert_array_equal(got[2], clip[2])
     assert (got[:2] != clip[:2]).all()
-    with pytest.raises(UserError, match="random_rotate is 15, but these clips have 2 coordinates"):
-        Augment(random_rotate=15, num_axis=2)
+    with pytest.raises(ConfigError, match="random_rotate is 15, but these clips have 2 coord"):
+        KineticsArgs(augment=AugmentArgs(random_rotate=15))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_empty_clips_pass(seed: int) -> None:
     clip = np.zeros((3, 12, 5, 2), np.float32)
-    assert (
-        not Augment(
-            random_shift=True, random_crop=0.5, random_rotate=10, random_scale=0.1, jitter=0.1
-        )
-        .apply(clip, rng(seed))
-        .any()
+    args = AugmentArgs(
+        random_shift=True, random_crop=0.5, random_rotate=10, random_scale=0.1, jitter=0.1
     )
+    assert not augment.augment(clip, args, 3, rng(seed)).any()

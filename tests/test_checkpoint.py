@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paddle
 import pytest
-from networks import NTU_25, SMALL, efficientgcn, randomise
+from networks import NTU_25, SMALL, efficientgcn, network_of, randomise, stgcn
 
 import configs
 import main as cli
-from dataset.graph import adjacency
 from dataset.skeletons import Skeleton, skeleton
 from errors import UserError, run_command
-from model import build
 from model.efficientgcn import EfficientGCN
 from model.stgcn import STGCN
-from training.checkpoint import load_checkpoint, load_fitting, save_checkpoint, weights_of
+from training.checkpoint import (
+    load_checkpoint,
+    load_fitting,
+    load_optimizer_state,
+    load_weights,
+    optimizer_state,
+    save_checkpoint,
+    weights_of,
+)
+from training.run_state import different_keys
 
 Arrays = dict[str, np.ndarray]
 
@@ -41,16 +49,7 @@ def small(branches: int = 3, seed: int = 0, **changes: Any) -> EfficientGCN:
 
 
 def small_stgcn(layout: Skeleton = NTU_25, channels: int = 3, seed: int = 0) -> STGCN:
-    network = build.stgcn(
-        [channels],
-        60,
-        adjacency(layout, "spatial"),
-        persons=2,
-        edge_importance=True,
-        drop_prob=0.5,
-        kernel_size=9,
-        block_args=[(8, 1), (8, 1), (16, 2)],
-    )
+    network = stgcn(layout, channels=channels, block_args=((8, 1), (8, 1), (16, 2)))
     randomise(network, seed)
     return network
 
@@ -131,11 +130,10 @@ def test_what_hardly_fits_or_is_not_finite_is_refused_and_changes_nothing() -> N
 def test_finetuning_from_the_command_line(tiny_keys: list[str], tmp_path: Path, capsys) -> None:
     """-ft begins with the old weights where they fit; without it they are refused; the other modes
     refuse -ft."""
-    from initializer import Initializer
 
     keys = [*tiny_keys, "scheduler_args.cosine.max_epoch=1", "scheduler_args.cosine.warm_up=0"]
     keys += ["optimizer_args.Momentum.learning_rate=1e-20", "dataset_args.ntu.inputs=J"]
-    old = Initializer(configs.load("9001", configs.parse_set(tiny_keys[1:]))).network(2, load=False)
+    old = network_of(configs.load("9001", configs.parse_set(tiny_keys[1:])))
     save_checkpoint(tmp_path / "old.pdparams", {"model": weights_of(old)})
     argv = ["-c", "9001", "-np", "-pp", str(tmp_path / "old.pdparams"), *keys]
     assert run_command(lambda: cli.main(argv)) == 2
@@ -151,3 +149,86 @@ def test_finetuning_from_the_command_line(tiny_keys: list[str], tmp_path: Path, 
         assert "finetune is for training alone" in capsys.readouterr().err
     assert run_command(lambda: cli.main(["-ft", "-c", "9001", *tiny_keys])) == 2
     assert "finetune needs weights to start from" in capsys.readouterr().err
+
+
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
+    """Read back by our reader and by Paddle's; the classifier has the public port's rank 5."""
+    paddle.seed(1)
+    network, other = efficientgcn(**SMALL), efficientgcn(**SMALL)
+    file = tmp_path / "w.pdparams"
+    save_checkpoint(file, {"model": weights_of(network), "epoch": 3})
+    content = load_checkpoint(file)
+    assert content["epoch"] == 3
+    assert content["model"]["classifier.fc.weight"].shape == (60, 16, 1, 1, 1)
+    load_weights(other, content["model"], source=file)
+    for (name, a), b in zip(network.state_dict().items(), other.state_dict().values()):
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=name)
+    by_paddle = paddle.load(str(file))
+    np.testing.assert_array_equal(
+        by_paddle["model"]["classifier.fc.bias"].numpy(), network.classifier.fc.bias.numpy()
+    )
+
+
+def test_bare_and_squeezed_state_dicts_load(tmp_path: Path) -> None:
+    network = efficientgcn(**SMALL)
+    paddle.save(network.state_dict(), str(tmp_path / "bare.pdparams"))
+    content = load_checkpoint(tmp_path / "bare.pdparams")
+    load_weights(network, content["model"], source="bare")  # rank 4, as in the network
+    assert set(content) == {"model"}
+
+
+def test_wrong_weights_are_refused_by_name(tmp_path: Path) -> None:
+    network = efficientgcn(**SMALL)
+    weights = {k: v.numpy() for k, v in weights_of(network).items()}
+    before = network.classifier.fc.bias.numpy().copy()
+    broken = dict(weights, extra=np.zeros(1), **{"classifier.fc.bias": np.zeros(7)})
+    del broken["main_stream.block-0_scn.bn.bias"]
+    pattern = r"missing main_stream.block-0_scn.bn.bias; unexpected extra; .*fc.bias is \[7\]"
+    with pytest.raises(UserError, match=pattern):
+        load_weights(network, broken, source="f")
+    nan = dict(weights, **{"classifier.fc.bias": np.full(60, np.nan, np.float32)})
+    with pytest.raises(UserError, match="not finite"):
+        load_weights(network, nan, source="f")
+    np.testing.assert_array_equal(network.classifier.fc.bias.numpy(), before)
+    for content, message in (([1], "holds a list"), ({}, "no weights"), ({"a": "b"}, "no weights")):
+        (tmp_path / "x.pdparams").write_bytes(pickle.dumps(content))
+        with pytest.raises(UserError, match=message):
+            load_checkpoint(tmp_path / "x.pdparams")
+
+
+@pytest.mark.filterwarnings("ignore:When training:UserWarning")
+def test_optimizer_state_survives_other_parameter_names() -> None:
+    """Paddle numbers parameters by process; ours are stored under the network's own names. A step
+    with the stored momentum must be the step that the first optimizer would make."""
+    pair = []
+    for _ in range(2):  # the second network's parameters are called otherwise
+        network = efficientgcn(**{**SMALL, "drop_prob": 0.0}, branches=1)
+        pair.append((network, paddle.optimizer.Momentum(0.1, 0.9, network.parameters())))
+    (first, optimizer), (second, fresh) = pair
+    x = paddle.to_tensor(np.random.RandomState(0).randn(2, 50, 6, 8).astype(np.float32))
+
+    def step(network: paddle.nn.Layer, optimizer: paddle.optimizer.Momentum) -> np.ndarray:
+        (network(x) ** 2).sum().backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        return network.main_stream[0].conv.gcn.weight.numpy().copy()
+
+    step(first, optimizer)
+    second.set_state_dict(first.state_dict())
+    stored = {k: v.numpy() for k, v in optimizer_state(first, optimizer).items()}
+    assert len(stored) == len([p for p in first.parameters() if not p.stop_gradient])
+    load_optimizer_state(second, fresh, stored, source="f")
+    expected, got = step(first, optimizer), step(second, fresh)
+    np.testing.assert_array_equal(got, expected)
+    for wrong in ({}, dict(stored, **{"nobody.velocity_0": np.zeros(1)})):
+        with pytest.raises(UserError, match=r"state does not fit: .*velocity_0 missing"):
+            load_optimizer_state(second, fresh, wrong, source="f")
+
+
+def test_different_keys() -> None:
+    a = "{x: {list: [1, 50], s: 1}, y: 2, z: [2, 1]}"
+    b = "{x: {list: [2, 50], s: 1}, y: 2, z: [2, 1], new: 0}"
+    assert different_keys(a, a) == [] and different_keys(a, b) == [
+        "new",
+        "x.list",
+    ]

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
 import yaml
+from networks import network_of
 
 import configs
-from configs.schema import ConfigError
+from configs import model as model_args
+from configs.checks import ConfigError
+from configs.schema import Config
+from dataset.graph import STRATEGIES
+from dataset.protocols import DataSpec, data_spec
 from errors import UserError
-from initializer import Initializer
+from model import build
+from model.build import build_network
+from model.layers import ACTIVATIONS
 
 NAMES = sorted(path.stem for path in configs.FOLDER.glob("*.yaml"))
 PROTOCOLS = ["ntu-xsub", "ntu-xview", "ntu-xsub120", "ntu-xset120"]
@@ -55,9 +63,8 @@ BUILT = [name for name in NAMES if name[0] == "2" or name[2] == "0" or name in (
 @pytest.mark.parametrize("name", BUILT)
 def test_every_config_builds_and_runs(name: str) -> None:
     config = configs.load(name)
-    initializer = Initializer(config)
-    spec = initializer.spec
-    network = initializer.network(spec.num_person, load=False)
+    spec = spec_of(config)
+    network = build_network(config, spec, spec.num_person)
     network.eval()
     shape = (1, spec.num_person * spec.skeleton.num_joint, 3 if name < "2" else 18, 16)
     clips = paddle.to_tensor(np.random.RandomState(0).randn(*shape).astype("float32"))
@@ -78,13 +85,17 @@ def test_streams_differ_in_their_input_alone() -> None:
             assert configs.load(str(base + tens)) == expected
 
 
+def spec_of(config: Config) -> DataSpec:
+    return data_spec(config.dataset, config.data.own_layout)
+
+
 def test_own_data_are_named_in_the_configuration() -> None:
     own = {"dataset": "mine", "dataset_args.keypoint.num_class": 7}
-    spec = Initializer(configs.load("1001", own)).spec
+    spec = spec_of(configs.load("1001", own))
     assert (spec.num_class, spec.skeleton.name, spec.num_person) == (7, "coco-17", 1)
     assert spec.class_names[6] == "class 6"
     with pytest.raises(UserError, match="'mine', which is no benchmark .*num_class, skeleton and"):
-        Initializer(configs.load("1001", {"dataset": "mine"}))
+        spec_of(configs.load("1001", {"dataset": "mine"}))
     with pytest.raises(ConfigError, match="dataset is '../x'; allowed: letters"):
         configs.load("1001", {"dataset": "../x"})
 
@@ -112,7 +123,7 @@ def test_overrides_reach_any_key() -> None:
 def test_another_family_starts_its_model_args_afresh() -> None:
     config = configs.load("2001", {"model_type": "ST-GCN", "dataset_args.ntu.inputs": "JB"})
     assert config.model_args.strategy == "spatial" and config.dataset_args.ntu.inputs == "JB"
-    network = Initializer(config).network(2, load=False)  # branches fused on channels
+    network = network_of(config)  # branches fused on channels
     network.eval()
     assert list(network(paddle.ones([1, 50, 12, 16])).shape) == [1, 60]
     late = {
@@ -200,3 +211,12 @@ def test_every_key_is_explained() -> None:
     for name in ("1001", "2001"):
         for key in leaves(yaml.safe_load(configs.dump(configs.load(name)))):
             assert f"`{key}`" in page, key
+
+
+def test_choices_are_those_of_the_parts() -> None:
+    """A name that configurations may use exists once more, in the table of its parts."""
+    assert set(model_args.ACT_TYPES) == set(ACTIVATIONS)
+    assert set(model_args.LAYER_TYPES) == set(build.TEMPORAL_LAYERS)
+    assert set(model_args.ATT_TYPES) == {*build.ATTENTIONS, "none"}
+    assert set(model_args.STRATEGIES) == set(STRATEGIES)
+    assert set(typing.get_args(model_args.ModelArgs)) == set(build.FAMILIES)

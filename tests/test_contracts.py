@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from networks import NTU_25, clip_tensor_of, randomise, stgcn
+from networks import NTU_25, clip_tensor_of, network_of, randomise, stgcn
 
 import export as export_cli
 from configs import load, parse_set
@@ -16,7 +16,6 @@ from deploy.engines.engine import CPU_ENGINES, open_engine
 from deploy.engines.onnx_engine import OnnxEngine
 from deploy.predictor import Predictor
 from errors import UserError, run_command
-from initializer import Initializer
 from tests.small_models import SET
 from training.checkpoint import save_checkpoint, weights_of
 
@@ -27,7 +26,7 @@ STGCN = ["--set", "model_args.block_args=[[8,1],[16,2],[16,2]]", "model_args.dro
 @pytest.mark.parametrize("kind", ["onnx", "paddle", "json"])
 def test_the_ailia_contract(tmp_path: Path, kind: str) -> None:
     """T and M free; the mean of `output` is the logits of the network, which knows M."""
-    network = Initializer(load("1005", parse_set(STGCN[1:]))).network(2, load=False)
+    network = network_of(load("1005", parse_set(STGCN[1:])))
     randomise(network)
     save_checkpoint(tmp_path / "w.pdparams", {"model": weights_of(network)})
     argv = ["-c", "1005", "-pp", str(tmp_path / "w.pdparams"), *STGCN]

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
-from networks import clip_tensor_of, randomise
+from networks import clip_tensor_of, network_of, randomise
 from torch_files import MAGIC_NUMBER, WRITERS, Name, Storage, Tensor, tensor, tensors, write_zip
 
 import configs
 from errors import UserError, run_command
-from initializer import Initializer
 from tools import convert_weights
 from tools.torch_reader import read_torch
 from training.checkpoint import load_checkpoint, load_weights, weights_of
@@ -209,8 +208,8 @@ def test_damaged_files_are_refused(tmp_path: Path, form: str) -> None:
     assert refused > 200
 
 
-def network_of(config: str) -> paddle.nn.Layer:
-    network = Initializer(configs.load(config)).network(2, load=False)
+def evaluated(config: str) -> paddle.nn.Layer:
+    network = network_of(configs.load(config))
     network.eval()
     return network
 
@@ -241,14 +240,14 @@ def test_networks_travel_through_torch_files(
     form: str,
     place: str,
 ) -> None:
-    network = network_of(config)
+    network = evaluated(config)
     randomise(network)
     state = {f"module.{name}": array for name, array in torch_state(network).items()}
     content = {place: tensors(state), "epoch": 3} if place else tensors(state)
     path, out = WRITERS[form](tmp_path / "w.pt", content), tmp_path / "w.pdparams"
     assert convert_weights.main([str(path), "-c", config, "-o", str(out)]) == 0
 
-    again = network_of(config)
+    again = evaluated(config)
     load_weights(again, load_checkpoint(out)["model"], out)
     x = np.random.RandomState(1).standard_normal((1, *channels, 32, 25, 2)).astype(np.float32)
     clips = clip_tensor_of(x)
@@ -269,12 +268,12 @@ def test_networks_travel_through_torch_files(
 def test_golden_logits_of_torch(tmp_path: Path) -> None:
     """Weights by the golden arrays' rule, in a torch file: the logits are the reference's."""
     golden = np.load(Path(__file__).parent / "golden/stgcn_nturgbd.npz")
-    network = network_of("1001")
+    network = evaluated("1001")
     randomise(network)
     path = write_zip(tmp_path / "w.pt", {"state_dict": tensors(torch_state(network))})
     state, place = convert_weights.state_dict_of(*read_torch(path))
     weights, _ = convert_weights.paddle_names(state)
-    again = network_of("1001")
+    again = evaluated("1001")
     load_weights(again, weights, path)
     x = np.random.RandomState(1).standard_normal((2, 3, 32, 25, 2)).astype(np.float32)
     with paddle.no_grad():
@@ -286,7 +285,7 @@ def test_golden_logits_of_torch(tmp_path: Path) -> None:
 def test_weights_of_another_network_are_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    state = torch_state(network_of("1001"))
+    state = torch_state(evaluated("1001"))
     state["fcn.weight"] = state["fcn.weight"][:30]
     state["stray"] = state.pop("fcn.bias")
     path = write_zip(tmp_path / "w.pt", tensors(state))

@@ -8,12 +8,12 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
-from networks import NTU_25, randomise
+from networks import randomise, stgcn
 
-from dataset.graph import adjacency
-from model import build
 from model.conv import Conv2D, conv_then_norm
 from model.fold import fold_network
+from model.layers import temporal_conv
+from model.timing import Timing
 
 
 def dilated(dilation: int = 3) -> Conv2D:
@@ -56,17 +56,11 @@ def test_folding() -> None:
 
 def dilated_stgcn() -> paddle.nn.Layer:
     """An ST-GCN whose second block looks 2 * 3 frames to each side."""
-    network = build.stgcn(
-        [3],
-        12,
-        adjacency(NTU_25, "spatial"),
-        persons=1,
-        edge_importance=False,
-        drop_prob=0.0,
-        kernel_size=5,
-        block_args=[[8, 1], [8, 1], [8, 2]],
-    )
-    network.st_gcn_networks[1].tcn[2] = Conv2D(8, 8, (5, 1), padding=(6, 0), dilation=(3, 1))
+    blocks = ((8, 1), (8, 1), (8, 2))
+    network = stgcn(num_class=12, persons=1, kernel_size=5, block_args=blocks)
+    timing = Timing.centred(5, dilation=3)
+    dilated_block = network.st_gcn_networks[1]
+    dilated_block.timings, dilated_block.tcn[2] = (timing,), temporal_conv(8, 8, timing)
     randomise(network)
     network.eval()
     return network
@@ -75,7 +69,7 @@ def dilated_stgcn() -> paddle.nn.Layer:
 def test_cut_tail() -> None:
     """2 + 6 + 2 frames at each side, in steps of 2: exact at the margin, wrong a stride below."""
     network = dilated_stgcn()
-    margin, stride = network.tail_margin()
+    margin, stride = network.geometry.tail_margin, network.geometry.stride
     assert (margin, stride) == (22, 2)
     clip = np.random.RandomState(0).standard_normal((1, 25, 3, 96)).astype(np.float32)
     clip[..., 40:] = clip[..., -1:]

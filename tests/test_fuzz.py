@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import network_of
 
 from tests.fuzz_cases import CANARY, any_bytes, mutate
 
@@ -62,11 +63,10 @@ def whole_files(models: Path, tiny_data: Path, tmp_path_factory) -> Path:
 
 def small_network(weights: Path) -> object:
     import configs
-    from initializer import Initializer
     from tests.small_models import SMALL
 
     config = configs.load("9001", {**SMALL, "pretrained_path": str(weights)})
-    network = Initializer(config).network(2, load=True)
+    network = network_of(config)
     network.eval()
     return network
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
+from networks import network_of
 
 import configs
 import infer as infer_cli
@@ -22,7 +23,6 @@ from deploy.engines.paddle_engine import PaddleEngine
 from deploy.meta import meta_path
 from deploy.predictor import Predictor
 from errors import UserError, run_command
-from initializer import Initializer
 from tests.small_models import SMALL, eval_clips, logits_by_dygraph
 from tools import merge_predictions
 
@@ -229,7 +229,7 @@ def test_the_public_ports_models_run_too(
     models: Path, tmp_path: Path, tiny_data: Path, capsys
 ) -> None:
     config = configs.load("9001", {**SMALL, "pretrained_path": str(models / "small.pdparams")})
-    network = Initializer(config).network(2, load=True)
+    network = network_of(config)
     network.eval()
     spec = [paddle.static.InputSpec([4, 3, 6, 16, 25, 2], "float32")]
     paddle.jit.save(PortContract(network), str(tmp_path / "port"), spec)

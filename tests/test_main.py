@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import network_of
 
 import configs
 import main as cli
@@ -150,11 +151,10 @@ def test_settings_that_change_a_run(tiny_keys: list[str], tmp_path: Path) -> Non
 
 
 def test_evaluating_the_training_split(tiny_keys: list[str], tmp_path: Path, capsys) -> None:
-    from initializer import Initializer
     from training.checkpoint import save_checkpoint, weights_of
 
     config = configs.load("9001", configs.parse_set(tiny_keys[1:]))
-    network = Initializer(config).network(2, load=False)
+    network = network_of(config)
     save_checkpoint(tmp_path / "w.pdparams", {"model": weights_of(network)})
     argv = ["-c", "9001", "-np", "-e", "-pp", str(tmp_path / "w.pdparams"), *tiny_keys]
     assert cli.main([*argv, "--split", "train"]) == 0

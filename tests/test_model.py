@@ -119,7 +119,7 @@ def test_one_contract_for_logits_score_map_and_persons(network_of) -> None:
     pair, single = network_of(2), network_of(1)
     randomise(pair)
     single.set_state_dict(pair.state_dict())
-    channels = 18 if hasattr(pair, "branch_channels") else 3
+    channels = sum(pair.branch_channels)
     clips = clip_tensor_of(random_clips(3, channels, 16, 25, 2))
     logits = logits_of(pair, clips)
     with paddle.no_grad():

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
+from networks import network_of
 
 import configs
 import main as cli
@@ -158,7 +159,7 @@ def test_two_ranks_equal_one_process_and_survive_a_kill(
     (two,) = set(work.iterdir()) - {one}
     a, b = (load_checkpoint(d / "last.pdparams") for d in (one, two))
     moved = 0.0
-    start = Initializer(configs.load("9001", configs.parse_set(argv[4:]))).network(2, load=False)
+    start = network_of(configs.load("9001", configs.parse_set(argv[4:])))
     for name, tensor in start.state_dict().items():
         if not name.endswith(("_mean", "_variance")):  # each rank's own, then their mean
             shape = a["model"][name].shape

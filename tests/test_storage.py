@@ -11,7 +11,7 @@ import pytest
 
 from dataset import tiny_data_gen
 from dataset.feeder import ClipFeeder, eval_loader, train_loader
-from dataset.preprocess import Preprocess
+from dataset.pipeline import ClipPipeline
 from dataset.protocols import DataSpec
 from dataset.skeletons import skeleton
 from dataset.storage import ClipSet, content_hash, open_clips, open_split
@@ -37,9 +37,7 @@ def feeder_of(
     clips: ClipSet, *, num_frame: int, inputs: str = "J", num_class: int = 3, num_person: int = 2
 ) -> ClipFeeder:
     spec = DataSpec("any", num_class, NTU_25, num_person, 20, ("",) * num_class)
-    return ClipFeeder(
-        clips, spec, inputs=inputs, preprocess=Preprocess(num_frame), augment=None, seed=0
-    )
+    return ClipFeeder(clips, spec, ClipPipeline(inputs, num_frame), seed=0)
 
 
 def test_open_clips_maps_the_file(tmp_path: Path) -> None:

@@ -7,30 +7,20 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
-from networks import NTU_25, SMALL, efficientgcn, randomise
+from networks import SMALL, efficientgcn, randomise, stgcn
 
-from dataset.graph import adjacency
 from deploy.predictor import frames_needed
-from model import build
-from model.tail import Tail, tail_margin
+from model.tail import Tail
 
 FRAMES = 96
 EFFICIENTGCN = [{"att_type": name} for name in ("stja", "pa", "ca", "fa", "ja", "none")]
 EFFICIENTGCN += [{"layer_type": name} for name in ("Basic", "Bottleneck", "Sep")]
-EFFICIENTGCN += [{"window": 3}, {"fusion_stage": 0}, {"fusion_stage": 3}]
+EFFICIENTGCN += [{"kernel_size": (3, 2)}, {"fusion_stage": 0}, {"fusion_stage": 3}]
 
 
 def small_stgcn(kernel_size: int = 5) -> paddle.nn.Layer:
-    return build.stgcn(
-        [18],
-        12,
-        adjacency(NTU_25, "spatial"),
-        persons=2,
-        edge_importance=True,
-        drop_prob=0.5,
-        kernel_size=kernel_size,
-        block_args=[[8, 1], [16, 2], [16, 1], [16, 2]],
-    )
+    blocks = ((8, 1), (16, 2), (16, 1), (16, 2))
+    return stgcn(num_class=12, channels=18, kernel_size=kernel_size, block_args=blocks)
 
 
 def clip_of(real: int) -> np.ndarray:
@@ -64,7 +54,7 @@ def test_every_length_of_stgcn(kernel_size: int) -> None:
 
 def check_every_length(network: paddle.nn.Layer) -> None:
     """From no real frame to no padding, at the margin and a stride more; half of it is wrong."""
-    margin, stride = network.tail_margin()
+    margin, stride = network.geometry.tail_margin, network.geometry.stride
     wrong = 0.0
     for real in (0, 1, 2, 3, 20, 41, 58, 75, FRAMES - 1, FRAMES):
         clip = clip_of(real)
@@ -85,7 +75,7 @@ def test_the_margin_is_the_smallest(name: str) -> None:
     """One stride less is wrong. Dense windows, since depthwise ones carry little to the edge."""
     dense = {**SMALL, "layer_type": "Basic"}
     network = ready(small_stgcn() if name == "ST-GCN" else efficientgcn(branches=3, **dense))
-    margin, stride = network.tail_margin()
+    margin, stride = network.geometry.tail_margin, network.geometry.stride
     clip = clip_of(40)
     whole, short = logits(network, clip), logits(network, clip, 40 + margin - stride)
     assert np.abs(short - whole).max() > 1e-4 * np.abs(whole).max()
@@ -94,18 +84,14 @@ def test_the_margin_is_the_smallest(name: str) -> None:
 def test_published_margins() -> None:
     """By hand: of each mean, the frames that windows of 5 (EfficientGCN-B0) or 9 (ST-GCN) spoil in
     front and behind, one that is left, and the total stride of 4."""
-    assert efficientgcn().tail_margin() == (32, 4)
-    blocks = [[64, 1]] * 4 + [[128, 2]] + [[128, 1]] * 2 + [[256, 2]] + [[256, 1]] * 2
-    settings = {"persons": 1, "edge_importance": False, "drop_prob": 0.0, "kernel_size": 9}
-    graph = adjacency(NTU_25, "spatial")
-    assert build.stgcn([3], 60, graph, **settings, block_args=blocks).tail_margin() == (156, 4)
-    assert tail_margin([], []) == (1, 1)
+    for network, margin in ((efficientgcn(), 32), (stgcn(), 156)):
+        assert (network.geometry.tail_margin, network.geometry.stride) == (margin, 4)
 
 
 def test_mean_counts_the_frame_that_stands_for_others() -> None:
     x = np.arange(2 * 6, dtype=np.float32).reshape(1, 2, 6, 1)
     whole = np.concatenate([x[:, :, :4], x[:, :, 3:4], x[:, :, 3:4], x[:, :, 4:]], axis=2)
-    tail = Tail(paddle.full([1, 1, 1, 1], 2 / 8), behind=2)
+    tail = Tail(paddle.full([1, 1, 1, 1], 2 / 8), after=2)
     mean = tail.mean(paddle.to_tensor(x)).numpy()
     np.testing.assert_allclose(mean, whole.mean(axis=2, keepdims=True), rtol=1e-6)
 
@@ -113,13 +99,13 @@ def test_mean_counts_the_frame_that_stands_for_others() -> None:
 def test_frames_needed() -> None:
     """Real frames up to a multiple of the stride, the margin, up to a multiple of the step."""
     clip = np.zeros((3, 300, 25, 2), np.float32)
-    assert frames_needed(clip, 32, 4, 1) == 32
+    assert frames_needed(clip, 32, 4, 1, 2) == 32
     clip[0, 81, 3, 1] = 1.0
-    assert frames_needed(clip, 32, 4, 1) == 84 + 32
-    assert frames_needed(clip, 32, 4, 16) == 128
-    assert frames_needed(clip, 0, 1, 1) == 82 + 2, "velocity looks two frames ahead"
-    assert frames_needed(clip, 0, 0, 16) == 300, "a model that takes whole clips"
+    assert frames_needed(clip, 32, 4, 1, 2) == 84 + 32
+    assert frames_needed(clip, 32, 4, 16, 2) == 128
+    assert frames_needed(clip, 0, 1, 1, 2) == 82 + 2, "velocity looks two frames ahead"
+    assert frames_needed(clip, 0, 0, 16, 2) == 300, "a model that takes whole clips"
     clip[0, 290:] = 1.0
-    assert frames_needed(clip, 32, 4, 16) == 300
+    assert frames_needed(clip, 32, 4, 16, 2) == 300
     frozen = np.full((3, 300, 25, 2), 0.5, np.float32)
-    assert frames_needed(frozen, 32, 4, 1) == 32, "a tail need not be zero, only constant"
+    assert frames_needed(frozen, 32, 4, 1, 2) == 32, "a tail need not be zero, only constant"

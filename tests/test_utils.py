@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import os
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +12,11 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from networks import SMALL, efficientgcn
 
 import report
 import utils
 from errors import UserError
 from report import Confusion
-from training import checkpoint, run_state
 
 ROOT = Path(__file__).resolve().parent.parent
 SHOW = "import os, utils; utils.prepare_process({}); print(os.environ.get('OMP_NUM_THREADS'))"
@@ -83,89 +80,6 @@ def test_log_goes_to_console_and_file_once(tmp_path: Path, capsys) -> None:
     assert out.count("Built x") == out.count("Starting y") == 1
     with pytest.raises(UserError, match="cannot be written"):
         utils.log_to_file(tmp_path)
-
-
-def test_different_keys() -> None:
-    a = "{x: {list: [1, 50], s: 1}, y: 2, z: [2, 1]}"
-    b = "{x: {list: [2, 50], s: 1}, y: 2, z: [2, 1], new: 0}"
-    assert run_state.different_keys(a, a) == [] and run_state.different_keys(a, b) == [
-        "new",
-        "x.list",
-    ]
-
-
-def test_checkpoint_round_trip(tmp_path: Path) -> None:
-    """Read back by our reader and by Paddle's; the classifier has the public port's rank 5."""
-    paddle.seed(1)
-    network, other = efficientgcn(**SMALL), efficientgcn(**SMALL)
-    file = tmp_path / "w.pdparams"
-    checkpoint.save_checkpoint(file, {"model": checkpoint.weights_of(network), "epoch": 3})
-    content = checkpoint.load_checkpoint(file)
-    assert content["epoch"] == 3
-    assert content["model"]["classifier.fc.weight"].shape == (60, 16, 1, 1, 1)
-    checkpoint.load_weights(other, content["model"], source=file)
-    for (name, a), b in zip(network.state_dict().items(), other.state_dict().values()):
-        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=name)
-    by_paddle = paddle.load(str(file))
-    np.testing.assert_array_equal(
-        by_paddle["model"]["classifier.fc.bias"].numpy(), network.classifier.fc.bias.numpy()
-    )
-
-
-def test_bare_and_squeezed_state_dicts_load(tmp_path: Path) -> None:
-    network = efficientgcn(**SMALL)
-    paddle.save(network.state_dict(), str(tmp_path / "bare.pdparams"))
-    content = checkpoint.load_checkpoint(tmp_path / "bare.pdparams")
-    checkpoint.load_weights(network, content["model"], source="bare")  # rank 4, as in the network
-    assert set(content) == {"model"}
-
-
-def test_wrong_weights_are_refused_by_name(tmp_path: Path) -> None:
-    network = efficientgcn(**SMALL)
-    weights = {k: v.numpy() for k, v in checkpoint.weights_of(network).items()}
-    before = network.classifier.fc.bias.numpy().copy()
-    broken = dict(weights, extra=np.zeros(1), **{"classifier.fc.bias": np.zeros(7)})
-    del broken["main_stream.block-0_scn.bn.bias"]
-    pattern = r"missing main_stream.block-0_scn.bn.bias; unexpected extra; .*fc.bias is \[7\]"
-    with pytest.raises(UserError, match=pattern):
-        checkpoint.load_weights(network, broken, source="f")
-    nan = dict(weights, **{"classifier.fc.bias": np.full(60, np.nan, np.float32)})
-    with pytest.raises(UserError, match="not finite"):
-        checkpoint.load_weights(network, nan, source="f")
-    np.testing.assert_array_equal(network.classifier.fc.bias.numpy(), before)
-    for content, message in (([1], "holds a list"), ({}, "no weights"), ({"a": "b"}, "no weights")):
-        (tmp_path / "x.pdparams").write_bytes(pickle.dumps(content))
-        with pytest.raises(UserError, match=message):
-            checkpoint.load_checkpoint(tmp_path / "x.pdparams")
-
-
-@pytest.mark.filterwarnings("ignore:When training:UserWarning")
-def test_optimizer_state_survives_other_parameter_names() -> None:
-    """Paddle numbers parameters by process; ours are stored under the network's own names. A step
-    with the stored momentum must be the step that the first optimizer would make."""
-    pair = []
-    for _ in range(2):  # the second network's parameters are called otherwise
-        network = efficientgcn(**{**SMALL, "drop_prob": 0.0}, branches=1)
-        pair.append((network, paddle.optimizer.Momentum(0.1, 0.9, network.parameters())))
-    (first, optimizer), (second, fresh) = pair
-    x = paddle.to_tensor(np.random.RandomState(0).randn(2, 50, 6, 8).astype(np.float32))
-
-    def step(network: paddle.nn.Layer, optimizer: paddle.optimizer.Momentum) -> np.ndarray:
-        (network(x) ** 2).sum().backward()
-        optimizer.step()
-        optimizer.clear_grad()
-        return network.main_stream[0].conv.gcn.weight.numpy().copy()
-
-    step(first, optimizer)
-    second.set_state_dict(first.state_dict())
-    stored = {k: v.numpy() for k, v in checkpoint.optimizer_state(first, optimizer).items()}
-    assert len(stored) == len([p for p in first.parameters() if not p.stop_gradient])
-    checkpoint.load_optimizer_state(second, fresh, stored, source="f")
-    expected, got = step(first, optimizer), step(second, fresh)
-    np.testing.assert_array_equal(got, expected)
-    for wrong in ({}, dict(stored, **{"nobody.velocity_0": np.zeros(1)})):
-        with pytest.raises(UserError, match=r"state does not fit: .*velocity_0 missing"):
-            checkpoint.load_optimizer_state(second, fresh, wrong, source="f")
 
 
 def naive_counts(logits: np.ndarray, labels: np.ndarray) -> tuple:

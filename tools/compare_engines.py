@@ -109,7 +109,7 @@ def trial_data(predictor: Predictor, data_file: Path | None, count: int) -> np.n
         return np.array(found.data[:count])
     from dataset.synthetic.clips import MAX_PERSON, make_clips
 
-    frames, persons = predictor.num_frame, predictor.clip_persons
+    frames, persons = predictor.pipeline.num_frame, predictor.clip_persons
     shape = (count, frames, predictor.skeleton.num_joint, persons)
     real = max(1, round(REAL_SHARE * frames))
     clips = make_clips(shape, frames=real, persons=1)

@@ -24,6 +24,7 @@ if __name__ == "__main__":  # run as a script: the project's root stands in for 
 import numpy as np
 
 import configs
+from dataset.protocols import data_spec
 from errors import UserError, run_command
 from tools.torch_reader import read_torch
 from training.checkpoint import load_weights, save_checkpoint, weights_of
@@ -122,9 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"  {count:4d} {what}")
 
     prepare_process(config.cpu_setup)
-    from initializer import Initializer
+    from model.build import build_network
 
-    network = Initializer(config).network(1, load=False)
+    network = build_network(config, data_spec(config.dataset, config.data.own_layout), 1)
     load_weights(network, weights, args.source)
     size = sum(p.size for p in network.parameters() if not p.stop_gradient)
     print(f"  {len(weights):4d} loaded into {config.model_type}: {size:,} trainable parameters")

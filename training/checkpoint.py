@@ -100,6 +100,14 @@ def load_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], source: P
     network.set_state_dict(ready)
 
 
+def load_pretrained(network: nn.Layer, path: PathLike, *, fitting: bool = False) -> None:
+    """Load the weights of a checkpoint file into a network. fitting: those that fit, for
+    fine-tuning; otherwise all of them, or UserError."""
+    load = load_fitting if fitting else load_weights
+    load(network, load_checkpoint(path)["model"], source=path)
+    logging.info("Weights: %s", path)
+
+
 def load_fitting(network: nn.Layer, weights: Mapping[str, np.ndarray], source: PathLike) -> None:
     """Put every weight whose name and shape fit into a network, and log what was loaded, what
     starts fresh and what is not used.

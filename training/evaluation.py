@@ -11,9 +11,9 @@ import numpy as np
 import paddle
 
 from errors import UserError
-from initializer import Session
 from report import Confusion
 from training import parallel
+from training.session import Session
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from errors import UserError
-from initializer import Session
 from safe_io import read_yaml
 from training import checkpoint
+from training.session import Session
 
 _CURVE_KEYS = {
     *("epoch", "learning_rate", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy")

@@ -7,8 +7,8 @@ import contextlib
 import paddle
 import paddle.nn.functional as F
 
-from initializer import Session
 from training import parallel
+from training.session import Session
 
 _AMP_TYPES = {"bf16": "bfloat16", "fp16": "float16"}
 

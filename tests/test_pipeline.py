@@ -9,15 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dataset.preprocess import (
-    Preprocess,
-    auto_padding,
-    centre,
-    joint_exists,
-    resample,
-    valid_frames,
-    valid_length,
-)
+from dataset.padding import auto_padding, joint_exists, valid_frames, valid_length
+from dataset.pipeline import ClipPipeline, centred, resampled
 
 LAYOUT = SimpleNamespace(origin=2)  # all that preprocessing asks of a skeleton
 
@@ -80,24 +73,24 @@ def test_resample_equals_plain_loops(length: int, num_frame: int) -> None:
     clip[:, : length // 2, :, 1] = 0  # the second person comes later
     clip[:, length // 3, 0, 0] = 0  # a joint is missing once
     clip[:, length // 2 :: 2, 3] = 0  # another in every second frame
-    got = resample(clip, num_frame)
+    got = resampled(clip, num_frame)
     assert got.shape == (3, num_frame, 4, 2) and got.dtype == np.float32
     np.testing.assert_allclose(got, resampled_by_loops(clip, num_frame), atol=1e-6)
 
 
 def test_resample_is_exact_on_frames_that_it_hits() -> None:
     clip = recording(7, empty_tail=5)
-    np.testing.assert_array_equal(resample(clip, 7), clip[:, :7])
-    np.testing.assert_array_equal(resample(clip, 13)[:, ::2], clip[:, :7])
-    np.testing.assert_array_equal(resample(clip, 4), clip[:, :7:2])
-    np.testing.assert_array_equal(resample(recording(1), 5), recording(1).repeat(5, axis=1))
+    np.testing.assert_array_equal(resampled(clip, 7), clip[:, :7])
+    np.testing.assert_array_equal(resampled(clip, 13)[:, ::2], clip[:, :7])
+    np.testing.assert_array_equal(resampled(clip, 4), clip[:, :7:2])
+    np.testing.assert_array_equal(resampled(recording(1), 5), recording(1).repeat(5, axis=1))
 
 
 def test_resampled_motion_at_constant_speed_stays_at_constant_speed() -> None:
     time = np.arange(1, 61, dtype=np.float32)
     clip = np.tile(time[None, :, None, None], (3, 1, 4, 1))
     np.testing.assert_allclose(
-        resample(clip, 32)[0, :, 0, 0], np.linspace(1, 60, 32, dtype=np.float32), rtol=1e-6
+        resampled(clip, 32)[0, :, 0, 0], np.linspace(1, 60, 32, dtype=np.float32), rtol=1e-6
     )
 
 
@@ -106,7 +99,7 @@ def test_resample_never_mixes_a_missing_joint_with_a_real_one() -> None:
     clip[:, 10:, :, 1] = 0  # the second person leaves
     clip[:, 4, 2, 0] = 0  # a joint drops out for one frame
     for num_frame in (7, 33, 64):
-        got = resample(clip, num_frame)
+        got = resampled(clip, num_frame)
         assert ((got == 0) | (abs(got - 5) < 1e-5)).all()
         there = joint_exists(got)
         share = there[:, 0, 1].mean()  # it leaves half way, as in the source
@@ -116,11 +109,11 @@ def test_resample_never_mixes_a_missing_joint_with_a_real_one() -> None:
 
 def test_empty_clip() -> None:
     clip = np.zeros((3, 8, 4, 2), np.float32)
-    np.testing.assert_array_equal(resample(clip, 5), clip[:, :5])
-    assert resample(clip, 12).shape == (3, 12, 4, 2) and not resample(clip, 12).any()
-    assert not centre(clip, 2).any()
+    np.testing.assert_array_equal(resampled(clip, 5), clip[:, :5])
+    assert resampled(clip, 12).shape == (3, 12, 4, 2) and not resampled(clip, 12).any()
+    assert not centred(clip, 2).any()
     for flags in ((False, False), (True, True)):
-        got = Preprocess(6, *flags).apply(clip, LAYOUT)
+        got = ClipPipeline("J", 6, *flags).prepare(clip, LAYOUT)
         assert got.shape == (3, 6, 4, 2) and not got.any()
 
 
@@ -129,7 +122,7 @@ def test_centre_subtracts_the_first_origin_joint() -> None:
     clip[:, 0] = 0  # nobody in the first frame
     clip[:, :3, :, 1] = 0  # the second person comes later
     clip[:, 3, 0, 0] = 0  # a missing joint
-    got = centre(clip, 2)
+    got = centred(clip, 2)
     place = clip[:, 1, 2, 0]
     for f in range(7):
         for j in range(4):
@@ -144,20 +137,20 @@ def test_centre_takes_the_first_frame_and_person_whose_origin_joint_is_there() -
     clip = recording(4)
     clip[:, 0, 2] = 0  # not in the first frame
     clip[:, 1, 2, 0] = 0  # in the second frame only the second person's
-    got = centre(clip, 2)
+    got = centred(clip, 2)
     np.testing.assert_array_equal(got[:, 3, 1, 0], clip[:, 3, 1, 0] - clip[:, 1, 2, 1])
     clip[:, :, 2] = 0
-    np.testing.assert_array_equal(centre(clip, 2), clip)  # nowhere: not moved
+    np.testing.assert_array_equal(centred(clip, 2), clip)  # nowhere: not moved
 
 
 def test_centre_leaves_scores_alone() -> None:
     clip = recording(4)
-    got = centre(clip, 1, num_axis=2)
+    got = centred(clip, 1, num_axis=2)
     np.testing.assert_array_equal(got[2], clip[2])
     np.testing.assert_array_equal(got[:2, 3, 0, 1], clip[:2, 3, 0, 1] - clip[:2, 0, 1, 0])
     unseen = recording(4)
     unseen[:2, 0, 1, 0] = 0  # a score without a place is no place
-    moved = centre(unseen, 1, num_axis=2)
+    moved = centred(unseen, 1, num_axis=2)
     np.testing.assert_array_equal(moved[:2, 3, 0, 1], unseen[:2, 3, 0, 1] - unseen[:2, 0, 1, 1])
 
 
@@ -165,13 +158,13 @@ def test_centre_forgets_where_the_camera_stood() -> None:
     clip = recording(6)
     clip[:, 2, 0] = 0
     moved = clip + np.float32([1, -2, 3]).reshape(3, 1, 1, 1) * joint_exists(clip)
-    np.testing.assert_allclose(centre(moved, 2), centre(clip, 2), atol=1e-6)
+    np.testing.assert_allclose(centred(moved, 2), centred(clip, 2), atol=1e-6)
 
 
 def test_preprocess_without_resampling_takes_the_first_frames_or_pads() -> None:
     clip = recording(9)
-    np.testing.assert_array_equal(Preprocess(4).apply(clip, LAYOUT), clip[:, :4])
-    longer = Preprocess(12).apply(clip, LAYOUT)
+    np.testing.assert_array_equal(ClipPipeline("J", 4).prepare(clip, LAYOUT), clip[:, :4])
+    longer = ClipPipeline("J", 12).prepare(clip, LAYOUT)
     np.testing.assert_array_equal(longer[:, :9], clip)
     assert longer.shape[1] == 12 and not longer[:, 9:].any()
 
@@ -179,10 +172,10 @@ def test_preprocess_without_resampling_takes_the_first_frames_or_pads() -> None:
 def test_preprocess_resamples_then_centres() -> None:
     clip = recording(9, empty_tail=4)
     original = copy.deepcopy(clip)
-    got = Preprocess(16, resample=True, centre=True).apply(clip, LAYOUT)
-    np.testing.assert_array_equal(got, centre(resample(clip, 16), 2))
+    got = ClipPipeline("J", 16, resample=True, centre=True).prepare(clip, LAYOUT)
+    np.testing.assert_array_equal(got, centred(resampled(clip, 16), 2))
     assert got.shape == (3, 16, 4, 2) and got.dtype == np.float32
-    padded = Preprocess(16, centre=True, num_axis=2).apply(clip, LAYOUT)
-    np.testing.assert_array_equal(padded[:, :9], centre(clip[:, :9], 2, num_axis=2))
+    padded = ClipPipeline("J", 16, centre=True, num_axis=2).prepare(clip, LAYOUT)
+    np.testing.assert_array_equal(padded[:, :9], centred(clip[:, :9], 2, num_axis=2))
     assert not padded[:, 9:].any()
     np.testing.assert_array_equal(clip, original)

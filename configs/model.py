@@ -1,0 +1,110 @@
+"""`model_args` as frozen dataclasses, one for each network family, with the allowed choices."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass
+from typing import ClassVar, Union
+
+from configs.checks import check, one_of
+
+ACT_TYPES = ("relu", "relu6", "hswish", "swish")
+ATT_TYPES = ("stja", "pa", "ca", "fa", "ja", "none")
+LAYER_TYPES = ("Basic", "Bottleneck", "Sep", "SG")
+STRATEGIES = ("uniform", "distance", "spatial")
+
+
+@dataclass(frozen=True)
+class EfficientGCNArgs:
+    """`model_args` of EfficientGCN, scaled by model_type (TPAMI 2022, section 3.5)."""
+
+    model_types: ClassVar[tuple[str, ...]] = tuple(f"EfficientGCN-B{phi}" for phi in range(5))
+
+    stem_channel: int = 64
+    block_args: tuple[tuple[int, int, float], ...] = (
+        (48, 1, 0.5),
+        (24, 1, 0.5),
+        (64, 2, 1),
+        (128, 2, 1),
+    )
+    fusion_stage: int = 2
+    act_type: str = "swish"
+    att_type: str = "stja"
+    layer_type: str = "SG"
+    drop_prob: float = 0.25
+    kernel_size: tuple[int, int] = (5, 2)
+    scale_args: tuple[float, float] = (1.2, 1.35)
+    expand_ratio: int = 0
+    reduct_ratio: int = 2
+    bias: bool = True
+    edge: bool = True
+
+    def __post_init__(self) -> None:
+        key = "model_args."
+        for n, row in enumerate(self.block_args):
+            ok = len(row) == 3 and row[0] >= 1 and row[1] in (1, 2) and row[2] >= 0
+            check(ok, f"{key}block_args[{n}]", row, "[channel >= 1, stride 1 or 2, depth >= 0]")
+        check(
+            0 <= self.fusion_stage <= len(self.block_args),
+            key + "fusion_stage",
+            self.fusion_stage,
+            f"0 to {len(self.block_args)} (the number of block_args)",
+        )
+        one_of(key + "act_type", self.act_type, *ACT_TYPES)
+        one_of(key + "att_type", self.att_type, *ATT_TYPES)
+        one_of(key + "layer_type", self.layer_type, *LAYER_TYPES)
+        check(0 <= self.drop_prob < 1, key + "drop_prob", self.drop_prob, "0 to below 1")
+        kernel, hops = self.kernel_size
+        check(
+            kernel >= 1 and kernel % 2 == 1 and 0 <= hops <= 10,
+            key + "kernel_size",
+            self.kernel_size,
+            "[odd number of frames, largest hop 0 to 10]",
+        )
+        check(self.reduct_ratio >= 1, key + "reduct_ratio", self.reduct_ratio, "1 or more")
+        check(self.expand_ratio >= 0, key + "expand_ratio", self.expand_ratio, "0 or more")
+        check(min(self.scale_args) > 0, key + "scale_args", self.scale_args, "two numbers above 0")
+        check(self.stem_channel >= 1, key + "stem_channel", self.stem_channel, "1 or more")
+
+
+@dataclass(frozen=True)
+class STGCNArgs:
+    """`model_args` of the 4-D ST-GCN."""
+
+    model_types: ClassVar[tuple[str, ...]] = ("ST-GCN",)
+
+    strategy: str = "spatial"
+    max_hop: int = 1
+    dilation: int = 1
+    true_hops: bool = False
+    edge_importance: bool = True
+    drop_prob: float = 0.5
+    kernel_size: int = 9
+    block_args: tuple[tuple[int, int], ...] = (
+        *((64, 1),) * 4,
+        *((128, 2), (128, 1), (128, 1)),
+        *((256, 2), (256, 1), (256, 1)),
+    )
+
+    def __post_init__(self) -> None:
+        key = "model_args."
+        check(bool(self.block_args), key + "block_args", [], "one block or more")
+        for n, (channel, stride) in enumerate(self.block_args):
+            ok = channel >= 1 and stride in (1, 2)
+            check(ok, f"{key}block_args[{n}]", [channel, stride], "[channel >= 1, stride 1 or 2]")
+        one_of(key + "strategy", self.strategy, *STRATEGIES)
+        check(self.max_hop >= 1, key + "max_hop", self.max_hop, "1 or more")
+        check(self.dilation >= 1, key + "dilation", self.dilation, "1 or more")
+        check(0 <= self.drop_prob < 1, key + "drop_prob", self.drop_prob, "0 to below 1")
+        odd = self.kernel_size >= 1 and self.kernel_size % 2 == 1
+        check(odd, key + "kernel_size", self.kernel_size, "an odd number of frames")
+
+
+ModelArgs = Union[EfficientGCNArgs, STGCNArgs]
+
+
+def model_args_type(model_type: str) -> type[ModelArgs]:
+    """'EfficientGCN-B0' -> EfficientGCNArgs. Raises ConfigError for an unknown model_type."""
+    families = {name: kind for kind in typing.get_args(ModelArgs) for name in kind.model_types}
+    one_of("model_type", model_type, *families)
+    return families[model_type]

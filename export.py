@@ -204,6 +204,7 @@ def _meta(
 ) -> StaticMeta:
     import paddle
 
+    from dataset.pipeline import ClipPipeline
     from dataset.skeletons import to_mapping
     from deploy.meta import StaticMeta
 
@@ -217,14 +218,10 @@ def _meta(
         model_type=config.model_type,
         dataset=config.dataset,
         skeleton=to_mapping(spec.skeleton),
-        inputs=args.inputs,
-        num_frame=args.num_frame,
+        pipeline=ClipPipeline.from_config(args, training=False).to_mapping(),
         persons=1 if per_person else spec.num_person,
         clip_persons=spec.num_person,
         per_person=per_person,
-        resample=args.resample,
-        centre=args.centre,
-        num_axis=args.num_axis,
         transform=args.transform,
         normalisation="2s-AGCN: centred, rotated, looped" if args.transform else "none",
         batch_size=batch_size,

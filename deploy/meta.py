@@ -13,11 +13,11 @@ from typing import Any
 
 import yaml
 
-from dataset.features import branch_channels
+from dataset.pipeline import ClipPipeline
 from errors import UserError
 from safe_io import PathLike, file_hash, read_yaml_file, whole_file
 
-FORMAT = 3
+FORMAT = 4
 CHECKSUM = "checksum"  # key of the file: SHA-256 over all of its others
 
 
@@ -27,10 +27,10 @@ class StaticMeta:
 
     config: number of the configuration. persons: M of the model's input, 1 where `per_person`.
     clip_persons: persons of a whole clip. batch_size: 0 where the batch axis is free.
-    skeleton: the joint layout, whole (dataset/skeletons.py). resample, centre, num_axis: how
-    clips are prepared for the network (dataset/preprocess.py). normalisation: how coordinates
-    were prepared on the disk ('none', or that of `transform`). tail_margin, tail_stride: how short
-    a clip with a constant tail may be cut (model/tail.py); 0, 0 where the model takes whole clips.
+    skeleton: the joint layout, complete (dataset/skeletons.py). pipeline: from a clip to the input
+    (`ClipPipeline.to_mapping`). normalisation: of the coordinates on disk ('none', or that of
+    `transform`). tail_margin, tail_stride: how far a clip with a zero-padded tail may be truncated
+    (model/timing.py); 0, 0 where the model takes whole clips.
     contract: what the model takes and gives, 'clips' or 'ailia' (deploy/exporting/contracts.py).
     program_sha256, params_sha256: of the two files of the model, '' where there is no such file;
     of an .onnx file without its metadata.
@@ -40,14 +40,10 @@ class StaticMeta:
     model_type: str
     dataset: str
     skeleton: dict
-    inputs: str
-    num_frame: int
+    pipeline: dict
     persons: int
     clip_persons: int
     per_person: bool
-    resample: bool
-    centre: bool
-    num_axis: int
     transform: bool
     normalisation: str
     batch_size: int
@@ -63,14 +59,19 @@ class StaticMeta:
     params_sha256: str = ""
     format: int = FORMAT
 
+    def clip_pipeline(self) -> ClipPipeline:
+        """From a clip to the model's input. Raises UserError for a damaged mapping."""
+        return ClipPipeline.from_mapping(self.pipeline, "pipeline of the model's metadata")
+
     def input_shapes(self, num_joint: int) -> list[list[int]]:
         """Of the model that this belongs to, -1 for a free axis."""
         joints = self.persons * num_joint
-        channels, batch = sum(branch_channels(self.inputs)), self.batch_size or -1
+        pipeline, batch = self.clip_pipeline(), self.batch_size or -1
+        channels = sum(pipeline.channels)
         if self.contract == "ailia":
             return [[1, channels, -1, num_joint, -1]]
         if not self.tail_stride:
-            return [[batch, joints, channels, self.num_frame]]
+            return [[batch, joints, channels, pipeline.num_frame]]
         return [[batch, joints, channels, -1], [batch, 1, 1, 1]]
 
     def of_files(self, program: PathLike, params: PathLike) -> StaticMeta:
@@ -156,8 +157,14 @@ def read_meta(model_file: Path) -> StaticMeta | None:
     if model_file.suffix == ".onnx":
         from deploy.onnx_file import read_properties
 
-        tree = read_properties(model_file)
-        return StaticMeta.from_tree(tree, str(model_file)) if tree else None
+        properties = read_properties(model_file)
+        if CHECKSUM not in properties:  # a file of another project
+            return None
+        try:
+            tree = {key: json.loads(value) for key, value in properties.items()}
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{model_file}: damaged metadata: {error}; export again") from error
+        return StaticMeta.from_tree(tree, str(model_file))
     path = meta_path(model_file)
     return StaticMeta.load(path) if os.path.lexists(path) else None
 

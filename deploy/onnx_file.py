@@ -10,7 +10,6 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError
 
-from deploy.meta import CHECKSUM
 from errors import UserError
 
 
@@ -27,16 +26,9 @@ def read_onnx(model_file: Path) -> onnx.ModelProto:
     return model
 
 
-def read_properties(model_file: Path) -> dict[str, Any]:
-    """What `write_properties` left; {} in files of other projects. Raises UserError for a missing
-    or damaged file."""
-    properties = {p.key: p.value for p in read_onnx(model_file).metadata_props}
-    if CHECKSUM not in properties:
-        return {}
-    try:
-        return {key: json.loads(value) for key, value in properties.items()}
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{model_file}: damaged metadata: {error}; export again") from error
+def read_properties(model_file: Path) -> dict[str, str]:
+    """The metadata of a file, as text. Raises UserError for a missing or damaged file."""
+    return {p.key: p.value for p in read_onnx(model_file).metadata_props}
 
 
 def model_hash(model: onnx.ModelProto) -> str:

@@ -70,9 +70,7 @@ class Predictor:
             )
         self.port_contract = False
         self.skeleton = from_mapping(meta.skeleton, "skeleton of .meta.yaml")
-        self.pipeline = ClipPipeline(
-            meta.inputs, meta.num_frame, meta.resample, meta.centre, meta.num_axis
-        )
+        self.pipeline = meta.clip_pipeline()
         self.persons, self.clip_persons = meta.persons, meta.clip_persons
         self.per_person, self.class_names = meta.per_person, meta.class_names
         self.tail = (meta.tail_margin, meta.tail_stride)

@@ -16,6 +16,7 @@ from model.efficientgcn import EfficientGCN
 from model.network import ClipNetwork, Shape
 from model.stgcn import STGCN
 from training.checkpoint import load_pretrained
+from utils import set_seed
 
 NTU_25 = skeleton("ntu-25")
 
@@ -39,7 +40,8 @@ def stgcn(
 
 
 def network_of(config: Config, persons: int = 2) -> ClipNetwork:
-    """Of a configuration, with its weights, if it names some."""
+    """Of a configuration, with its weights, or random ones of its seed."""
+    set_seed(config.seed)
     network = build.build_network(
         config, data_spec(config.dataset, config.data.own_layout), persons
     )

@@ -89,13 +89,13 @@ def test_metadata_are_those_of_the_meta_file(models: Path, onnx_models: Path) ->
     assert inside == beside
     model = onnx.load(onnx_models / "whole/small.onnx")
     plain = {p.key: json.loads(p.value) for p in model.metadata_props}
-    assert plain["class_names"] == beside.class_names and plain["num_frame"] == 16
+    assert plain["class_names"] == beside.class_names and plain["pipeline"] == beside.pipeline
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("num_frame", "24", "was changed after export"),
+        ("batch_size", "24", "was changed after export"),
         ("class_names", "[", "damaged metadata"),
         ("extra", "1", "unknown keys: extra"),
     ],

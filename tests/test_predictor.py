@@ -121,7 +121,7 @@ def test_a_changed_onnx_file_is_refused(models: Path, tmp_path: Path) -> None:
     weights = ["-c", "9001", "-pp", str(models / "small.pdparams"), *SET]
     assert export_cli.main([*weights, "--format", "onnx", "--save_dir", str(tmp_path)]) == 0
     file = tmp_path / "small.onnx"
-    assert Predictor.load(file, cpu_threads=1).meta.num_frame == 16
+    assert Predictor.load(file, cpu_threads=1).meta.pipeline["num_frame"] == 16
     model = onnx.load(file)
     sound = model.graph.initializer[0].raw_data
     model.graph.initializer[0].raw_data = bytes([sound[0] ^ 1]) + sound[1:]
@@ -131,7 +131,7 @@ def test_a_changed_onnx_file_is_refused(models: Path, tmp_path: Path) -> None:
     model.graph.initializer[0].raw_data = sound
     onnx.save(model, file)
     Predictor.load(file, cpu_threads=1)
-    next(p for p in model.metadata_props if p.key == "num_frame").value = "24"
+    next(p for p in model.metadata_props if p.key == "batch_size").value = "24"
     onnx.save(model, file)
     with pytest.raises(UserError, match="small.onnx: was changed after export"):
         Predictor.load(file)

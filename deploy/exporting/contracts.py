@@ -77,14 +77,14 @@ def make_trials(network: nn.Layer, meta: StaticMeta, num_joint: int) -> list[Tri
         datas = [rng.standard_normal((1, shape[1], t, num_joint, m)) for t, m in AILIA_TRIALS]
         return [_ailia_trial(network, data.astype(np.float32)) for data in datas]
     sizes = (meta.batch_size,) if meta.batch_size else BATCH_SIZES
-    shapes = [(size, *shape[1:3], meta.num_frame) for size in sizes]
+    shapes = [(size, *shape[1:3], meta.clip_pipeline().num_frame) for size in sizes]
     wholes = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
     fed = list(wholes)
     if meta.tail_stride:  # the last has a constant tail: whole for one, short for the other
-        real = meta.num_frame // 4
+        real = meta.clip_pipeline().num_frame // 4
         wholes[-1][..., real:] = wholes[-1][..., -1:]
         frames = -(-real // meta.tail_stride) * meta.tail_stride + meta.tail_margin
-        fed[-1] = wholes[-1][..., : min(frames, meta.num_frame)]
+        fed[-1] = wholes[-1][..., : min(frames, meta.clip_pipeline().num_frame)]
     return [_clip_trial(network, whole, short, meta) for whole, short in zip(wholes, fed)]
 
 
@@ -94,7 +94,8 @@ def _clip_trial(network: nn.Layer, whole: np.ndarray, fed: np.ndarray, meta: Sta
     expected = [output.numpy() for output in outputs][: len(meta.outputs)]
     feeds = {"clips": fed}
     if meta.tail_stride:
-        feeds["cut"] = np.full((len(fed), 1, 1, 1), 1 - fed.shape[-1] / meta.num_frame, np.float32)
+        share = 1 - fed.shape[-1] / meta.clip_pipeline().num_frame
+        feeds["cut"] = np.full((len(fed), 1, 1, 1), share, np.float32)
     return Trial(feeds, expected)
 
 

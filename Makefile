@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test lint check format clean
 
 help:  ## list these targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -e 's/:.*## /\t/'
@@ -24,9 +24,12 @@ demo: setup  ## synthetic recordings -> data, training, evaluation, export, stat
 test: setup  ## every test
 	$(RUN) -m pytest -n auto --dist loadfile
 
-check: setup  ## format, lint and the fast tests
+lint: setup  ## format, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+check: lint  ## format, lint, types and the fast tests
 	$(RUN) -m pytest -n auto --dist loadfile -m "not slow"
 
 format: setup  ## format the code

@@ -17,8 +17,9 @@ from dataset.pipeline import ClipPipeline
 from dataset.storage import open_clips
 from deploy.engines.engine import CPU_ENGINES
 from deploy.engines.paddle_engine import PaddleEngine
-from deploy.exporting.static_export import publish, write_static
-from deploy.exporting.verify import inspect_program
+from deploy.exporting.formats import FORMATS, publish
+from deploy.exporting.graph_check import inspect_program
+from deploy.exporting.static_export import write_static
 from deploy.meta import StaticMeta, meta_path
 from deploy.predictor import Predictor
 from errors import UserError, run_command
@@ -73,12 +74,13 @@ def test_a_5d_einsum_program_is_caught(tmp_path: Path) -> None:
 def test_export_above_the_tolerance_fails_and_leaves_nothing(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    def wrong(network, target, meta, num_joint):
+    def wrong(layer, target, shapes):
         with paddle.no_grad():
-            network.classifier.fc.bias.set_value(network.classifier.fc.bias + 1.0)
-        write_static(network, target, meta, num_joint)
+            bias = layer.network.classifier.fc.bias
+            bias.set_value(bias + 1.0)
+        write_static(layer, target, shapes)
 
-    monkeypatch.setattr("deploy.exporting.static_export.write_static", wrong)
+    monkeypatch.setattr("deploy.exporting.export.write_static", wrong)
     argv = ["-c", "9001", "-pp", str(models / "small.pdparams"), *SET]
     code = run_command(lambda: export_cli.main([*argv, "--save_dir", str(tmp_path / "out")]))
     assert code == 2 and "differs from the network by 1.00e+00" in capsys.readouterr().err
@@ -89,7 +91,7 @@ def test_export_above_the_tolerance_fails_and_leaves_nothing(
 def test_no_wrong_output_passes_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, output: int
 ) -> None:
-    """Fresh weights give tiny logits: zeros instead of them must not pass as equal; nor may a
+    """Random weights give tiny logits: zeros instead of them must not pass as equal; nor may a
     wrong feature beside right logits."""
     run = PaddleEngine.run
 
@@ -134,8 +136,8 @@ def test_a_killed_publication_mixes_no_models(tmp_path: Path, monkeypatch, kills
     class Killed(BaseException):
         pass
 
-    trial, target = tmp_path / "trial/m", tmp_path / "m"
-    for path, text in ((trial, "new"), (target, "old")):
+    draft, target = tmp_path / "draft/m", tmp_path / "m"
+    for path, text in ((draft, "new"), (target, "old")):
         path.parent.mkdir(exist_ok=True)
         for suffix in (".pdmodel", ".pdiparams", ".meta.yaml"):
             Path(f"{path}{suffix}").write_text(text)
@@ -149,7 +151,7 @@ def test_a_killed_publication_mixes_no_models(tmp_path: Path, monkeypatch, kills
 
     monkeypatch.setattr(os, "replace", stop)
     with pytest.raises(Killed):
-        publish(trial, target)
+        publish(draft, target, FORMATS["paddle"].files)
     left = {path.name: path.read_text() for path in tmp_path.glob("m.*")}
     assert left == dict.fromkeys(["m.pdiparams", "m.pdmodel"][: kills_at - 1], "new")
 
@@ -181,14 +183,14 @@ def test_meta_file(models: Path, tmp_path: Path) -> None:
         StaticMeta.load(tmp_path / "m.yaml")
 
 
-def test_main_extract_and_fresh_weights(models: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_main_extract_and_random_weights(models: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     weights = tmp_path / "w.pdparams"
     weights.write_bytes((models / "small.pdparams").read_bytes())
     assert main_cli.main(["-c", "9001", "-ex", "-pp", str(weights), *SET]) == 0
     assert (tmp_path / "w.pdmodel").is_file() and (tmp_path / "w.meta.yaml").is_file()
     monkeypatch.chdir(tmp_path)
     assert export_cli.main(["-c", "9001", *SET, "-d", "ntu-xsub"]) == 0
-    assert "FRESH weights" in capsys.readouterr().out
+    assert "random weights" in capsys.readouterr().out
     assert StaticMeta.load(tmp_path / "9001_fresh.meta.yaml").class_names[0] == "drink water"
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/own.yaml").write_text("base: 9001")

@@ -19,17 +19,15 @@ from dataset.storage import open_clips
 from deploy.engines.engine import open_engine
 from deploy.engines.onnx_engine import OnnxEngine
 from deploy.exporting import paddle_to_onnx
-from deploy.exporting.graph_check import CHIP_OPERATORS
-from deploy.exporting.onnx_export import OPSET, write_onnx
+from deploy.exporting.graph_check import CHIP_OPERATORS, OPSET, inspect_program
+from deploy.exporting.onnx_export import write_onnx
 from deploy.exporting.static_export import write_json
-from deploy.exporting.verify import inspect_program
 from deploy.meta import read_meta
 from deploy.predictor import Predictor
 from errors import UserError, run_command
 from model.layers import ACTIVATIONS
 from tests.small_models import SET, eval_clips, logits_by_dygraph
 
-ROOT = Path(__file__).resolve().parent.parent
 FORMS = {"whole": [], "chip": ["--batch_size", "1", "--whole_clips", "--per_person"]}
 
 
@@ -73,8 +71,6 @@ def test_onnx_graph_is_for_chips(onnx_models: Path) -> None:
         used = {name for node in graph.node for name in node.input}
         assert {tensor.name for tensor in graph.initializer} <= used
     assert not CHIP_OPERATORS & {"Shape", "Gather", "Expand", "Einsum", "Identity", "Constant"}
-    documented = (ROOT / "docs/export.md").read_text().split("daily bread:\n\n")[1]
-    assert documented.split(".\n")[0].split(", ") == sorted(CHIP_OPERATORS)
     free = onnx.load(onnx_models / "whole/small.onnx").graph
     axes = [[d.dim_param for d in i.type.tensor_type.shape.dim] for i in free.input]
     assert axes == [["batch", "", "", "frames"], ["batch", "", "", ""]]
@@ -193,7 +189,7 @@ def test_rank_5_is_allowed_at_the_border_only(tmp_path: Path) -> None:
     save_graph(tmp_path / "m.onnx", [("Relu", ["x"], ["y"], {})], opset=14)
     assert inspect_program(tmp_path / "m.onnx").problems == ["opset  14"]
     save_graph(tmp_path / "m.onnx", [("Relu", ["nobody"], ["y"], {})])
-    with pytest.raises(UserError, match="against the rules of ONNX"):
+    with pytest.raises(UserError, match="not valid ONNX"):
         inspect_program(tmp_path / "m.onnx")
 
 
@@ -222,11 +218,11 @@ def test_a_failure_of_the_converter_is_one_line(
     program = save_plain(paddle.erfinv, tmp_path / "m")
     capfd.readouterr()
     with pytest.raises(UserError, match="Paddle2ONNX 2.1.0 cannot convert .* unsupported") as error:
-        write_onnx(program, tmp_path / "m.onnx", meta, ["clips"])
+        write_onnx(program, tmp_path / "m.onnx", meta, {"clips": (2, 3, 4, 25)})
     assert "\n" not in str(error.value) and not (tmp_path / "m.onnx").exists()
     program.write_bytes(b"no program")
     with pytest.raises(UserError, match="Paddle2ONNX 2.1.0 cannot convert"):
-        write_onnx(program, tmp_path / "m.onnx", meta, ["clips"])
+        write_onnx(program, tmp_path / "m.onnx", meta, {"clips": (2, 3, 4, 25)})
     assert capfd.readouterr() == ("", "")
 
 

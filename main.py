@@ -187,10 +187,10 @@ def static_model(session: Session, engine: str) -> Predictor:
 
     runs_paddle = engine in (AUTO, *CPU_ENGINES[".pdmodel"])
     options = ExportOptions(format="paddle" if runs_paddle else "onnx", per_person=True)
+    config = session.config
+    spec = data_spec(config.dataset, config.data.own_layout)
     with tempfile.TemporaryDirectory() as folder:
-        program = export_network(
-            session.network, session.config, session.spec, options, Path(folder)
-        )
+        program = export_network(session.network, config, spec, options, Path(folder))
         return Predictor.load(program, engine=engine)
 
 

@@ -15,6 +15,7 @@ import yaml
 
 from dataset.pipeline import ClipPipeline
 from deploy.exporting.contracts import CONTRACTS
+from deploy.exporting.formats import FORMATS
 from deploy.exporting.shapes import Sizes, static_shape
 from errors import UserError
 from safe_io import PathLike, file_hash, read_yaml_file, whole_file
@@ -126,12 +127,12 @@ class StaticMeta:
             raise UserError(f"{where}: missing or unknown keys: {odd}; export again")
         values = {name: tree[name] for name in fields}
         for name, value in values.items():
-            _check_type(where, name, value, fields[name].type)
+            _check_type(where, name, value, str(fields[name].type))
         if values["format"] != FORMAT:
             raise UserError(f"{where}: format {values['format']}; this version reads {FORMAT}")
         if values["contract"] not in CONTRACTS:
             allowed = ", ".join(CONTRACTS)
-            raise UserError(f"{where}: contract {values['contract']!r}; allowed: {allowed}")
+            raise UserError(f"{where}: contract is {values['contract']!r}; allowed: {allowed}")
         try:
             unchanged = tree[CHECKSUM] == _checksum(values)
         except (TypeError, ValueError, RecursionError):  # not JSON, so not exported
@@ -155,10 +156,14 @@ def _checksum(tree: dict[str, Any]) -> str:
 
 
 def _check_type(where: str, name: str, value: Any, annotation: str) -> None:
-    kinds = {"str": str, "int": int, "bool": bool, "dict[str, Any]": dict, "list[str]": list}
-    wanted = kinds[annotation]
-    items_ok = wanted is not list or all(isinstance(item, str) for item in value)
-    if type(value) is not wanted or not items_ok or (wanted is int and value < 0):
+    kinds: dict[str, type] = {"str": str, "int": int, "bool": bool}
+    wanted = {**kinds, "dict[str, Any]": dict, "list[str]": list}[annotation]
+    ok = type(value) is wanted
+    if isinstance(value, list):
+        ok = ok and all(isinstance(item, str) for item in value)
+    elif isinstance(value, int):
+        ok = ok and value >= 0
+    if not ok:
         raise UserError(f"{where}: {name} is {reprlib.repr(value)}; allowed: {annotation}")
 
 
@@ -183,5 +188,5 @@ def read_meta(model_file: Path) -> StaticMeta | None:
 def meta_path(model_file: PathLike) -> Path:
     """xsub.pdmodel, xsub.json, or the same without its ending -> xsub.meta.yaml beside it."""
     path = Path(model_file)
-    stem = path.stem if path.suffix in (".pdmodel", ".json") else path.name
+    stem = path.stem if path.suffix in {f.program for f in FORMATS.values()} else path.name
     return path.parent / f"{stem}.meta.yaml"

@@ -28,6 +28,7 @@ from errors import UserError, run_command
 from model.layers import ACTIVATIONS
 from tests.small_models import SET, eval_clips, logits_by_dygraph
 
+ROOT = Path(__file__).resolve().parent.parent
 FORMS = {"whole": [], "chip": ["--batch_size", "1", "--whole_clips", "--per_person"]}
 
 
@@ -71,6 +72,7 @@ def test_onnx_graph_is_for_chips(onnx_models: Path) -> None:
         used = {name for node in graph.node for name in node.input}
         assert {tensor.name for tensor in graph.initializer} <= used
     assert not CHIP_OPERATORS & {"Shape", "Gather", "Expand", "Einsum", "Identity", "Constant"}
+    assert f"\n{', '.join(sorted(CHIP_OPERATORS))}.\n" in (ROOT / "docs/export.md").read_text()
     free = onnx.load(onnx_models / "whole/small.onnx").graph
     axes = [[d.dim_param for d in i.type.tensor_type.shape.dim] for i in free.input]
     assert axes == [["batch", "", "", "frames"], ["batch", "", "", ""]]

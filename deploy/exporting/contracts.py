@@ -58,8 +58,7 @@ class Contract:
     options: fields of ExportOptions that it allows, beyond format and contract.
     truncates: clips may be truncated, where the network allows it.
     predictor: `deploy.predictor.Predictor` and infer.py can run it.
-    accepts: False for a configuration that it does not allow; networks says which it does, and
-    example is the number of one.
+    accepts: whether it allows a configuration. networks: which ones it allows, for messages.
     """
 
     summary: str
@@ -73,7 +72,6 @@ class Contract:
     predictor: bool = False
     accepts: Callable[[Config], bool] = lambda config: True
     networks: str = "every network"
-    example: str = "2001"
 
 
 def _clip_inputs(sizes: Sizes) -> dict[str, Shape]:
@@ -114,8 +112,7 @@ CONTRACTS: dict[str, Contract] = {
         wrapper=_ailia_wrapper,
         border_rank=5,
         accepts=lambda config: config.model_type == "ST-GCN" and len(config.data.inputs) == 1,
-        networks="ST-GCN with one input branch",
-        example="1005",
+        networks="ST-GCN with one input branch, e.g. -c 1005",
     ),
 }
 
@@ -127,7 +124,7 @@ def check_options(config: Config, options: ExportOptions) -> Contract:
     if not contract.accepts(config):
         raise UserError(
             f"--contract {name} is for {contract.networks}; configuration {config.name} is "
-            f"{config.model_type} of {config.data.inputs}; try -c {contract.example}"
+            f"{config.model_type} of {config.data.inputs}"
         )
     optional = [f.name for f in dataclasses.fields(options) if f.name not in ("format", "contract")]
     refused = [option for option in optional if option not in contract.options]

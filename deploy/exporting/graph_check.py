@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ CHIP_OPERATORS = frozenset(
 class ProgramFacts:
     """ops: type -> count. max_rank: of any tensor inside. problems: violated rules."""
 
-    ops: Mapping[str, int]
+    ops: Counter[str]
     max_rank: int
     problems: list[str]
 
@@ -146,11 +146,7 @@ def _rank(value: onnx.ValueInfoProto) -> int:
 
 
 def facts_of(
-    ops: Mapping[str, int],
-    ranks: Mapping[str, int],
-    border: set[str],
-    border_rank: int,
-    found: list[str],
+    ops: Counter[str], ranks: dict[str, int], border: set[str], border_rank: int, found: list[str]
 ) -> ProgramFacts:
     """ranks: of every tensor. border: names of the inputs and outputs. found: other problems."""
     inside = {name: rank for name, rank in ranks.items() if name not in border}

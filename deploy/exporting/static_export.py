@@ -43,13 +43,13 @@ def write_json(program: Path, target: Path) -> None:
     A process writes either format, chosen before Paddle is imported (`utils.prepare_process`);
     translating needs no second process. The .pdiparams written beside `target` has the same bytes.
     """
-    with STATIC_MODE, paddle.static.scope_guard(paddle.static.Scope()):
+    with STATIC_MODE, paddle.static.scope_guard(paddle.base.core.Scope()):
         paddle.enable_static()
         try:
             executor = paddle.static.Executor(paddle.CPUPlace())
             prefix = str(program.with_suffix(""))
             old, _, _ = paddle.static.load_inference_model(prefix, executor)
-            new = paddle.pir.translate_to_pir(old.desc)
+            new = paddle.base.core.pir.translate_to_pir(old.desc)
             ops = new.global_block().ops
             feeds = [value for op in ops if op.name() == "pd_op.feed" for value in op.results()]
             fetches = [

@@ -31,15 +31,12 @@ class Wrapper(nn.Layer):
         raise NotImplementedError
 
 
-class ClipLogits(Wrapper):
-    """clips (N, M*V, I*C, T), cut (N, 1, 1, 1) or none -> logits (N, num_class)."""
-
-    def forward(self, clips: Tensor, cut: Tensor | None = None) -> Tensor:
-        return self.network(clips, cut)
+class ClipWrapper(Wrapper):
+    """The dummy inputs of the contract `clips`."""
 
     def dummy_inputs(self, sizes: Sizes) -> list[DummyInput]:
-        """The last one has a zero-padded tail where clips may be truncated: the network gets the
-        whole clip, the static model the truncated one."""
+        """The last one has a constant tail where clips may be truncated: the network gets the whole
+        clip, the static model the truncated one."""
         rng = np.random.RandomState(0)
         found = []
         batches = (sizes.batch,) if sizes.batch else BATCH_SIZES
@@ -59,7 +56,14 @@ class ClipLogits(Wrapper):
         return found
 
 
-class ClipFeature(ClipLogits):
+class ClipLogits(ClipWrapper):
+    """clips (N, M*V, I*C, T), cut (N, 1, 1, 1) or none -> logits (N, num_class)."""
+
+    def forward(self, clips: Tensor, cut: Tensor | None = None) -> Tensor:
+        return self.network(clips, cut)
+
+
+class ClipFeature(ClipWrapper):
     """clips (N, M*V, I*C, T) -> logits (N, num_class), feature (P, C', T', V)."""
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:

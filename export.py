@@ -35,17 +35,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--batch_size", type=int, default=0, help="static batch axis (default: dynamic)"
     )
     parser.add_argument(
-        "--per_person",
-        action="store_true",
-        help="input of one person: empty person slots cost nothing",
+        "--per_person", action="store_true", help="input of one person: skips empty person slots"
     )
     parser.add_argument(
         "--with_feature", action="store_true", help="second output: feature (P, C', T', V)"
     )
     parser.add_argument(
-        "--whole_clips",
-        action="store_true",
-        help="static T, no truncated clips: one input, for chips",
+        "--whole_clips", action="store_true", help="static T, one input: no truncated clips"
     )
     parser.add_argument(
         "--format", choices=FORMATS, default="paddle",

@@ -1,4 +1,4 @@
-"""Contracts of public programs: the ailia sample's, and the 4-D port's, held to golden arrays."""
+"""Export contracts: the ailia sample's, one of a test, and the 4-D port's against golden arrays."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STGCN = ["--set", "model_args.block_args=[[8,1],[16,2],[16,2]]", "model_args.dro
 
 @pytest.mark.parametrize("kind", ["onnx", "paddle", "json"])
 def test_the_ailia_contract(tmp_path: Path, kind: str) -> None:
-    """T and M free; the mean of `output` is the logits of the network, which knows M."""
+    """T and M are dynamic; the mean of `output` is the logits of the network for M persons."""
     network = network_of(load("1005", parse_set(STGCN[1:])))
     randomise(network)
     save_checkpoint(tmp_path / "w.pdparams", {"model": weights_of(network)})
@@ -68,7 +68,7 @@ def test_the_ailia_contract(tmp_path: Path, kind: str) -> None:
         (["-c", "1005", "--batch_size", "2"], "leave out --batch_size, --per_person"),
     ],
 )
-def test_what_has_no_meaning_under_ailia_is_refused(
+def test_ailia_refuses_other_networks_and_options(
     tmp_path: Path, argv: list[str], message: str, capsys: pytest.CaptureFixture
 ) -> None:
     argv = [*argv, "--contract", "ailia", "--format", "onnx", "--save_dir", str(tmp_path / "out")]
@@ -154,7 +154,7 @@ def test_metadata_of_an_unknown_contract_are_refused(models: Path, tmp_path: Pat
         ("stgcn_openpose", skeleton("openpose-18"), "1005", "kinetics"),
     ],
 )
-def test_golden_answers_by_onnx_runtime(
+def test_golden_logits_by_onnx_runtime(
     tmp_path: Path, file: str, layout, config: str, key: str
 ) -> None:
     """(N, M*V, C, T), the input of st-gcn_4d, and the one of the ailia sample."""

@@ -1,4 +1,4 @@
-"""Export: what is written, what is checked, and that every engine then answers the same."""
+"""Export: the files, the checks, and that every engine gives the logits of dygraph."""
 
 from __future__ import annotations
 
@@ -11,19 +11,24 @@ import paddle
 import pytest
 import yaml
 
+import configs
 import export as export_cli
 import main as main_cli
 from dataset.pipeline import ClipPipeline
+from dataset.protocols import data_spec
 from dataset.storage import open_clips
 from deploy.engines.engine import CPU_ENGINES
 from deploy.engines.paddle_engine import PaddleEngine
+from deploy.exporting.contracts import ExportOptions
+from deploy.exporting.export import export_network
 from deploy.exporting.formats import FORMATS, publish
 from deploy.exporting.graph_check import inspect_program
 from deploy.exporting.static_export import write_static
 from deploy.meta import StaticMeta, meta_path
 from deploy.predictor import Predictor
 from errors import UserError, run_command
-from tests.small_models import SET, eval_clips, logits_by_dygraph
+from tests.networks import network_of
+from tests.small_models import SET, SMALL, eval_clips, logits_by_dygraph
 
 
 @pytest.mark.parametrize("engine", CPU_ENGINES[".pdmodel"])
@@ -31,7 +36,7 @@ from tests.small_models import SET, eval_clips, logits_by_dygraph
 def test_every_engine_and_form_equals_dygraph(
     models: Path, tiny_data: Path, engine: str, name: str
 ) -> None:
-    """Clips of one and of two persons, a batch of 7 that fills no fixed batch."""
+    """Clips of one and of two persons; 7 clips are no multiple of the static batch size."""
     data = open_clips(eval_clips(tiny_data)).data
     clips = np.concatenate([data[:4], data[-3:]])
     exists = clips.any(axis=(1, 2, 3))
@@ -91,8 +96,8 @@ def test_export_above_the_tolerance_fails_and_leaves_nothing(
 def test_no_wrong_output_passes_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, output: int
 ) -> None:
-    """Random weights give tiny logits: zeros instead of them must not pass as equal; nor may a
-    wrong feature beside right logits."""
+    """Random weights give tiny logits: zeros must not pass as equal, and neither must a wrong
+    feature beside correct logits."""
     run = PaddleEngine.run
 
     def zeros(self, feeds):
@@ -102,6 +107,21 @@ def test_no_wrong_output_passes_the_check(
     argv = ["-c", "9001", *SET, "--with_feature", "--save_dir", tmp_path / "out"]
     assert run_command(lambda: export_cli.main([str(a) for a in argv])) == 2
     assert ("logits", "feature")[output] in capsys.readouterr().err
+
+
+def test_export_changes_no_network(tmp_path: Path) -> None:
+    """A session evaluates on with the network that it has exported, here by person."""
+    config = configs.load("9001", SMALL)
+    network = network_of(config)
+    before = {name: value.numpy() for name, value in network.state_dict().items()}
+    spec = data_spec(config.dataset, config.data.own_layout)
+    program = export_network(network, config, spec, ExportOptions(per_person=True), tmp_path)
+    assert program == tmp_path / "9001_fresh.pdmodel" and program.is_file()
+    assert network.training and network.persons == 2
+    after = network.state_dict()
+    assert list(after) == list(before)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name].numpy(), value)
 
 
 EXPORTABLE = [["-c", "1001", "--set", "dataset_args.ntu.num_frame=16"]]
@@ -131,7 +151,7 @@ def test_export_into_a_file_is_refused(models: Path, capsys) -> None:
 
 @pytest.mark.parametrize("kills_at", [1, 2, 3])
 def test_a_killed_publication_mixes_no_models(tmp_path: Path, monkeypatch, kills_at: int) -> None:
-    """An older model stays beside no file of the new one, wherever the renaming stops."""
+    """Whichever rename is the last, no file of an older model lies beside one of the new model."""
 
     class Killed(BaseException):
         pass

@@ -1,4 +1,4 @@
-"""ONNX and Paddle's newer format: what is written, what is refused, and that nothing changed."""
+"""ONNX and Paddle's newer format: files, refusals, and equality with the network."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def onnx_models(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("file", [*(f"{form}/small.onnx" for form in FORMS), "json/small.json"])
-def test_every_file_answers_like_the_network(
+def test_every_file_gives_the_logits_of_the_network(
     models: Path, onnx_models: Path, tiny_data: Path, file: str
 ) -> None:
     data = open_clips(eval_clips(tiny_data)).data
@@ -63,7 +63,7 @@ def test_every_file_answers_like_the_network(
 
 
 def test_onnx_graph_is_for_chips(onnx_models: Path) -> None:
-    """With fixed shapes nothing is left that works on shapes; with free ones neither."""
+    """Neither with static nor with dynamic shapes does an operator compute shapes."""
     for form in FORMS:
         facts = inspect_program(onnx_models / form / "small.onnx")
         assert facts.max_rank == 4 and not facts.problems
@@ -176,7 +176,7 @@ FIVE = [
         ([("Erf", ["x"], ["y"], {})], "operator Erf is not in the list for chips"),
     ],
 )
-def test_what_chips_cannot_take_is_found(tmp_path: Path, nodes: list, problem: str) -> None:
+def test_graphs_unfit_for_chips_are_found(tmp_path: Path, nodes: list, problem: str) -> None:
     save_graph(tmp_path / "m.onnx", nodes)
     assert problem in inspect_program(tmp_path / "m.onnx").problems
 
@@ -215,7 +215,7 @@ def save_plain(function: Callable, target: Path) -> Path:
 def test_a_failure_of_the_converter_is_one_line(
     onnx_models: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:
-    """It aborts its process on an operator that it does not know."""
+    """It aborts its process at an unknown operator."""
     meta = read_meta(onnx_models / "whole/small.onnx")
     program = save_plain(paddle.erfinv, tmp_path / "m")
     capfd.readouterr()
@@ -275,7 +275,7 @@ PARTS += [f"model_args.act_type={t}" for t in ACTIVATIONS]
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_exports_for_chips(tmp_path: Path, part: str) -> None:
-    """Export itself proves the operators, the ranks and the answers."""
+    """Export itself checks operators, ranks and outputs."""
     argv = ["-c", "9001", *SET, part, "--with_feature", "--format", "onnx"]
     assert export_cli.main([*argv, "--save_dir", str(tmp_path)]) == 0
     assert read_meta(tmp_path / "9001_fresh.onnx").outputs == ["logits", "feature"]

@@ -1,4 +1,4 @@
-"""int8: which layers become it, what stays as it was, and what is refused."""
+"""int8: the quantised layers, what stays float32, and what is refused."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def run(*argv: object) -> int:
 
 
 def test_layers_with_weights_become_int8(copied: Path, tiny_data: Path, capsys) -> None:
-    """Integer weights, int8 at their inputs; adjacency, attention's gates and sums stay float32;
-    the answers stay within a twentieth of the largest logit, and inference takes the file."""
+    """Integer weights with int8 inputs; adjacency, attention gates and sums stay float32; logits
+    differ by less than a twentieth of the largest one, and inference takes the file."""
     before = copied.read_bytes()
     data = eval_clips(tiny_data)
     assert run(copied, "--data_file", train_clips(tiny_data), "--eval_file", data, "--force") == 0
@@ -88,7 +88,7 @@ def _op(makers: dict[str, onnx.NodeProto], name: str) -> str:
 
 
 def test_table_has_what_was_measured(copied: Path, tiny_data: Path, capsys) -> None:
-    """Without --eval_file: on clips that were not calibrated on."""
+    """Without --eval_file: on clips that are not used for calibration."""
     clips = open_clips(train_clips(tiny_data))
     count = len(clips)
     assert tool.split_rows(count) == (list(range(count)), list(range(count))), "no others"
@@ -137,8 +137,8 @@ def test_loss_is_of_accuracy_else_of_agreement() -> None:
 
 
 def test_noise_of_eight_bits_by_hand() -> None:
-    """Numbers spread evenly over 0 to 1 have a power of 1/3 and a step of 1/255: 54 dB. One of
-    1000 among them leaves the others nothing."""
+    """Values spread evenly over 0 to 1 have a power of 1/3 and a step of 1/255: 54 dB. With one
+    outlier of 1000 the ratio falls below 20 dB."""
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 1, None])
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 1, None])
     weight = helper.make_tensor("w", TensorProto.FLOAT, [1, 1, 1, 1], [2.0])

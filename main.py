@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import configs
 from configs.schema import Config
+from dataset.protocols import data_spec
 from deploy.engines.engine import AUTO, CPU_ENGINES, ENGINES
 from errors import UserError, run_command
 from training import parallel
 from training.run_folder import last_checkpoint, new_run_dir, record_session, settings_of
-from utils import log_to_file, num_cores, prepare_process, setup_logging
+from utils import log_to_file, num_cores, prepare_process, set_seed, setup_logging
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor
@@ -136,10 +137,18 @@ def generate(config: Config, workers: int) -> int:
 
 
 def extract(config: Config) -> int:
-    from export import export
-
     setup_logging()
-    export(config)
+    from deploy.exporting.contracts import ExportOptions
+    from deploy.exporting.export import export_network
+    from model.build import build_network
+    from training.checkpoint import load_pretrained
+
+    spec = data_spec(config.dataset, config.data.own_layout)
+    set_seed(config.seed)
+    network = build_network(config, spec, spec.num_person)
+    if config.pretrained_path:
+        load_pretrained(network, config.pretrained_path)
+    export_network(network, config, spec, ExportOptions())
     return 0
 
 
@@ -165,20 +174,24 @@ def evaluate(config: Config, split: str, engine: str, command: str) -> int:
         run_dir = new_run_dir(config, prefix=f"evaluate-{split}-")
         _begin_records(run_dir, session, command)
     processor = Processor(session, run_dir, settings_of(config, parallel.world().size))
-    processor.evaluate(None if engine == DYGRAPH else static_model(config, engine))
+    processor.evaluate(None if engine == DYGRAPH else static_model(session, engine))
     return 0
 
 
-def static_model(config: Config, engine: str) -> Predictor:
-    """The network exported, proven equal and loaded. A person at a time: the head is linear, so
-    that changes nothing but the work."""
+def static_model(session: Session, engine: str) -> Predictor:
+    """The session's network, exported and loaded. For one person at a time, which gives the same
+    logits, because the head is linear, and skips empty person slots."""
+    from deploy.exporting.contracts import ExportOptions
+    from deploy.exporting.export import export_network
     from deploy.predictor import Predictor
-    from export import PROGRAMS, export
 
-    kind = "paddle" if engine in (AUTO, *CPU_ENGINES[".pdmodel"]) else "onnx"
+    runs_paddle = engine in (AUTO, *CPU_ENGINES[".pdmodel"])
+    options = ExportOptions(format="paddle" if runs_paddle else "onnx", per_person=True)
+    config = session.config
+    spec = data_spec(config.dataset, config.data.own_layout)
     with tempfile.TemporaryDirectory() as folder:
-        model = export(config, Path(folder), kind=kind, per_person=True)
-        return Predictor.load(f"{model}{PROGRAMS[kind]}", engine=engine)
+        program = export_network(session.network, config, spec, options, Path(folder))
+        return Predictor.load(program, engine=engine)
 
 
 def train(config: Config, command: str, *, resume: bool) -> int:

@@ -78,15 +78,20 @@ def random_weights(config: str, folder: Path) -> Path:
 
 def exported(config: str, weights: Path) -> dict[str, Predictor]:
     """Engine -> a model of that configuration by person, checked by export."""
+    from deploy.exporting.contracts import ExportOptions
+    from deploy.exporting.export import export_network
     from deploy.predictor import Predictor
-    from export import export
+    from training.checkpoint import load_pretrained
 
-    changes = {"pretrained_path": str(weights)}
-    found = {}
+    loaded = configs.load(config, {"pretrained_path": str(weights)})
+    network, spec = network_of(loaded)
+    load_pretrained(network, str(weights))
+    found: dict[str, Predictor] = {}
     for kind, suffix in (("paddle", ".pdmodel"), ("onnx", ".onnx")):
-        target = export(configs.load(config, changes), weights.parent, kind=kind, per_person=True)
+        options = ExportOptions(format=kind, per_person=True)
+        program = export_network(network, loaded, spec, options)
         for engine in [name for name in CPU_ENGINES[suffix] if name not in found]:
-            found[engine] = Predictor.load(f"{target}{suffix}", engine=engine)
+            found[engine] = Predictor.load(program, engine=engine)
     return found
 
 

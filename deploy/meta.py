@@ -1,4 +1,4 @@
-"""`name.meta.yaml`: what whoever runs a static model must know about its input."""
+"""Metadata of a static model: `name.meta.yaml` beside it, or inside of an .onnx file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from typing import Any
 import yaml
 
 from dataset.pipeline import ClipPipeline
+from deploy.exporting.contracts import CONTRACTS
+from deploy.exporting.formats import FORMATS
+from deploy.exporting.shapes import Sizes, static_shape
 from errors import UserError
 from safe_io import PathLike, file_hash, read_yaml_file, whole_file
 
@@ -25,22 +28,21 @@ CHECKSUM = "checksum"  # key of the file: SHA-256 over all of its others
 class StaticMeta:
     """Preprocessing and contract of a static model.
 
-    config: number of the configuration. persons: M of the model's input, 1 where `per_person`.
-    clip_persons: persons of a whole clip. batch_size: 0 where the batch axis is free.
-    skeleton: the joint layout, complete (dataset/skeletons.py). pipeline: from a clip to the input
-    (`ClipPipeline.to_mapping`). normalisation: of the coordinates on disk ('none', or that of
-    `transform`). tail_margin, tail_stride: how far a clip with a zero-padded tail may be truncated
-    (model/timing.py); 0, 0 where the model takes whole clips.
-    contract: what the model takes and gives, 'clips' or 'ailia' (deploy/exporting/contracts.py).
-    program_sha256, params_sha256: of the two files of the model, '' where there is no such file;
-    of an .onnx file without its metadata.
+    config: number of the configuration. skeleton: the whole joint layout (dataset/skeletons.py).
+    pipeline: from a clip to the input (`ClipPipeline.to_mapping`). persons: M of the input, 1 where
+    `per_person`. clip_persons: persons of a whole clip. normalisation: of the coordinates on disk
+    ('none', or that of `transform`). batch_size: 0 where the batch axis is dynamic. tail_margin,
+    tail_stride: how far a clip with a zero-padded tail may be truncated (model/timing.py); 0, 0
+    where the model takes whole clips. weights: name of their file, or 'fresh' for random ones.
+    contract: a key of CONTRACTS (deploy/exporting/contracts.py). program_sha256, params_sha256: of
+    the model's two files, '' where there is no such file; of an .onnx file without its metadata.
     """
 
     config: str
     model_type: str
     dataset: str
-    skeleton: dict
-    pipeline: dict
+    skeleton: dict[str, Any]
+    pipeline: dict[str, Any]
     persons: int
     clip_persons: int
     per_person: bool
@@ -60,29 +62,36 @@ class StaticMeta:
     format: int = FORMAT
 
     def clip_pipeline(self) -> ClipPipeline:
-        """From a clip to the model's input. Raises UserError for a damaged mapping."""
+        """From a clip to the model's input. Raises UserError for an invalid mapping."""
         return ClipPipeline.from_mapping(self.pipeline, "pipeline of the model's metadata")
 
+    def sizes(self, num_joint: int) -> Sizes:
+        """What the shapes of the model's inputs follow from."""
+        pipeline = self.clip_pipeline()
+        return Sizes(
+            batch=self.batch_size,
+            persons=self.persons,
+            joints=num_joint,
+            channels=sum(pipeline.channels),
+            frames=pipeline.num_frame,
+            tail_margin=self.tail_margin,
+            tail_stride=self.tail_stride,
+        )
+
     def input_shapes(self, num_joint: int) -> list[list[int]]:
-        """Of the model that this belongs to, -1 for a free axis."""
-        joints = self.persons * num_joint
-        pipeline, batch = self.clip_pipeline(), self.batch_size or -1
-        channels = sum(pipeline.channels)
-        if self.contract == "ailia":
-            return [[1, channels, -1, num_joint, -1]]
-        if not self.tail_stride:
-            return [[batch, joints, channels, pipeline.num_frame]]
-        return [[batch, joints, channels, -1], [batch, 1, 1, 1]]
+        """Of the model's inputs in order, -1 for a dynamic axis."""
+        shapes = CONTRACTS[self.contract].inputs(self.sizes(num_joint))
+        return [static_shape(shape) for shape in shapes.values()]
 
     def of_files(self, program: PathLike, params: PathLike) -> StaticMeta:
-        """The same with the hashes of a model's two files."""
+        """A copy with the hashes of the model's two files."""
         return dataclasses.replace(
             self, program_sha256=file_hash(program), params_sha256=file_hash(params)
         )
 
     def check_files(self, program: Path, params: Path) -> None:
-        """Raises UserError where a file is not the one that was exported. Missing ones are left
-        to the engine, which says how to make them."""
+        """Raises UserError where a file is not the one that was exported. Missing files are left to
+        the engine, whose error names the command that writes them."""
         for file, sha256 in ((program, self.program_sha256), (params, self.params_sha256)):
             try:
                 changed = sha256 and os.path.isfile(file) and _content_hash(file) != sha256
@@ -95,7 +104,7 @@ class StaticMeta:
                 )
 
     def to_tree(self) -> dict[str, Any]:
-        """What `from_tree` takes: plain values and their checksum."""
+        """Plain values and their checksum, for `from_tree`."""
         tree = dataclasses.asdict(self)
         return {**tree, CHECKSUM: _checksum(tree)}
 
@@ -110,7 +119,7 @@ class StaticMeta:
 
     @classmethod
     def from_tree(cls, tree: Any, where: str) -> StaticMeta:
-        """where: what an error names. Raises UserError for anything but what `to_tree` gave."""
+        """where: named in errors. Raises UserError for anything but the result of `to_tree`."""
         fields = {f.name: f for f in dataclasses.fields(cls)}
         given, wanted = set(tree) if isinstance(tree, dict) else set(), {*fields, CHECKSUM}
         if given != wanted:
@@ -118,12 +127,15 @@ class StaticMeta:
             raise UserError(f"{where}: missing or unknown keys: {odd}; export again")
         values = {name: tree[name] for name in fields}
         for name, value in values.items():
-            _check_type(where, name, value, fields[name].type)
+            _check_type(where, name, value, str(fields[name].type))
         if values["format"] != FORMAT:
             raise UserError(f"{where}: format {values['format']}; this version reads {FORMAT}")
+        if values["contract"] not in CONTRACTS:
+            allowed = ", ".join(CONTRACTS)
+            raise UserError(f"{where}: contract is {values['contract']!r}; allowed: {allowed}")
         try:
             unchanged = tree[CHECKSUM] == _checksum(values)
-        except (TypeError, ValueError, RecursionError):  # what JSON cannot hold, nobody exported
+        except (TypeError, ValueError, RecursionError):  # not JSON, so not exported
             unchanged = False
         if not unchanged:
             raise UserError(f"{where}: was changed after export; export again")
@@ -131,7 +143,7 @@ class StaticMeta:
 
 
 def _content_hash(file: Path) -> str:
-    if file.suffix == ".onnx":  # which has the metadata inside
+    if file.suffix == ".onnx":  # without the metadata inside
         from deploy.onnx_file import model_hash, read_onnx
 
         return model_hash(read_onnx(file))
@@ -139,21 +151,25 @@ def _content_hash(file: Path) -> str:
 
 
 def _checksum(tree: dict[str, Any]) -> str:
-    """SHA-256 of plain values, whatever their order."""
+    """SHA-256 of plain values, independent of their order."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def _check_type(where: str, name: str, value: Any, annotation: str) -> None:
-    kinds = {"str": str, "int": int, "bool": bool, "dict": dict, "list[str]": list}
-    wanted = kinds[annotation]
-    items_ok = wanted is not list or all(isinstance(item, str) for item in value)
-    if type(value) is not wanted or not items_ok or (wanted is int and value < 0):
+    kinds: dict[str, type] = {"str": str, "int": int, "bool": bool}
+    wanted = {**kinds, "dict[str, Any]": dict, "list[str]": list}[annotation]
+    ok = type(value) is wanted
+    if isinstance(value, list):
+        ok = ok and all(isinstance(item, str) for item in value)
+    elif isinstance(value, int):
+        ok = ok and value >= 0
+    if not ok:
         raise UserError(f"{where}: {name} is {reprlib.repr(value)}; allowed: {annotation}")
 
 
 def read_meta(model_file: Path) -> StaticMeta | None:
-    """What lies beside a static model, or in it (.onnx); None where nothing does. Raises
-    UserError."""
+    """The metadata beside a static model, or inside it (.onnx); None where there is none. Raises
+    UserError for damaged or changed metadata."""
     if model_file.suffix == ".onnx":
         from deploy.onnx_file import read_properties
 
@@ -172,5 +188,5 @@ def read_meta(model_file: Path) -> StaticMeta | None:
 def meta_path(model_file: PathLike) -> Path:
     """xsub.pdmodel, xsub.json, or the same without its ending -> xsub.meta.yaml beside it."""
     path = Path(model_file)
-    stem = path.stem if path.suffix in (".pdmodel", ".json") else path.name
+    stem = path.stem if path.suffix in {f.program for f in FORMATS.values()} else path.name
     return path.parent / f"{stem}.meta.yaml"

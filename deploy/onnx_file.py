@@ -1,4 +1,4 @@
-"""Reading and writing .onnx files. Imports no Paddle: inference reads metadata through it."""
+"""Reading .onnx files and their metadata, without Paddle: inference starts through here."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def model_hash(model: onnx.ModelProto) -> str:
 
 
 def write_properties(model: onnx.ModelProto, tree: dict[str, Any]) -> None:
-    """One property for each key, its value as JSON, which programs in any language read."""
+    """One property for each key, its value as JSON, which other languages can read."""
     del model.metadata_props[:]
     for key, value in tree.items():
         model.metadata_props.add(key=key, value=json.dumps(value))

@@ -23,6 +23,7 @@ from dataset.skeletons import from_mapping, skeleton
 from dataset.storage import ClipSet
 from deploy.engines.engine import AUTO, Engine, open_engine
 from deploy.engines.probe import try_apart
+from deploy.exporting.contracts import CONTRACTS
 from deploy.meta import StaticMeta, read_meta
 from errors import UserError
 from safe_io import PathLike
@@ -63,7 +64,7 @@ class Predictor:
             return
         if inputs:
             raise UserError("--inputs is for models without .meta.yaml; this one has it: leave out")
-        if meta.contract != "clips":
+        if not CONTRACTS[meta.contract].predictor:
             raise UserError(
                 f"the model follows the {meta.contract} contract, for programs with preprocessing "
                 "of their own (docs/export.md); export again with --contract clips"

@@ -1,11 +1,14 @@
-"""Contracts of public programs: the ailia sample's, and the 4-D port's, held to golden arrays."""
+"""Export contracts: the ailia sample's, one of a test, and the 4-D port's against golden arrays."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
+import onnx
 import paddle
+import paddle.nn.functional as F
 import pytest
 from networks import NTU_25, clip_tensor_of, network_of, randomise, stgcn
 
@@ -14,9 +17,14 @@ from configs import load, parse_set
 from dataset.skeletons import skeleton
 from deploy.engines.engine import CPU_ENGINES, open_engine
 from deploy.engines.onnx_engine import OnnxEngine
+from deploy.exporting.contracts import CONTRACTS, Contract
+from deploy.exporting.shapes import Sizes
+from deploy.exporting.verify import DummyInput
+from deploy.exporting.wrappers import Wrapper
+from deploy.meta import read_meta
 from deploy.predictor import Predictor
 from errors import UserError, run_command
-from tests.small_models import SET
+from tests.small_models import SET, SMALL
 from training.checkpoint import save_checkpoint, weights_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -25,7 +33,7 @@ STGCN = ["--set", "model_args.block_args=[[8,1],[16,2],[16,2]]", "model_args.dro
 
 @pytest.mark.parametrize("kind", ["onnx", "paddle", "json"])
 def test_the_ailia_contract(tmp_path: Path, kind: str) -> None:
-    """T and M free; the mean of `output` is the logits of the network, which knows M."""
+    """T and M are dynamic; the mean of `output` is the logits of the network for M persons."""
     network = network_of(load("1005", parse_set(STGCN[1:])))
     randomise(network)
     save_checkpoint(tmp_path / "w.pdparams", {"model": weights_of(network)})
@@ -60,12 +68,82 @@ def test_the_ailia_contract(tmp_path: Path, kind: str) -> None:
         (["-c", "1005", "--batch_size", "2"], "leave out --batch_size, --per_person"),
     ],
 )
-def test_what_has_no_meaning_under_ailia_is_refused(
+def test_ailia_refuses_other_networks_and_options(
     tmp_path: Path, argv: list[str], message: str, capsys: pytest.CaptureFixture
 ) -> None:
     argv = [*argv, "--contract", "ailia", "--format", "onnx", "--save_dir", str(tmp_path / "out")]
     assert run_command(lambda: export_cli.main(argv)) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+class TimeFirst(Wrapper):
+    """frames (N, T, I*C, M*V) -> probabilities (N, num_class)."""
+
+    def forward(self, frames: paddle.Tensor) -> paddle.Tensor:
+        return F.softmax(self.network(frames.transpose([0, 3, 2, 1])))
+
+    def dummy_inputs(self, sizes: Sizes) -> list[DummyInput]:
+        shape = (2, sizes.frames, sizes.channels, sizes.persons * sizes.joints)
+        frames = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
+        return [DummyInput({"frames": frames}, [probabilities(self.network, frames)])]
+
+
+def probabilities(network: paddle.nn.Layer, frames: np.ndarray) -> np.ndarray:
+    with paddle.no_grad():
+        logits = network(paddle.to_tensor(frames.transpose(0, 3, 2, 1))).numpy()
+    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exp / exp.sum(axis=1, keepdims=True)
+
+
+TOY = Contract(
+    summary="takes frames and gives probabilities",
+    inputs=lambda s: {"frames": ("batch", s.frames, s.channels, s.persons * s.joints)},
+    outputs=("probabilities",),
+    wrapper=lambda network, with_feature: TimeFirst(network),
+    output_axes={"probabilities": {0: "batch"}},
+    options=frozenset({"per_person"}),
+)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "paddle"])
+def test_a_contract_is_one_row(
+    models: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """Export proves it on every engine of the format; two are compared on other clips here."""
+    monkeypatch.setitem(CONTRACTS, "toy", TOY)
+    weights = models / "small.pdparams"
+    argv = ["-c", "9001", "-pp", str(weights), *SET, "--contract", "toy", "--format", kind]
+    argv += ["--save_dir", str(tmp_path)]
+    assert run_command(lambda: export_cli.main([*argv, "--whole_clips"])) == 2
+    refused = "--contract toy takes frames and gives probabilities; leave out --batch_size, "
+    assert f"{refused}--with_feature, --whole_clips" in capsys.readouterr().err
+    assert export_cli.main([*argv, "--per_person"]) == 0
+    file = tmp_path / {"onnx": "small.onnx", "paddle": "small.pdmodel"}[kind]
+    assert read_meta(file).contract == "toy"
+    network = network_of(load("9001", {**SMALL, "pretrained_path": str(weights)}), persons=1)
+    network.eval()
+    frames = np.random.RandomState(1).standard_normal((4, 16, 18, 25)).astype(np.float32)
+    expected = probabilities(network, frames)
+    engines = CPU_ENGINES[file.suffix]
+    assert len(engines) >= 2
+    for name in engines:
+        engine = open_engine(file, None, name, 2)
+        assert engine.inputs == {"frames": [-1, 16, 18, 25]}
+        (got,) = engine.run({"frames": frames})
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+    if kind == "onnx":
+        graph = onnx.load(file).graph
+        axes = [value.type.tensor_type.shape.dim[0] for value in (*graph.input, *graph.output)]
+        assert [axis.dim_param for axis in axes] == ["batch", "batch"]
+    with pytest.raises(UserError, match="follows the toy contract"):
+        Predictor.load(file)
+
+
+def test_metadata_of_an_unknown_contract_are_refused(models: Path, tmp_path: Path) -> None:
+    meta = dataclasses.replace(read_meta(models / "whole/small.pdmodel"), contract="toy")
+    meta.save(tmp_path / "m.meta.yaml")
+    with pytest.raises(UserError, match="contract is 'toy'; allowed: clips, ailia"):
+        read_meta(tmp_path / "m.pdmodel")
 
 
 @pytest.mark.slow
@@ -76,7 +154,7 @@ def test_what_has_no_meaning_under_ailia_is_refused(
         ("stgcn_openpose", skeleton("openpose-18"), "1005", "kinetics"),
     ],
 )
-def test_golden_answers_by_onnx_runtime(
+def test_golden_logits_by_onnx_runtime(
     tmp_path: Path, file: str, layout, config: str, key: str
 ) -> None:
     """(N, M*V, C, T), the input of st-gcn_4d, and the one of the ailia sample."""

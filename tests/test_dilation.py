@@ -1,4 +1,4 @@
-"""A dilated convolution over time stays dilated in training, folding, export and cut tails."""
+"""A dilated convolution over time: in training, folded, exported and on truncated clips."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def dilated_stgcn() -> paddle.nn.Layer:
     return network
 
 
-def test_cut_tail() -> None:
+def test_truncated_clip() -> None:
     """2 + 6 + 2 frames at each side, in steps of 2: exact at the margin, wrong a stride below."""
     network = dilated_stgcn()
     margin, stride = network.geometry.tail_margin, network.geometry.stride

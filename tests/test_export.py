@@ -1,4 +1,4 @@
-"""Export: what is written, what is checked, and that every engine then answers the same."""
+"""Export: the files, the checks, and that every engine gives the logits of dygraph."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ import paddle
 import pytest
 import yaml
 
+import configs
 import export as export_cli
 import main as main_cli
 from dataset.pipeline import ClipPipeline
+from dataset.protocols import data_spec
 from dataset.storage import open_clips
 from deploy.engines.engine import CPU_ENGINES
 from deploy.engines.paddle_engine import PaddleEngine
-from deploy.exporting.static_export import publish, write_static
-from deploy.exporting.verify import inspect_program
+from deploy.exporting.contracts import ExportOptions
+from deploy.exporting.export import export_network
+from deploy.exporting.formats import FORMATS, publish
+from deploy.exporting.graph_check import inspect_program
+from deploy.exporting.static_export import write_static
 from deploy.meta import StaticMeta, meta_path
 from deploy.predictor import Predictor
 from errors import UserError, run_command
-from tests.small_models import SET, eval_clips, logits_by_dygraph
+from tests.networks import network_of
+from tests.small_models import SET, SMALL, eval_clips, logits_by_dygraph
 
 
 @pytest.mark.parametrize("engine", CPU_ENGINES[".pdmodel"])
@@ -30,7 +36,7 @@ from tests.small_models import SET, eval_clips, logits_by_dygraph
 def test_every_engine_and_form_equals_dygraph(
     models: Path, tiny_data: Path, engine: str, name: str
 ) -> None:
-    """Clips of one and of two persons, a batch of 7 that fills no fixed batch."""
+    """Clips of one and of two persons; 7 clips are no multiple of the static batch size."""
     data = open_clips(eval_clips(tiny_data)).data
     clips = np.concatenate([data[:4], data[-3:]])
     exists = clips.any(axis=(1, 2, 3))
@@ -73,12 +79,13 @@ def test_a_5d_einsum_program_is_caught(tmp_path: Path) -> None:
 def test_export_above_the_tolerance_fails_and_leaves_nothing(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    def wrong(network, target, meta, num_joint):
+    def wrong(layer, target, shapes):
         with paddle.no_grad():
-            network.classifier.fc.bias.set_value(network.classifier.fc.bias + 1.0)
-        write_static(network, target, meta, num_joint)
+            bias = layer.network.classifier.fc.bias
+            bias.set_value(bias + 1.0)
+        write_static(layer, target, shapes)
 
-    monkeypatch.setattr("deploy.exporting.static_export.write_static", wrong)
+    monkeypatch.setattr("deploy.exporting.export.write_static", wrong)
     argv = ["-c", "9001", "-pp", str(models / "small.pdparams"), *SET]
     code = run_command(lambda: export_cli.main([*argv, "--save_dir", str(tmp_path / "out")]))
     assert code == 2 and "differs from the network by 1.00e+00" in capsys.readouterr().err
@@ -89,8 +96,8 @@ def test_export_above_the_tolerance_fails_and_leaves_nothing(
 def test_no_wrong_output_passes_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, output: int
 ) -> None:
-    """Fresh weights give tiny logits: zeros instead of them must not pass as equal; nor may a
-    wrong feature beside right logits."""
+    """Random weights give tiny logits: zeros must not pass as equal, and neither must a wrong
+    feature beside correct logits."""
     run = PaddleEngine.run
 
     def zeros(self, feeds):
@@ -100,6 +107,21 @@ def test_no_wrong_output_passes_the_check(
     argv = ["-c", "9001", *SET, "--with_feature", "--save_dir", tmp_path / "out"]
     assert run_command(lambda: export_cli.main([str(a) for a in argv])) == 2
     assert ("logits", "feature")[output] in capsys.readouterr().err
+
+
+def test_export_changes_no_network(tmp_path: Path) -> None:
+    """A session evaluates on with the network that it has exported, here by person."""
+    config = configs.load("9001", SMALL)
+    network = network_of(config)
+    before = {name: value.numpy() for name, value in network.state_dict().items()}
+    spec = data_spec(config.dataset, config.data.own_layout)
+    program = export_network(network, config, spec, ExportOptions(per_person=True), tmp_path)
+    assert program == tmp_path / "9001_fresh.pdmodel" and program.is_file()
+    assert network.training and network.persons == 2
+    after = network.state_dict()
+    assert list(after) == list(before)
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name].numpy(), value)
 
 
 EXPORTABLE = [["-c", "1001", "--set", "dataset_args.ntu.num_frame=16"]]
@@ -129,13 +151,13 @@ def test_export_into_a_file_is_refused(models: Path, capsys) -> None:
 
 @pytest.mark.parametrize("kills_at", [1, 2, 3])
 def test_a_killed_publication_mixes_no_models(tmp_path: Path, monkeypatch, kills_at: int) -> None:
-    """An older model stays beside no file of the new one, wherever the renaming stops."""
+    """Whichever rename is the last, no file of an older model lies beside one of the new model."""
 
     class Killed(BaseException):
         pass
 
-    trial, target = tmp_path / "trial/m", tmp_path / "m"
-    for path, text in ((trial, "new"), (target, "old")):
+    draft, target = tmp_path / "draft/m", tmp_path / "m"
+    for path, text in ((draft, "new"), (target, "old")):
         path.parent.mkdir(exist_ok=True)
         for suffix in (".pdmodel", ".pdiparams", ".meta.yaml"):
             Path(f"{path}{suffix}").write_text(text)
@@ -149,7 +171,7 @@ def test_a_killed_publication_mixes_no_models(tmp_path: Path, monkeypatch, kills
 
     monkeypatch.setattr(os, "replace", stop)
     with pytest.raises(Killed):
-        publish(trial, target)
+        publish(draft, target, FORMATS["paddle"].files)
     left = {path.name: path.read_text() for path in tmp_path.glob("m.*")}
     assert left == dict.fromkeys(["m.pdiparams", "m.pdmodel"][: kills_at - 1], "new")
 
@@ -181,14 +203,14 @@ def test_meta_file(models: Path, tmp_path: Path) -> None:
         StaticMeta.load(tmp_path / "m.yaml")
 
 
-def test_main_extract_and_fresh_weights(models: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_main_extract_and_random_weights(models: Path, tmp_path: Path, monkeypatch, capsys) -> None:
     weights = tmp_path / "w.pdparams"
     weights.write_bytes((models / "small.pdparams").read_bytes())
     assert main_cli.main(["-c", "9001", "-ex", "-pp", str(weights), *SET]) == 0
     assert (tmp_path / "w.pdmodel").is_file() and (tmp_path / "w.meta.yaml").is_file()
     monkeypatch.chdir(tmp_path)
     assert export_cli.main(["-c", "9001", *SET, "-d", "ntu-xsub"]) == 0
-    assert "FRESH weights" in capsys.readouterr().out
+    assert "random weights" in capsys.readouterr().out
     assert StaticMeta.load(tmp_path / "9001_fresh.meta.yaml").class_names[0] == "drink water"
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/own.yaml").write_text("base: 9001")

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "model": {"model", "paddle"},
     # Joins the argument dataclasses, the graphs and the networks, which know nothing of each other.
     "model/build.py": {"configs", "dataset", "model", "paddle"},
-    "deploy": {"deploy", "dataset", "model", "utils", "paddle"},
+    "deploy": {"deploy", "configs", "dataset", "model", "utils", "paddle"},
     "training": {"training", "configs", "dataset", "model", "deploy", "utils", "report", "paddle"},
     "generator.py": {"configs", "dataset", "reader"},
     "initializer.py": {
@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "processor.py": {"training", "deploy", "utils", "report"},
     "main.py": {
         *("configs", "utils", "training.parallel", "training.run_folder", "training.session"),
-        *("generator", "initializer", "processor", "export", "deploy"),
+        *("generator", "initializer", "processor", "dataset", "deploy", "model"),
+        "training.checkpoint",
     },
     "export.py": {
         "configs",

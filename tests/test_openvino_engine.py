@@ -12,11 +12,14 @@ import pytest
 from small_models import SMALL
 
 import configs
-import export
+from dataset.protocols import data_spec
 from deploy.engines import openvino_engine
 from deploy.engines.engine import open_engine
 from deploy.engines.openvino_engine import OpenVINOEngine, cache_folder
+from deploy.exporting.contracts import ExportOptions
+from deploy.exporting.export import export_network
 from errors import UserError
+from tests.networks import network_of
 
 FRAMES = 64  # room for a cut tail, which the `models` fixture has not
 
@@ -25,8 +28,10 @@ FRAMES = 64  # room for a cut tail, which the `models` fixture has not
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("openvino")
     keys = {**SMALL, "dataset_args.ntu.num_frame": FRAMES}
-    target = export.export(configs.load("9001", keys), folder, per_person=True)
-    return Path(f"{target}.pdmodel")
+    config = configs.load("9001", keys)
+    spec = data_spec(config.dataset, config.data.own_layout)
+    options = ExportOptions(per_person=True)
+    return export_network(network_of(config), config, spec, options, folder)
 
 
 def engine_of(model_file: Path, cpu_threads: int = 2) -> OpenVINOEngine:

@@ -1,4 +1,4 @@
-"""int8: which layers become it, what stays as it was, and what is refused."""
+"""int8: the quantised layers, what stays float32, and what is refused."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 import configs
 import export as export_cli
 from dataset.storage import open_clips
+from deploy.exporting.int8 import noise_ratios, weighted_nodes
 from deploy.meta import read_meta
 from deploy.predictor import Predictor
 from errors import run_command
@@ -48,8 +49,8 @@ def run(*argv: object) -> int:
 
 
 def test_layers_with_weights_become_int8(copied: Path, tiny_data: Path, capsys) -> None:
-    """Integer weights, int8 at their inputs; adjacency, attention's gates and sums stay float32;
-    the answers stay within a twentieth of the largest logit, and inference takes the file."""
+    """Integer weights with int8 inputs; adjacency, attention gates and sums stay float32; logits
+    differ by less than a twentieth of the largest one, and inference takes the file."""
     before = copied.read_bytes()
     data = eval_clips(tiny_data)
     assert run(copied, "--data_file", train_clips(tiny_data), "--eval_file", data, "--force") == 0
@@ -87,7 +88,7 @@ def _op(makers: dict[str, onnx.NodeProto], name: str) -> str:
 
 
 def test_table_has_what_was_measured(copied: Path, tiny_data: Path, capsys) -> None:
-    """Without --eval_file: on clips that were not calibrated on."""
+    """Without --eval_file: on clips that are not used for calibration."""
     clips = open_clips(train_clips(tiny_data))
     count = len(clips)
     assert tool.split_rows(count) == (list(range(count)), list(range(count))), "no others"
@@ -136,8 +137,8 @@ def test_loss_is_of_accuracy_else_of_agreement() -> None:
 
 
 def test_noise_of_eight_bits_by_hand() -> None:
-    """Numbers spread evenly over 0 to 1 have a power of 1/3 and a step of 1/255: 54 dB. One of
-    1000 among them leaves the others nothing."""
+    """Values spread evenly over 0 to 1 have a power of 1/3 and a step of 1/255: 54 dB. With one
+    outlier of 1000 the ratio falls below 20 dB."""
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 1, None])
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 1, None])
     weight = helper.make_tensor("w", TensorProto.FLOAT, [1, 1, 1, 1], [2.0])
@@ -145,10 +146,10 @@ def test_noise_of_eight_bits_by_hand() -> None:
     graph = helper.make_graph([node], "one", [value], [output], [weight])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
     even = np.linspace(0, 1, 10001, dtype=np.float32).reshape(1, 1, 1, -1)
-    ratio = tool.noise_ratios(model, tool.weighted_nodes(model, 25), [{"x": even}])
+    ratio = noise_ratios(model, weighted_nodes(model, 25), [{"x": even}])
     assert ratio["layer"] == pytest.approx(10 * np.log10(12 * 255**2 / 3), abs=0.01)
     even[..., 5] = 1000
-    ratio = tool.noise_ratios(model, tool.weighted_nodes(model, 25), [{"x": even}])
+    ratio = noise_ratios(model, weighted_nodes(model, 25), [{"x": even}])
     assert ratio["layer"] < 20
 
 

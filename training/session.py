@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Union
 
-from paddle import nn
 from paddle.io import DataLoader
 from paddle.optimizer import Adam, Momentum
 from paddle.optimizer.lr import LambdaDecay
 
 from configs.schema import Config
 from dataset.protocols import DataSpec
+from model.network import ClipNetwork
 
 Optimizer = Union[Momentum, Adam]
 
@@ -23,7 +23,7 @@ class Session:
 
     config: Config
     spec: DataSpec
-    network: nn.Layer
+    network: ClipNetwork
     train: DataLoader | None = None
     eval: DataLoader | None = None
     scheduler: LambdaDecay | None = None

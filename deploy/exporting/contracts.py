@@ -1,108 +1,134 @@
-"""What a static model takes and gives.
+"""The contracts of static models: their inputs, outputs, and what export allows for them.
 
-clips   clips (N, M*V, I*C, T), and cut (N, 1, 1, 1) where tails may be cut (model/tail.py)
-        -> logits (N, num_class), and feature (P, C', T', V) if asked for
-ailia   data (1, C, T, V, M), T and M free
+clips   clips (N, M*V, I*C, T), and cut (N, 1, 1, 1) where clips may be truncated (model/tail.py)
+        -> logits (N, num_class), and feature (P, C', T', V) if requested
+ailia   data (1, C, T, V, M), T and M dynamic
         -> output (1, num_class, T', V, M), feature (1, C', T', V, M)
 
-The first is all rank 4. The second is what a public sample of ST-GCN wants: rank 5 in what goes in
-and comes out, rank 4 inside. The mean of `output` over T', V and M is the clip's logits.
+All tensors of the first have rank 4. The second follows a public sample of ST-GCN: rank 5 at the
+inputs and outputs, rank 4 inside; the mean of `output` over T', V and M is the clip's logits.
+
+A contract is one row of CONTRACTS and a wrapper (deploy/exporting/wrappers.py). Wrappers need
+Paddle and are imported by export only: inference reads shapes from the table and starts without it.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import paddle
-from paddle import Tensor, nn
+from configs.schema import Config
+from deploy.exporting.shapes import Shape, Sizes
+from errors import UserError
 
-from deploy.meta import StaticMeta
-
-INPUTS = {"clips": ("clips", "cut"), "ailia": ("data",)}
-BORDER_RANK = {"clips": 4, "ailia": 5}  # axes of inputs and outputs
-BATCH_SIZES = (1, 3)  # compared with the network
-AILIA_TRIALS = ((32, 2), (50, 1), (9, 3))  # T and M
-
-
-class WithFeature(nn.Layer):
-    """Gives (logits, feature (P, C', T', V)) where the network alone gives logits."""
-
-    def __init__(self, network: nn.Layer) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        return self.network.with_feature(clips)
-
-
-class ScoreMaps(nn.Layer):
-    """(1, C, T, V, M) -> score map (1, num_class, T', V, M), feature (1, C', T', V, M)."""
-
-    def __init__(self, network: nn.Layer) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, data: Tensor) -> tuple[Tensor, Tensor]:
-        clips = data.squeeze(0).transpose([3, 2, 0, 1])  # (M, V, C, T): a clip for each person
-        score_map, feature = self.network.extract_feature(clips)  # (M, C', T', V)
-        return self._with_persons_last(score_map), self._with_persons_last(feature)
-
-    @staticmethod
-    def _with_persons_last(x: Tensor) -> Tensor:
-        return x.transpose([1, 2, 3, 0]).unsqueeze(0)
-
-
-def traced(network: nn.Layer, meta: StaticMeta) -> nn.Layer:
-    """The network as its contract shows it."""
-    if meta.contract == "ailia":
-        return ScoreMaps(network)
-    return WithFeature(network) if "feature" in meta.outputs else network
+if TYPE_CHECKING:
+    from deploy.exporting.wrappers import Wrapper
+    from model.network import ClipNetwork
 
 
 @dataclass(frozen=True)
-class Trial:
-    """feeds: of a static model. expected: its outputs, by the network."""
+class ExportOptions:
+    """How a network is exported.
 
-    feeds: dict[str, np.ndarray]
-    expected: list[np.ndarray]
+    format: a key of FORMATS (deploy/exporting/formats.py). contract: a key of CONTRACTS.
+    batch_size: fixed N; 0: dynamic. per_person: the input holds one person. with_feature: adds the
+    output `feature`. whole_clips: T is static, and clips cannot be truncated.
+    """
 
-
-def make_trials(network: nn.Layer, meta: StaticMeta, num_joint: int) -> list[Trial]:
-    """Random inputs of several shapes and what the network makes of them, tail and all."""
-    network.eval()
-    rng = np.random.RandomState(0)
-    shape = meta.input_shapes(num_joint)[0]
-    if meta.contract == "ailia":
-        datas = [rng.standard_normal((1, shape[1], t, num_joint, m)) for t, m in AILIA_TRIALS]
-        return [_ailia_trial(network, data.astype(np.float32)) for data in datas]
-    sizes = (meta.batch_size,) if meta.batch_size else BATCH_SIZES
-    shapes = [(size, *shape[1:3], meta.clip_pipeline().num_frame) for size in sizes]
-    wholes = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
-    fed = list(wholes)
-    if meta.tail_stride:  # the last has a constant tail: whole for one, short for the other
-        real = meta.clip_pipeline().num_frame // 4
-        wholes[-1][..., real:] = wholes[-1][..., -1:]
-        frames = -(-real // meta.tail_stride) * meta.tail_stride + meta.tail_margin
-        fed[-1] = wholes[-1][..., : min(frames, meta.clip_pipeline().num_frame)]
-    return [_clip_trial(network, whole, short, meta) for whole, short in zip(wholes, fed)]
+    format: str = "paddle"
+    contract: str = "clips"
+    batch_size: int = 0
+    per_person: bool = False
+    with_feature: bool = False
+    whole_clips: bool = False
 
 
-def _clip_trial(network: nn.Layer, whole: np.ndarray, fed: np.ndarray, meta: StaticMeta) -> Trial:
-    with paddle.no_grad():
-        outputs = network.with_feature(paddle.to_tensor(whole))
-    expected = [output.numpy() for output in outputs][: len(meta.outputs)]
-    feeds = {"clips": fed}
-    if meta.tail_stride:
-        share = 1 - fed.shape[-1] / meta.clip_pipeline().num_frame
-        feeds["cut"] = np.full((len(fed), 1, 1, 1), share, np.float32)
-    return Trial(feeds, expected)
+@dataclass(frozen=True)
+class Contract:
+    """One way to offer a network to other programs.
+
+    summary: what it takes and gives, for messages; follows its name.
+    inputs: sizes of the model -> shape of each input, in order.
+    outputs: names, in order, without `feature` where that is an option.
+    output_axes: names of dynamic axes in ONNX files, by output and axis; others get made-up names.
+    border_rank: largest rank of inputs and outputs. Inside the graph it is always 4.
+    wrapper: (network, with_feature) -> the layer that is traced.
+    options: fields of ExportOptions that it allows, beyond format and contract.
+    truncates: clips may be truncated, where the network allows it.
+    predictor: `deploy.predictor.Predictor` and infer.py can run it.
+    accepts: whether it allows a configuration. networks: which ones it allows, for messages.
+    """
+
+    summary: str
+    inputs: Callable[[Sizes], dict[str, Shape]]
+    outputs: tuple[str, ...]
+    wrapper: Callable[[ClipNetwork, bool], Wrapper]
+    output_axes: Mapping[str, Mapping[int, str]] = dataclasses.field(default_factory=dict)
+    border_rank: int = 4
+    options: frozenset[str] = frozenset()
+    truncates: bool = False
+    predictor: bool = False
+    accepts: Callable[[Config], bool] = lambda config: True
+    networks: str = "every network"
 
 
-def _ailia_trial(network: nn.Layer, data: np.ndarray) -> Trial:
-    _, c, t, v, m = data.shape
-    clip = data[0].transpose(3, 2, 0, 1).reshape(1, m * v, c, t)
-    with paddle.no_grad():
-        outputs = network.extract_feature(paddle.to_tensor(clip))
-    expected = [output.numpy().transpose(1, 2, 3, 0)[None] for output in outputs]
-    return Trial({"data": data}, expected)
+def _clip_inputs(sizes: Sizes) -> dict[str, Shape]:
+    batch = sizes.batch or "batch"
+    joints = sizes.persons * sizes.joints
+    if not sizes.tail_stride:
+        return {"clips": (batch, joints, sizes.channels, sizes.frames)}
+    return {"clips": (batch, joints, sizes.channels, "frames"), "cut": (batch, 1, 1, 1)}
+
+
+def _clip_wrapper(network: ClipNetwork, with_feature: bool) -> Wrapper:
+    from deploy.exporting.wrappers import ClipFeature, ClipLogits
+
+    return ClipFeature(network) if with_feature else ClipLogits(network)
+
+
+def _ailia_wrapper(network: ClipNetwork, with_feature: bool) -> Wrapper:
+    from deploy.exporting.wrappers import ScoreMaps
+
+    return ScoreMaps(network)
+
+
+CONTRACTS: dict[str, Contract] = {
+    "clips": Contract(
+        summary="takes a batch of clips and gives logits",
+        inputs=_clip_inputs,
+        outputs=("logits",),
+        wrapper=_clip_wrapper,
+        output_axes={"logits": {0: "batch"}},
+        options=frozenset({"batch_size", "per_person", "with_feature", "whole_clips"}),
+        truncates=True,
+        predictor=True,
+    ),
+    "ailia": Contract(
+        summary="takes one clip of any T and M and gives its feature",
+        inputs=lambda sizes: {"data": (1, sizes.channels, "frames", sizes.joints, "persons")},
+        outputs=("output", "feature"),
+        wrapper=_ailia_wrapper,
+        border_rank=5,
+        accepts=lambda config: config.model_type == "ST-GCN" and len(config.data.inputs) == 1,
+        networks="ST-GCN with one input branch, e.g. -c 1005",
+    ),
+}
+
+
+def check_options(config: Config, options: ExportOptions) -> Contract:
+    """The contract of an export. Raises UserError where it does not allow the configuration or an
+    option."""
+    name, contract = options.contract, CONTRACTS[options.contract]
+    if not contract.accepts(config):
+        raise UserError(
+            f"--contract {name} is for {contract.networks}; configuration {config.name} is "
+            f"{config.model_type} of {config.data.inputs}"
+        )
+    optional = [f.name for f in dataclasses.fields(options) if f.name not in ("format", "contract")]
+    refused = [option for option in optional if option not in contract.options]
+    if any(getattr(options, option) for option in refused):
+        flags = ", ".join(f"--{option}" for option in refused)
+        raise UserError(f"--contract {name} {contract.summary}; leave out {flags}")
+    return contract

@@ -1,19 +1,33 @@
-"""The proof that compilers for chips can take the graph of an .onnx file."""
+"""Inspection of the graph in a .pdmodel, .json or .onnx file: operators and tensor ranks.
+
+Graphs hold no tensor of rank above 4 and no einsum, and .onnx files only operators that compilers
+for accelerators support.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import onnx
-
-from deploy.exporting.onnx_export import OPSET
-from deploy.exporting.verify import MAX_RANK, UNKNOWN, ProgramFacts, facts_of
-from deploy.onnx_file import read_onnx
 from errors import UserError
 
-# What a graph may hold: operators of Rockchip's RKNN Toolkit2 (1.6) that Ascend's CANN takes too,
-# the less usual ones looked up (docs/export.md). None works on shapes: the graph compiles as it is
-# once its axes have sizes.
+if TYPE_CHECKING:
+    import onnx
+
+MAX_RANK = 4
+UNKNOWN = -1  # a rank that the file does not tell
+FORBIDDEN_OPS = ("einsum", "batch_norm", "dropout")  # of Paddle's formats
+
+# The one opset that compilers for accelerators agree on: Rockchip's RKNN Toolkit2 takes 12 to 19,
+# Ascend's CANN lists all operators below for 12, but Unsqueeze for nothing later.
+OPSET = 12
+
+# Operators of RKNN Toolkit2 (1.6) that CANN supports too; the less usual ones were looked up in its
+# list (docs/export.md). None computes shapes: the graph compiles as it is once its axes have sizes.
 CHIP_OPERATORS = frozenset(
     {
         *("Add", "Clip", "Concat", "Conv", "GlobalAveragePool", "HardSigmoid", "MatMul", "Mul"),
@@ -23,23 +37,96 @@ CHIP_OPERATORS = frozenset(
 )
 
 
-def inspect_onnx(model_file: Path, border_rank: int = MAX_RANK) -> ProgramFacts:
-    """Check a file by the rules of ONNX, then walk every operator and every tensor.
+@dataclass(frozen=True)
+class ProgramFacts:
+    """ops: type -> count. max_rank: of any tensor inside. problems: violated rules."""
 
-    border_rank: axes allowed to the inputs and outputs of the graph. Raises UserError for a file
-    that is against the rules.
+    ops: Counter[str]
+    max_rank: int
+    problems: list[str]
+
+
+def check_graph(model_file: Path, border_rank: int) -> None:
+    """Raises UserError where a graph violates a rule. border_rank: see `inspect_program`."""
+    facts = inspect_program(model_file, border_rank)
+    operators = sum(facts.ops.values())
+    logging.info("Program: %d operators, largest rank %d", operators, facts.max_rank)
+    if facts.problems:
+        problems = "; ".join(facts.problems[:5])
+        raise UserError(f"{model_file.name} violates the rules of 4-D graphs: {problems}")
+
+
+def inspect_program(model_file: Path, border_rank: int = MAX_RANK) -> ProgramFacts:
+    """Inspect every operator and tensor. border_rank: largest rank allowed for inputs and outputs.
+
+    Raises UserError for a damaged file.
     """
+    inspect = {".onnx": _inspect_onnx, ".json": _inspect_pir}.get(
+        model_file.suffix, _inspect_paddle
+    )
+    return inspect(model_file, border_rank)
+
+
+def _inspect_paddle(model_file: Path, border_rank: int) -> ProgramFacts:
+    from deploy.engines.paddle_engine import read_program
+
+    ops: Counter[str] = Counter()
+    ranks: dict[str, int] = {}
+    border: set[str] = set()
+    program = read_program(model_file)
+    for block in program.blocks:
+        for op in block.ops:
+            ops[op.type] += 1
+            used = set(op.input_arg_names + op.output_arg_names) - {"feed", "fetch"}
+            if op.type in ("feed", "fetch"):
+                border |= used
+            if "XShape" in op.output_names:  # a shape for the backward pass; never computed
+                used -= set(op.output("XShape"))
+            ranks.update({name: len(block.var(name).shape) for name in used})
+    return facts_of(ops, ranks, border, border_rank, _forbidden(ops))
+
+
+def _inspect_pir(model_file: Path, border_rank: int) -> ProgramFacts:
+    """Of the operators of the only block; exported networks have no branches."""
+    from deploy.engines.paddle_engine import read_pir
+
+    ops: Counter[str] = Counter()
+    ranks: dict[str, int] = {}
+    border: set[str] = set()
+    program = read_pir(model_file)  # held: operators do not keep their program alive
+    operators = program.global_block().ops
+    fetched = [v for op in operators if op.name() == "pd_op.fetch" for v in op.operands_source()]
+    for index, op in enumerate(operators):
+        name = op.name().split(".", 1)[1]  # pd_op.conv2d, builtin.parameter
+        ops[name] += 1
+        for number, value in enumerate(op.results()):
+            if value.is_dense_tensor_type():  # else a list of other operators' results
+                key = f"result {number} of operator {index} ({name})"
+                ranks[key] = len(value.shape)
+                if name in ("feed", "fetch") or any(value.is_same(v) for v in fetched):
+                    border.add(key)
+    return facts_of(ops, ranks, border, border_rank, _forbidden(ops))
+
+
+def _forbidden(ops: Iterable[str]) -> list[str]:
+    """In-place operators of .json files end in an underscore."""
+    return [f"operator {op}" for op in ops if op.rstrip("_") in FORBIDDEN_OPS]
+
+
+def _inspect_onnx(model_file: Path, border_rank: int) -> ProgramFacts:
+    """Validates the file first. Raises UserError where that fails."""
+    import onnx
+
+    from deploy.onnx_file import read_onnx
+
     model = read_onnx(model_file)
     try:
         onnx.checker.check_model(model, full_check=True)
         graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{model_file}: against the rules of ONNX: {reason}") from error
-    ops: dict[str, int] = {}
-    for node in graph.node:
-        name = ".".join(filter(None, (node.domain, node.op_type)))
-        ops[name] = ops.get(name, 0) + 1
+        raise UserError(f"{model_file}: not valid ONNX: {reason}") from error
+    ops = Counter(".".join(filter(None, (node.domain, node.op_type))) for node in graph.node)
     border = [*graph.input, *graph.output]
     ranks = {name: UNKNOWN for node in graph.node for name in node.output if name}
     ranks.update({tensor.name: len(tensor.dims) for tensor in graph.initializer})
@@ -56,3 +143,16 @@ def inspect_onnx(model_file: Path, border_rank: int = MAX_RANK) -> ProgramFacts:
 def _rank(value: onnx.ValueInfoProto) -> int:
     tensor = value.type.tensor_type
     return len(tensor.shape.dim) if tensor.HasField("shape") else UNKNOWN
+
+
+def facts_of(
+    ops: Counter[str], ranks: dict[str, int], border: set[str], border_rank: int, found: list[str]
+) -> ProgramFacts:
+    """ranks: of every tensor. border: names of the inputs and outputs. found: other problems."""
+    inside = {name: rank for name, rank in ranks.items() if name not in border}
+    problems = [f"{name} has rank {rank}" for name, rank in inside.items() if rank > MAX_RANK]
+    problems += [f"{name} has no known rank" for name, rank in ranks.items() if rank == UNKNOWN]
+    problems += [
+        f"{name} has rank {ranks[name]}" for name in sorted(border) if ranks[name] > border_rank
+    ]
+    return ProgramFacts(ops, max(inside.values()), problems + found)

@@ -1,8 +1,6 @@
-"""A process of its own around Paddle2ONNX:
+"""Runs Paddle2ONNX, as a subprocess of deploy/exporting/onnx_export.py, which says why:
 
-    python -m deploy.exporting.paddle_to_onnx PDMODEL ONNX OPSET
-
-deploy/exporting/onnx_export.py starts it and says why.
+python -m deploy.exporting.paddle_to_onnx PDMODEL ONNX OPSET
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from utils import prepare_process
 
 
 def main(program: str, target: str, opset: str) -> None:
-    """Convert, without the optimizers of Paddle2ONNX: its default one installs packages."""
+    """Convert without the optimizers of Paddle2ONNX: its default one installs packages."""
     prepare_process(cpu_setup=False)
     import paddle2onnx
 

@@ -1,0 +1,117 @@
+"""Network -> static model: written, proven equal to the network, then published."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import tempfile
+from pathlib import Path
+
+import paddle
+
+from configs.schema import Config
+from dataset.pipeline import ClipPipeline
+from dataset.protocols import DataSpec
+from dataset.skeletons import to_mapping
+from deploy.exporting.contracts import CONTRACTS, ExportOptions, check_options
+from deploy.exporting.formats import FORMATS, publish, refuse_shared_params
+from deploy.exporting.graph_check import check_graph
+from deploy.exporting.static_export import write_json, write_static
+from deploy.exporting.verify import prove
+from deploy.meta import StaticMeta, meta_path
+from errors import UserError
+from model.network import ClipNetwork
+from safe_io import file_hash
+from utils import num_cores
+
+
+def export_network(
+    network: ClipNetwork,
+    config: Config,
+    spec: DataSpec,
+    options: ExportOptions,
+    save_dir: Path | None = None,
+) -> Path:
+    """Export a network with its weights; the network itself is not changed.
+
+    config: whose `pretrained_path` these weights are from, or '' for random ones; the files are
+    named after it. save_dir: default: beside the weights. Returns the file that engines load.
+    Raises UserError where the contract does not allow the configuration or the options, and where
+    the written model violates the rules of its graph or differs from the network; then nothing is
+    left in save_dir.
+    """
+    check_options(config, options)
+    weights = config.pretrained_path
+    if save_dir and save_dir.exists() and not save_dir.is_dir():
+        raise UserError(f"--save_dir {save_dir} is a file; allowed: a folder")
+    if not weights:
+        logging.warning("No -pp: exporting random weights, for benchmarks and compilers only")
+    name = Path(weights).stem if weights else f"{Path(config.name).stem}_fresh"
+    target = (save_dir or Path(weights).parent) / name
+    chosen = FORMATS[options.format]
+    refuse_shared_params(target, chosen)
+    reference = copy.deepcopy(network)
+    reference.eval()
+    reference.persons = 1 if options.per_person else spec.num_person
+    meta = static_meta(reference, config, spec, options)
+    with tempfile.TemporaryDirectory() as folder:
+        _write_proven(reference, meta, spec.skeleton.num_joint, options, Path(folder) / name)
+        publish(Path(folder) / name, target, chosen.files)
+    logging.info("Static model: %s%s", target, ", ".join(reversed(chosen.files)))
+    return Path(f"{target}{chosen.program}")
+
+
+def static_meta(
+    network: ClipNetwork, config: Config, spec: DataSpec, options: ExportOptions
+) -> StaticMeta:
+    """The metadata of a network's static model, without hashes of its files."""
+    args, weights, geometry = config.data, config.pretrained_path, network.geometry
+    contract = CONTRACTS[options.contract]
+    # A clip not longer than the margin cannot be truncated: the graph would slice behind its end.
+    truncates = contract.truncates and args.num_frame > geometry.tail_margin
+    if options.whole_clips or options.with_feature or args.num_frame % geometry.stride:
+        truncates = False
+    return StaticMeta(
+        config=config.name,
+        model_type=config.model_type,
+        dataset=config.dataset,
+        skeleton=to_mapping(spec.skeleton),
+        pipeline=ClipPipeline.from_config(args, training=False).to_mapping(),
+        persons=network.persons,
+        clip_persons=spec.num_person,
+        per_person=options.per_person,
+        transform=args.transform,
+        normalisation="2s-AGCN: centred, rotated, looped" if args.transform else "none",
+        batch_size=options.batch_size,
+        tail_margin=geometry.tail_margin if truncates else 0,
+        tail_stride=geometry.stride if truncates else 0,
+        outputs=[*contract.outputs, *(["feature"] if options.with_feature else [])],
+        contract=options.contract,
+        class_names=list(spec.class_names),
+        weights=Path(weights).name if weights else "fresh",
+        weights_sha256=file_hash(weights) if weights else "",
+        paddle_version=paddle.version.full_version,
+    )
+
+
+def _write_proven(
+    reference: ClipNetwork, meta: StaticMeta, num_joint: int, options: ExportOptions, draft: Path
+) -> None:
+    """Write all files of a model as `draft` + ending. Raises UserError where the model violates
+    the rules of its graph or differs from the network."""
+    contract, chosen = CONTRACTS[meta.contract], FORMATS[options.format]
+    sizes = meta.sizes(num_joint)
+    shapes = contract.inputs(sizes)
+    written, program = Path(f"{draft}.pdmodel"), Path(f"{draft}{chosen.program}")
+    write_static(contract.wrapper(copy.deepcopy(reference), options.with_feature), draft, shapes)
+    if options.format == "json":
+        write_json(written, program)
+    elif options.format == "onnx":
+        from deploy.exporting.onnx_export import write_onnx
+
+        write_onnx(written, program, meta, shapes)
+    check_graph(program, contract.border_rank)
+    inputs = contract.wrapper(reference, options.with_feature).dummy_inputs(sizes)
+    prove(program, inputs, meta.outputs, num_cores())
+    if options.format != "onnx":  # which has its metadata inside
+        meta.of_files(program, f"{draft}.pdiparams").save(meta_path(program))

@@ -28,6 +28,8 @@ MAY_IMPORT = {
     # Joins the argument dataclasses, the graphs and the networks, which know nothing of each other.
     "model/build.py": {"configs", "dataset", "model", "paddle"},
     "deploy": {"deploy", "dataset", "model", "utils", "paddle"},
+    # Writes its tables as CSV.
+    "deploy/predictions.py": {"deploy", "dataset", "report"},
     "training": {"training", "configs", "dataset", "model", "deploy", "utils", "report", "paddle"},
     "generator.py": {"configs", "dataset", "reader"},
     "initializer.py": {

@@ -1,4 +1,4 @@
-"""Static inference: infer.py, its output and its refusals, and the choice of an engine."""
+"""Static inference: infer.py, its output and its user errors, and the choice of an engine."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_infer_refuses_data_of_the_other_kind(models: Path, tiny_data: Path, cap
         ({"--use_gpu": None}, "a GPU was asked for"),
     ],
 )
-def test_wrong_arguments_end_in_one_line(
+def test_wrong_arguments_are_one_line_errors(
     models: Path, tiny_data: Path, change: dict, message: str, capsys
 ) -> None:
     argv = {"--model_file": models / "whole/small.pdmodel", "--data_file": eval_clips(tiny_data)}

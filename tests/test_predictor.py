@@ -248,7 +248,7 @@ def test_a_changed_onnx_file_is_refused(models: Path, tmp_path: Path) -> None:
         Predictor.load(file)
 
 
-def test_the_example_of_the_manual_runs(models: Path, tmp_path: Path) -> None:
+def test_the_example_in_the_docs_runs(models: Path, tmp_path: Path) -> None:
     for suffix in (".pdmodel", ".pdiparams", ".meta.yaml"):
         shutil.copy(models / f"person/small{suffix}", tmp_path / f"xsub{suffix}")
     text = (ROOT / "docs/serving.md").read_text(encoding="utf-8")

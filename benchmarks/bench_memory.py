@@ -58,9 +58,10 @@ def watch(model_file: str, engine: str, num_clip: int) -> None:
     from deploy.predictor import Predictor
 
     model = Predictor.load(model_file, engine=engine)
-    shape = (1, model.num_frame, model.skeleton.num_joint, model.clip_persons)
+    num_frame = model.pipeline.num_frame
+    shape = (1, num_frame, model.skeleton.num_joint, model.clip_persons)
     rng = np.random.default_rng(0)
-    lengths = rng.integers(min(SHORTEST, model.num_frame), model.num_frame + 1, POOL)
+    lengths = rng.integers(min(SHORTEST, num_frame), num_frame + 1, POOL)
     clips = [make_clips(shape, frames=int(n), persons=1, seed=i) for i, n in enumerate(lengths)]
     line = [f"{resident_megabytes():.0f}"]
     for number in range(1, num_clip + 1):

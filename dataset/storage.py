@@ -46,6 +46,13 @@ class ClipSet:
     def __len__(self) -> int:
         return len(self.data)
 
+    @property
+    def tail_lengths(self) -> list[int] | None:
+        """Frames of each clip before its zero-padded tail; None where that is not known: for data
+        from elsewhere, and after the transform, which repeats frames up to the end."""
+        padded = self.manifest is not None and not self.manifest["transform"]
+        return self.lengths if padded else None
+
 
 def open_clips(data_file: PathLike, label_file: PathLike | None = None) -> ClipSet:
     """Open a clip file with the labels and the manifest that lie beside it.

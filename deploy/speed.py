@@ -1,4 +1,4 @@
-"""How fast a static model turns raw clips into logits."""
+"""Latency and throughput of a static model, from raw clips to logits."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ MIN_RUNS, MAX_RUNS, MAX_SECONDS = 8, 200, 20.0
 
 
 def measure(model: Predictor, data: np.ndarray, batch_size: int, cpu_threads: int) -> str:
-    """A line of figures: warm-up, median and 95th percentile latency of a batch, clips/s, threads,
-    engine. data: (N, 3, T, V, M); batches cycle through it. Features count as part of the work."""
+    """One line: warm-up, median and 95th percentile latency of a batch, throughput in clips/s,
+    threads, engine. data: (N, 3, T, V, M); batches cycle through it. Computing the features
+    counts."""
 
-    def run(turn: int) -> float:
-        rows = [(turn * batch_size + n) % len(data) for n in range(batch_size)]
+    def run(number: int) -> float:
+        rows = [(number * batch_size + n) % len(data) for n in range(batch_size)]
         clips = np.stack([data[row] for row in rows])
         start = time.perf_counter()
         model.run(clips)
         return time.perf_counter() - start
 
-    warm_up = [run(turn) for turn in range(WARM_UP_RUNS)]
-    begin, seconds = time.perf_counter(), []
+    warm_up = [run(number) for number in range(WARM_UP_RUNS)]
+    begin = time.perf_counter()
+    seconds: list[float] = []
     while len(seconds) < MAX_RUNS and (
         len(seconds) < MIN_RUNS or time.perf_counter() - begin < MAX_SECONDS
     ):

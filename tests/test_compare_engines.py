@@ -24,7 +24,7 @@ NAMES = [f"{n} ({suffix})" for suffix in (".pdmodel", ".onnx") for n in CPU_ENGI
 
 @pytest.fixture(scope="module")
 def both(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One model as .pdmodel and as .onnx, without its ending."""
+    """One model as .pdmodel and as .onnx, without suffix."""
     folder = tmp_path_factory.mktemp("both")
     for file in (models / "person").iterdir():
         shutil.copy(file, folder)
@@ -44,7 +44,7 @@ def test_all_engines_of_all_files(both: Path, capsys) -> None:
     assert [row[0] for row in rows] == NAMES
     scale = float(re.search(r"logits: (\S+)", out)[1])
     assert float(rows[0][1]) == 0 and all(float(row[1]) < 1e-4 * scale for row in rows)
-    assert any(float(row[1]) > 0 for row in rows), "not one engine again and again"
+    assert any(float(row[1]) > 0 for row in rows), "not the same engine every time"
     for _, _, same, clips, middle, low, high, rate in rows:
         assert same == clips == "5"
         assert 0 < float(low) <= float(middle) <= float(high)
@@ -91,9 +91,9 @@ def test_an_engine_that_fails_is_listed(
     assert "no engine runs it" in capsys.readouterr().err
 
 
-def test_made_clips_have_one_and_two_persons(both: Path) -> None:
+def test_synthetic_clips_have_one_and_two_persons(both: Path) -> None:
     predictor = compare_engines.load(Path(f"{both}.onnx"), "onnxruntime", 1)
-    clips = compare_engines.trial_data(predictor, None, 4)
+    clips = compare_engines.clips_for(predictor, None, 4)
     assert clips.shape == (4, 3, 16, 25, 2)
     assert clips.any(axis=(1, 2, 3)).tolist() == [[True, False], [True, True]] * 2
     assert clips.any(axis=(1, 3, 4)).sum(axis=1).tolist() == [4] * 4, "16 * 80 / 300 frames"
@@ -108,7 +108,7 @@ def test_made_clips_have_one_and_two_persons(both: Path) -> None:
         (["{both}", "--data_file", "none.npy"], "none.npy: no such file"),
     ],
 )
-def test_mistakes_end_in_one_line(both: Path, argv: list[str], message: str, capsys) -> None:
+def test_user_errors_are_one_line(both: Path, argv: list[str], message: str, capsys) -> None:
     assert compare(*(part.format(both=both) for part in argv)) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1

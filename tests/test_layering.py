@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "model": {"model", "paddle"},
     # Joins the argument dataclasses, the graphs and the networks, which know nothing of each other.
     "model/build.py": {"configs", "dataset", "model", "paddle"},
-    "deploy": {"deploy", "configs", "dataset", "model", "utils", "paddle"},
+    "deploy": {"deploy", "configs", "dataset", "model", "report", "utils", "paddle"},
     "training": {"training", "configs", "dataset", "model", "deploy", "utils", "report", "paddle"},
     "generator.py": {"configs", "dataset", "reader"},
     "initializer.py": {

@@ -1,4 +1,4 @@
-"""OpenVINO's own runtime: programs for shapes that keep coming, kept programs, kept blobs."""
+"""OpenVINO's own runtime: static shapes for frequent lengths, and the limits of its caches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from deploy.exporting.export import export_network
 from errors import UserError
 from tests.networks import network_of
 
-FRAMES = 64  # room for a cut tail, which the `models` fixture has not
+FRAMES = 64  # enough to truncate clips, unlike in the fixture `models`
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def feeds(frames: int, seed: int = 0) -> dict[str, np.ndarray]:
     return {"clips": clips, "cut": np.full((1, 1, 1, 1), 1 - frames / FRAMES, np.float32)}
 
 
-def test_a_shape_that_keeps_coming_gets_its_own_program(model_file: Path, monkeypatch) -> None:
-    monkeypatch.setattr(openvino_engine, "OWN_AFTER", 2)
+def test_a_frequent_shape_is_compiled_as_a_static_shape(model_file: Path, monkeypatch) -> None:
+    monkeypatch.setattr(openvino_engine, "STATIC_AFTER", 2)
     engine = engine_of(model_file)
     assert list(engine.inputs.items()) == [("clips", [-1, 25, 18, -1]), ("cut", [-1, 1, 1, 1])]
     answers = [engine.run(feeds(48))[0] for _ in range(4)]
@@ -52,13 +52,13 @@ def test_a_shape_that_keeps_coming_gets_its_own_program(model_file: Path, monkey
     assert list(engine._programs) == [(True, None), own]
     for answer in answers[1:]:
         np.testing.assert_allclose(answer, answers[0], rtol=0, atol=1e-6)
-    engine.run(feeds(56), alone=False)
+    engine.run(feeds(56), exclusive=False)
     assert list(engine._programs)[2:] == [(False, None)]
 
 
-def test_programs_are_few(model_file: Path, monkeypatch) -> None:
-    """Lengths beyond the bound take the program for all, and no program is dropped for them."""
-    monkeypatch.setattr(openvino_engine, "OWN_AFTER", 0)
+def test_compiled_models_are_limited(model_file: Path, monkeypatch) -> None:
+    """Lengths beyond the limit use the dynamic model, and no compiled model is dropped for them."""
+    monkeypatch.setattr(openvino_engine, "STATIC_AFTER", 0)
     monkeypatch.setattr(openvino_engine, "MAX_PROGRAMS", 2)
     engine = engine_of(model_file)
     answers = [engine.run(feeds(frames))[0] for frames in (40, 48, 56, 40, 56)]
@@ -67,14 +67,14 @@ def test_programs_are_few(model_file: Path, monkeypatch) -> None:
     np.testing.assert_array_equal(answers[2], answers[4])
 
 
-def test_streams_answer_like_one(model_file: Path) -> None:
+def test_concurrent_runs_equal_exclusive_ones(model_file: Path) -> None:
     engine = engine_of(model_file)
     expected = [engine.run(feeds(48, seed))[0] for seed in range(8)]
     found: dict[int, np.ndarray] = {}
 
     def work(seeds: range) -> None:
         for seed in seeds:
-            found[seed] = engine.run(feeds(48, seed), alone=False)[0]
+            found[seed] = engine.run(feeds(48, seed), exclusive=False)[0]
 
     threads = [threading.Thread(target=work, args=(range(n, 8, 2),)) for n in range(2)]
     for thread in threads:
@@ -85,8 +85,8 @@ def test_streams_answer_like_one(model_file: Path) -> None:
         np.testing.assert_allclose(found[seed], expected[seed], rtol=0, atol=1e-6)
 
 
-def test_two_threads_begin_together(model_file: Path) -> None:
-    """In a fresh process: OpenVINO waits for ever where two threads make its first tensors."""
+def test_two_threads_start_at_the_same_time(model_file: Path) -> None:
+    """In a new process: OpenVINO deadlocks where two threads create its first tensors."""
     code = f"""
 import os, threading
 import numpy as np
@@ -99,7 +99,7 @@ feeds["cut"] = np.full((1, 1, 1, 1), 0.25, np.float32)
 done, start = [], threading.Barrier(2)
 def work():
     start.wait()
-    done.append(engine.run(feeds, alone=False))
+    done.append(engine.run(feeds, exclusive=False))
 threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
 [thread.start() for thread in threads]
 [thread.join(30) for thread in threads]
@@ -110,8 +110,8 @@ os._exit(len(done))
         assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 2
 
 
-def test_blobs_are_kept_and_few(model_file: Path, tmp_path: Path, monkeypatch) -> None:
-    """A damaged one is not believed; of too many the oldest go; without a cache it works too."""
+def test_cached_blobs_are_limited(model_file: Path, tmp_path: Path, monkeypatch) -> None:
+    """A damaged one is ignored, the oldest above the limit are removed, and no cache is needed."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     expected = engine_of(model_file).run(feeds(48))[0]
     folder = cache_folder()

@@ -7,18 +7,22 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+import configs
 import export as export_cli
 from dataset.storage import open_clips
-from deploy.engines import probe as apart
-from deploy.predictor import LARGEST, Predictor
+from deploy.clip_input import LARGEST
+from deploy.engines import engine as engines
+from deploy.engines import probe
+from deploy.predictor import Predictor
 from errors import UserError
-from tests.small_models import SET, eval_clips, logits_by_dygraph
+from tests.small_models import SET, SMALL, eval_clips, logits_by_dygraph, write_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPE = (2, 3, 16, 25, 2)
@@ -59,15 +63,15 @@ def holding(value: float, dtype: type = np.float32) -> np.ndarray:
         (holding(-(2**62), np.int64), r"clip 1 of this batch holds 4.61e\+18"),
     ],
 )
-def test_what_are_no_clips_is_refused_by_name(
+def test_values_that_are_not_clips_are_refused_by_name(
     predictor: Predictor, clips: object, message: str
 ) -> None:
     with pytest.raises(UserError, match=f"(?s)^clips?:? ?{message.removeprefix('clip ')}"):
         predictor.run(clips)
 
 
-def test_every_kind_of_real_number_is_taken(models: Path, predictor: Predictor) -> None:
-    """Lists too; and the largest numbers that are allowed give an answer."""
+def test_every_type_of_real_number_is_taken(models: Path, predictor: Predictor) -> None:
+    """Lists too; the largest numbers that are allowed give finite logits."""
     clips = np.random.RandomState(0).randint(-3, 4, SHAPE)
     expected = logits_by_dygraph(models, clips)
     for kind in (np.int8, np.int64, np.float16, np.float32, np.float64, np.dtype(">f4")):
@@ -76,24 +80,25 @@ def test_every_kind_of_real_number_is_taken(models: Path, predictor: Predictor) 
     assert np.isfinite(predictor.run(LARGEST / 3 * clips).logits).all()
 
 
-def test_one_predictor_a_thread(models: Path, tiny_data: Path) -> None:
-    """Three at once, of two engines, answer as each does alone; they are loaded at once too."""
+def test_one_predictor_per_thread(models: Path, tiny_data: Path) -> None:
+    """Three predictors of two engines, loaded and run concurrently, give the logits of exclusive
+    runs."""
     clips = np.array(open_clips(eval_clips(tiny_data)).data)
     model_file = models / "person/small.pdmodel"
-    engines = ("paddle", "openvino", "paddle")
-    alone = {
+    names = ("paddle", "openvino", "paddle")
+    exclusive = {
         name: Predictor.load(model_file, engine=name, cpu_threads=1).run(clips).logits
-        for name in set(engines)
+        for name in set(names)
     }
     found: dict[int, list[np.ndarray]] = {}
-    start = threading.Barrier(len(engines))
+    start = threading.Barrier(len(names))
 
     def serve(number: int) -> None:
         start.wait()
-        model = Predictor.load(model_file, engine=engines[number], cpu_threads=1)
+        model = Predictor.load(model_file, engine=names[number], cpu_threads=1)
         found[number] = [model.run(clips).logits for _ in range(5)]
 
-    threads = [threading.Thread(target=serve, args=(n,)) for n in range(len(engines))]
+    threads = [threading.Thread(target=serve, args=(n,)) for n in range(len(names))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -101,11 +106,11 @@ def test_one_predictor_a_thread(models: Path, tiny_data: Path) -> None:
     assert sorted(found) == [0, 1, 2]
     for number, answers in found.items():
         for logits in answers:
-            np.testing.assert_allclose(logits, alone[engines[number]], rtol=0, atol=1e-5)
+            np.testing.assert_allclose(logits, exclusive[names[number]], rtol=0, atol=1e-5)
 
 
 def test_two_engines_in_one_process(models: Path, tiny_data: Path) -> None:
-    """In turns, each with a model of its own form."""
+    """Alternating, each with another export of the same network."""
     clips = np.array(open_clips(eval_clips(tiny_data)).data[:6])
     expected = logits_by_dygraph(models, clips)
     first = Predictor.load(models / "whole/small.pdmodel", engine="openvino", cpu_threads=1)
@@ -114,6 +119,112 @@ def test_two_engines_in_one_process(models: Path, tiny_data: Path) -> None:
     for part in (slice(0, 6), slice(2, 3), slice(1, 5)):
         for model in (first, second):
             np.testing.assert_allclose(model.run(clips[part]).logits, expected[part], atol=1e-4)
+
+
+class ToyEngine:
+    """Gives every clip the class of its number of frames."""
+
+    name = "toy"
+    max_concurrency, preferred_batch, frame_step = 2, 3, 1
+
+    def __init__(self, inputs: dict[str, list[int]]) -> None:
+        self.inputs = inputs
+
+    def run(self, feeds: dict[str, np.ndarray], *, exclusive: bool = True) -> list[np.ndarray]:
+        clips = feeds[next(iter(self.inputs))]
+        return [np.tile(np.eye(12, dtype=np.float32)[clips.shape[-1] % 12], (len(clips), 1))]
+
+
+def test_an_engine_is_added_with_one_row(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(model_file: Path, params_file: Path, cpu_threads: int) -> ToyEngine:
+        assert model_file.suffix == ".pdmodel" and params_file.is_file() and cpu_threads == 1
+        return ToyEngine(engines.open_engine(model_file, params_file, "openvino", 1).inputs)
+
+    monkeypatch.setitem(engines.TABLE, "toy", engines.EngineRow((".pdmodel",), "cpu", load))
+    assert engines.engines_for(".pdmodel", "cpu")[-1] == "toy"
+    assert "toy" not in engines.engines_for(".onnx", "cpu")
+    model = Predictor.load(models / "whole/small.pdmodel", engine="toy", cpu_threads=1)
+    scores = model.run(np.random.RandomState(0).standard_normal((7, 3, 20, 25, 2)))
+    assert model.engine.name == "toy" and scores.logits.argmax(axis=1).tolist() == [16 % 12] * 7
+    (tmp_path / "empty.onnx").touch()
+    with pytest.raises(UserError, match="engine toy does not run .onnx files; allowed: openvino"):
+        engines.open_engine(tmp_path / "empty.onnx", None, "toy", 1)
+
+
+def test_engines_are_tried_from_the_fastest_to_the_slowest() -> None:
+    assert engines.CPU_ENGINES == {
+        ".pdmodel": ("openvino", "paddle_openvino", "paddle", "onednn"),
+        ".json": ("paddle",),
+        ".onnx": ("openvino", "onnxruntime"),
+    }
+    assert engines.engines_for(".pdmodel", "gpu") == ("gpu", "tensorrt")
+    assert engines.engines_for(".json", "gpu") == ("gpu",)
+    assert engines.engines_for(".onnx", "gpu") == ()
+    names = ("auto", "openvino", "paddle_openvino", "paddle", "onednn", "onnxruntime")
+    assert names == engines.ENGINES
+
+
+@pytest.fixture(scope="module")
+def truncating(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    """Of 64 frames, which is enough to truncate clips, one person at a time."""
+    keys = {**SMALL, "dataset_args.ntu.num_frame": 64}
+    folder = tmp_path_factory.mktemp("truncating")
+    write_weights(configs.load("9001", keys), folder / "w.pdparams")
+    config = configs.load("9001", {**keys, "pretrained_path": str(folder / "w.pdparams")})
+    target = export_cli.export(config, folder, per_person=True)
+    return Predictor.load(f"{target}.pdmodel", engine="openvino", cpu_threads=1)
+
+
+def clips_of(lengths: list[int]) -> np.ndarray:
+    """(N, 3, 80, 25, 2) random clips of these lengths; the second person leaves after 5 frames."""
+    clips = np.random.RandomState(0).standard_normal((len(lengths), 3, 80, 25, 2))
+    for clip, length in zip(clips, lengths):
+        clip[:, length:] = 0
+        clip[:, 5:, :, 1] = 0
+    return clips.astype(np.float32)
+
+
+def test_known_lengths_give_the_same_scores(truncating: Predictor) -> None:
+    """With every frame count the same, the logits are bit for bit those of the search."""
+    lengths = [20, 0, 7, 64, 80, 41]
+    clips = clips_of(lengths)
+    expected = truncating.run(clips)
+    for known in (lengths, [22, 3, 8, 66, 80, 41], np.array(lengths)):
+        scores = truncating.run(clips, known)
+        np.testing.assert_array_equal(scores.person_logits, expected.person_logits)
+        np.testing.assert_array_equal(scores.exists, expected.exists)
+    frames: list[int] = []
+    prepared, known = truncating.input.prepare(clips, lengths)
+    assert list(known) == [20, 0, 7, 64, 64, 41], "at most num_frame"
+    for length in (known[0], None):
+        frames.append(truncating.input.frames_needed(prepared[0], 1, length))
+    assert frames[0] == frames[1] < 64
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([20, 19], "clip 1 of this batch has length 19, but data up to frame 19; allowed: zeros"),
+        ([0, 20], "clip 0 of this batch has length 0, but data up to frame 19"),
+        ([20, 81], "clip 1 of this batch has length 81; allowed: 0 to 80 frames"),
+        ([-1, 20], "clip 0 of this batch has length -1; allowed: 0 to 80"),
+        ([20], "1 lengths for 2 clips; allowed: one for each"),
+    ],
+)
+def test_wrong_lengths_are_refused(truncating: Predictor, lengths: list[int], message: str) -> None:
+    """They would give wrong logits without an error."""
+    with pytest.raises(UserError, match=message):
+        truncating.run(clips_of([20, 20]), lengths)
+
+
+def test_resampled_clips_have_no_tail(truncating: Predictor) -> None:
+    """A length says nothing about a clip whose frames are spread over num_frame."""
+    pipeline = replace(truncating.pipeline, resample=True)
+    resampling = replace(truncating.input, pipeline=pipeline)
+    _, known = resampling.prepare(clips_of([20, 30]), [20, 30])
+    assert known == [None, None]
 
 
 def test_a_changed_onnx_file_is_refused(models: Path, tmp_path: Path) -> None:
@@ -137,7 +248,7 @@ def test_a_changed_onnx_file_is_refused(models: Path, tmp_path: Path) -> None:
         Predictor.load(file)
 
 
-def test_the_example_of_the_manual_runs(models: Path, tmp_path: Path) -> None:
+def test_the_example_in_the_docs_runs(models: Path, tmp_path: Path) -> None:
     for suffix in (".pdmodel", ".pdiparams", ".meta.yaml"):
         shutil.copy(models / f"person/small{suffix}", tmp_path / f"xsub{suffix}")
     text = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
@@ -153,7 +264,7 @@ def test_the_example_of_the_manual_runs(models: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_that_ends_its_process_or_hangs_is_refused(tmp_path: Path, monkeypatch) -> None:
-    """What has no metadata is tried elsewhere first."""
+    """Models without metadata are probed in a subprocess first."""
     model, params = tmp_path / "m.pdmodel", tmp_path / "m.pdiparams"
     model.write_bytes(b"\0" * 100)
     with pytest.raises(UserError, match="m.pdmodel: not a static model of Paddle"):
@@ -164,7 +275,7 @@ def test_a_model_that_ends_its_process_or_hangs_is_refused(tmp_path: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", str(killed))
         with pytest.raises(UserError, match="for engine paddle: .* ended with code -11"):
-            apart.try_apart(model, params, "paddle", 1)
-    monkeypatch.setattr(apart, "SECONDS", 0.01)
+            probe.probe_in_subprocess(model, params, "paddle", 1)
+    monkeypatch.setattr(probe, "SECONDS", 0.01)
     with pytest.raises(UserError, match="m.pdmodel: no answer within 0 s; damaged?"):
         Predictor.load(model, engine="paddle")

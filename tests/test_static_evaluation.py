@@ -30,7 +30,7 @@ def table(file: Path) -> np.ndarray:
 
 
 def tell_clips_apart(weights: Path, logits: np.ndarray) -> None:
-    """Take the mean of all clips' logits from the last bias, so that no class wins them all."""
+    """Subtract the mean logits from the last bias, so that several classes are predicted."""
     content = load_checkpoint(weights)
     (name,) = [n for n in content["model"] if n in ("classifier.fc.bias", "fcn.bias")]
     content["model"][name] -= logits.mean(axis=0)
@@ -43,7 +43,7 @@ def tell_clips_apart(weights: Path, logits: np.ndarray) -> None:
         ("9001", "openvino", [*SET[1:], "dataset_args.ntu.num_frame=96"]),
         ("1001", "onnxruntime", ["dataset_args.ntu.num_frame=16"]),
     ],
-    ids=["EfficientGCN, tails cut", "ST-GCN, clips too short to be cut"],
+    ids=["EfficientGCN, truncated clips", "ST-GCN, clips too short to truncate"],
 )
 def test_an_engine_counts_what_dygraph_counts(
     tiny_data: Path, tmp_path: Path, config: str, engine: str, network: list[str], capsys
@@ -65,7 +65,7 @@ def test_an_engine_counts_what_dygraph_counts(
     assert scores.names.tolist() == static.names.tolist()
     scale = np.abs(scores.logits).max()
     np.testing.assert_allclose(static.logits, scores.logits, atol=2e-5 * scale)
-    assert (static.logits != scores.logits).any(), "another program has run"
+    assert (static.logits != scores.logits).any(), "not the dygraph network again"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,9 @@ def test_an_engine_counts_what_dygraph_counts(
         (["-e", "-pp", "w.pdparams", "-g", "0"], "runs on the CPU; leave out -g"),
     ],
 )
-def test_an_engine_out_of_place(argv: list[str], message: str, tmp_path: Path, capsys) -> None:
+def test_engine_where_it_is_not_allowed(
+    argv: list[str], message: str, tmp_path: Path, capsys
+) -> None:
     argv = ["-c", "9001", "--engine", "paddle", *argv, "--set", f"work_dir={tmp_path / 'work'}"]
     assert run_command(lambda: cli.main(argv)) == 2
     error = capsys.readouterr().err

@@ -1,7 +1,8 @@
-"""A clip cut to its real frames and the network's margin has the logits of the whole clip."""
+"""A clip truncated to its real frames and the network's margin has the logits of the whole clip."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import paddle
 import pytest
 from networks import SMALL, efficientgcn, randomise, stgcn
 
-from deploy.predictor import frames_needed
+from dataset.pipeline import ClipPipeline
+from dataset.skeletons import skeleton
+from deploy.clip_input import ClipInput, changing_frames
 from model.tail import Tail
 
 FRAMES = 96
@@ -24,7 +27,7 @@ def small_stgcn(kernel_size: int = 5) -> paddle.nn.Layer:
 
 
 def clip_of(real: int) -> np.ndarray:
-    """(2*V, 18, T): random frames, then one random frame again and again."""
+    """(2*V, 18, T): random frames, then one random frame repeated."""
     clip = np.random.RandomState(real).standard_normal((50, 18, FRAMES)).astype(np.float32)
     clip[..., real:] = clip[..., -1:]
     return clip
@@ -53,7 +56,8 @@ def test_every_length_of_stgcn(kernel_size: int) -> None:
 
 
 def check_every_length(network: paddle.nn.Layer) -> None:
-    """From no real frame to no padding, at the margin and a stride more; half of it is wrong."""
+    """From no real frame to no padding, at the margin and a stride more; half the margin is
+    wrong."""
     margin, stride = network.geometry.tail_margin, network.geometry.stride
     wrong = 0.0
     for real in (0, 1, 2, 3, 20, 41, 58, 75, FRAMES - 1, FRAMES):
@@ -72,7 +76,7 @@ def check_every_length(network: paddle.nn.Layer) -> None:
 
 @pytest.mark.parametrize("name", ["EfficientGCN", "ST-GCN"])
 def test_the_margin_is_the_smallest(name: str) -> None:
-    """One stride less is wrong. Dense windows, since depthwise ones carry little to the edge."""
+    """One stride less is wrong. Dense kernels: depthwise ones have little weight at the edge."""
     dense = {**SMALL, "layer_type": "Basic"}
     network = ready(small_stgcn() if name == "ST-GCN" else efficientgcn(branches=3, **dense))
     margin, stride = network.geometry.tail_margin, network.geometry.stride
@@ -82,13 +86,13 @@ def test_the_margin_is_the_smallest(name: str) -> None:
 
 
 def test_published_margins() -> None:
-    """By hand: of each mean, the frames that windows of 5 (EfficientGCN-B0) or 9 (ST-GCN) spoil in
-    front and behind, one that is left, and the total stride of 4."""
+    """Computed by hand: of each mean, the frames before and after that kernels of 5
+    (EfficientGCN-B0) or 9 (ST-GCN) affect, one representative frame, and the total stride of 4."""
     for network, margin in ((efficientgcn(), 32), (stgcn(), 156)):
         assert (network.geometry.tail_margin, network.geometry.stride) == (margin, 4)
 
 
-def test_mean_counts_the_frame_that_stands_for_others() -> None:
+def test_mean_weights_the_representative_frame() -> None:
     x = np.arange(2 * 6, dtype=np.float32).reshape(1, 2, 6, 1)
     whole = np.concatenate([x[:, :, :4], x[:, :, 3:4], x[:, :, 3:4], x[:, :, 4:]], axis=2)
     tail = Tail(paddle.full([1, 1, 1, 1], 2 / 8), after=2)
@@ -98,14 +102,29 @@ def test_mean_counts_the_frame_that_stands_for_others() -> None:
 
 def test_frames_needed() -> None:
     """Real frames up to a multiple of the stride, the margin, up to a multiple of the step."""
+    ntu = ClipInput(skeleton("ntu-25"), ClipPipeline("JVB", 300), 2, tail_margin=32, tail_stride=4)
+    no_margin = replace(ntu, tail_margin=0, tail_stride=1)
+    whole = replace(ntu, tail_margin=0, tail_stride=0)
     clip = np.zeros((3, 300, 25, 2), np.float32)
-    assert frames_needed(clip, 32, 4, 1, 2) == 32
+    assert ntu.frames_needed(clip, 1) == 32
     clip[0, 81, 3, 1] = 1.0
-    assert frames_needed(clip, 32, 4, 1, 2) == 84 + 32
-    assert frames_needed(clip, 32, 4, 16, 2) == 128
-    assert frames_needed(clip, 0, 1, 1, 2) == 82 + 2, "velocity looks two frames ahead"
-    assert frames_needed(clip, 0, 0, 16, 2) == 300, "a model that takes whole clips"
+    assert ntu.frames_needed(clip, 1) == 84 + 32
+    assert ntu.frames_needed(clip, 16) == 128
+    assert no_margin.frames_needed(clip, 1) == 82 + 2, "velocity looks two frames ahead"
+    assert whole.frames_needed(clip, 16) == 300, "a model that takes whole clips"
     clip[0, 290:] = 1.0
-    assert frames_needed(clip, 32, 4, 16, 2) == 300
+    assert ntu.frames_needed(clip, 16) == 300
     frozen = np.full((3, 300, 25, 2), 0.5, np.float32)
-    assert frames_needed(frozen, 32, 4, 1, 2) == 32, "a tail need not be zero, only constant"
+    assert ntu.frames_needed(frozen, 1) == 32, "a tail need not be zero, only constant"
+
+
+def test_a_known_length_replaces_the_search() -> None:
+    """The same frames where a person leaves early, and where the last frames are empty."""
+    clip = np.zeros((3, 300, 25, 2), np.float32)
+    assert changing_frames(clip, 80) == changing_frames(clip, 0) == changing_frames(clip, None) == 0
+    clip[:, :80, :, 0], clip[:, :41, :, 1] = 1.0, 2.0
+    for part, frames in ((clip, 80), (clip[..., :1], 80), (clip[..., 1:], 41)):
+        for length in (None, 80, 85, 300):
+            assert changing_frames(part, length) == frames
+    clip[:] = 1.0
+    assert changing_frames(clip, 300) == 300 and changing_frames(clip, None) == 0

@@ -3,11 +3,11 @@
 python tools/compare_engines.py xsub
 python tools/compare_engines.py xsub.pdmodel --data_file data/eval_data.npy --clips 200
 
-Takes all files of the model's name that lie beside each other (xsub.pdmodel, xsub.json, xsub.onnx)
-and, without --data_file, clips of synthetic people, every second with two persons. Ends with 1
+Runs all files of the model's name in its folder (xsub.pdmodel, xsub.json, xsub.onnx) on clips of
+--data_file, or else on synthetic clips, every second of them with two persons. The exit code is 1
 where an engine differs from the first by more than export allows; an engine that cannot run the
-model is listed with its reason and does not count. The engines take turns: one run of all clips
-each a round, from raw clips to logits.
+model is listed with its reason and does not count. In each round every engine runs all clips once,
+from raw clips to logits.
 """
 
 from __future__ import annotations
@@ -24,23 +24,25 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from deploy.engines.engine import CPU_ENGINES, GPU_ENGINES
+from deploy.engines.engine import SUFFIXES, engines_for
 from errors import UserError, run_command
 from utils import num_cores, prepare_process
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor
 
-REAL_SHARE = 80 / 300  # of a made clip's frames, as in NTU RGB+D on average
+REAL_SHARE = 80 / 300  # of a synthetic clip's frames, as in NTU RGB+D on average
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=Path, help="a model's file, or its path without ending")
+    parser.add_argument("model", type=Path, help="a model file, or its path without suffix")
     parser.add_argument("--data_file", type=Path, help=".npy, (N, 3, T, V, M) metres")
-    parser.add_argument("--clips", type=int, default=16, help="so many, from the first one on")
+    parser.add_argument(
+        "--clips", type=int, default=16, help="number of clips, from the first one on"
+    )
     parser.add_argument("--cpu_threads", type=int, default=num_cores(), help="default: all cores")
     parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args(argv)
@@ -60,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             predictor = load(file, engine, args.cpu_threads)
             if clips is None:
-                clips = trial_data(predictor, args.data_file, args.clips)
+                clips = clips_for(predictor, args.data_file, args.clips)
             runs[name] = predictor, predictor.run(clips).logits
         except (UserError, RuntimeError) as error:
             if clips is None and args.data_file:
@@ -72,9 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def model_files(model: Path) -> list[Path]:
-    """The model's files that engines load. Raises UserError where there is none."""
-    stem = model.name[: -len(model.suffix)] if model.suffix in CPU_ENGINES else model.name
-    candidates = [model.parent / f"{stem}{suffix}" for suffix in CPU_ENGINES]
+    """The files of a model that engines load. Raises UserError where there are none."""
+    stem = model.name[: -len(model.suffix)] if model.suffix in SUFFIXES else model.name
+    candidates = [model.parent / f"{stem}{suffix}" for suffix in SUFFIXES]
     files = [file for file in candidates if file.is_file()]
     if not files:
         names = ", ".join(file.name for file in candidates)
@@ -83,12 +85,13 @@ def model_files(model: Path) -> list[Path]:
 
 
 def engines_of(files: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """(file, engine) of all that can be tried on this machine."""
+    """(file, engine) of all that this machine may be able to run."""
     import paddle
 
-    gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    gpu = paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    devices = ("cpu", "gpu") if gpu else ("cpu",)
     for file in files:
-        for engine in CPU_ENGINES[file.suffix] + (GPU_ENGINES[file.suffix] if gpu else ()):
+        for engine in engines_for(file.suffix, *devices):
             yield file, engine
 
 
@@ -98,9 +101,9 @@ def load(file: Path, engine: str, cpu_threads: int) -> Predictor:
     return Predictor.load(file, engine=engine, cpu_threads=cpu_threads)
 
 
-def trial_data(predictor: Predictor, data_file: Path | None, count: int) -> np.ndarray:
-    """(N, 3, T, V, M), of the file or made. Raises UserError for data that the model does not
-    take."""
+def clips_for(predictor: Predictor, data_file: Path | None, count: int) -> np.ndarray:
+    """(N, 3, T, V, M), of the file or synthetic. Raises UserError for data that the model does
+    not take."""
     if data_file:
         from dataset.storage import open_clips
 

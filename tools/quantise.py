@@ -73,13 +73,14 @@ class Recorder:
 
     def __init__(self, engine: Engine) -> None:
         self.name, self.inputs = engine.name, engine.inputs
-        self.streams, self.batch, self.frame_step = 1, engine.batch, engine.frame_step
+        self.max_concurrency, self.frame_step = 1, engine.frame_step
+        self.preferred_batch = engine.preferred_batch
         self.feeds: list[Feeds] = []
         self._engine = engine
 
-    def run(self, feeds: Feeds, *, alone: bool = True) -> list[np.ndarray]:
+    def run(self, feeds: Feeds, *, exclusive: bool = True) -> list[np.ndarray]:
         self.feeds.append(feeds)
-        return self._engine.run(feeds, alone=alone)
+        return self._engine.run(feeds, exclusive=exclusive)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -1,61 +1,111 @@
-"""One way to run a static model, whatever runs it:
+"""One interface to everything that runs a static model, and the table of engines.
 
 openvino         OpenVINO's own runtime, .pdmodel or .onnx
-paddle           Paddle's native CPU kernels, .pdmodel or .json
 paddle_openvino  OpenVINO inside Paddle, .pdmodel
+paddle           Paddle's native CPU kernels, .pdmodel or .json
 onednn           Paddle with oneDNN kernels, .pdmodel
 onnxruntime      ONNX Runtime, .onnx
-gpu, tensorrt    Paddle's GPU kernels, TensorRT inside Paddle; never run by the authors: no GPU
+gpu, tensorrt    Paddle's GPU kernels, TensorRT inside Paddle; not tested by the authors: no GPU
+
+To add an engine: a class in a file of its own, and a row in `TABLE` with its loader.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from errors import UserError
 from utils import import_paddle_quietly
 
-# By the ending of a model file, the fastest first (docs/performance.md).
-CPU_ENGINES = {
-    ".pdmodel": ("openvino", "paddle_openvino", "paddle", "onednn"),
-    ".json": ("paddle",),
-    ".onnx": ("openvino", "onnxruntime"),
-}
-GPU_ENGINES = {".pdmodel": ("gpu", "tensorrt"), ".json": ("gpu",), ".onnx": ()}
+SUFFIXES = (".pdmodel", ".json", ".onnx")  # of the model files that export.py writes
 AUTO = "auto"
-ENGINES = (AUTO, *dict.fromkeys(name for names in CPU_ENGINES.values() for name in names))
+DUMMY_FRAMES = 128  # of a dummy input with a dynamic time axis; a usual truncated clip
 
 
 class Engine(Protocol):
     """A loaded static model.
 
-    name: of the engine. inputs: name -> shape, as written in the file, -1 for a free axis; the
-    clips come first. streams: so many threads may be in `run` at once. batch: clips that it is
-    best given at once. frame_step: lengths of clips had better be multiples of it, because every
-    new one costs time.
+    name: of the engine. inputs: name -> shape, as written in the file, -1 for a dynamic axis; the
+    clips come first. max_concurrency: threads that may call `run` at the same time.
+    preferred_batch: clips to pass in one call. frame_step: clip lengths should be multiples of it,
+    because every new length costs time.
     """
 
     name: str
     inputs: dict[str, list[int]]
-    streams: int
-    batch: int
+    max_concurrency: int
+    preferred_batch: int
     frame_step: int
 
-    def run(self, feeds: dict[str, np.ndarray], *, alone: bool = True) -> list[np.ndarray]:
-        """feeds: float32 arrays of the shapes of `inputs`. alone: no other run goes on at the
-        same time, take all threads. Every output of the model, logits first."""
+    def run(self, feeds: dict[str, np.ndarray], *, exclusive: bool = True) -> list[np.ndarray]:
+        """All outputs of the model, logits first. feeds: float32 arrays of the shapes of `inputs`.
+        exclusive: no concurrent run, use all threads."""
+
+
+class EngineRow(NamedTuple):
+    """suffixes: of the model files that the engine runs. device: 'cpu' or 'gpu'.
+    load(model_file, params_file, cpu_threads): imports the engine's file and opens the model."""
+
+    suffixes: tuple[str, ...]
+    device: str
+    load: Callable[[Path, Path, int], Engine]
+
+
+def _load_openvino(model_file: Path, params_file: Path, cpu_threads: int) -> Engine:
+    from deploy.engines.openvino_engine import OpenVINOEngine
+
+    return OpenVINOEngine(model_file, params_file, cpu_threads)
+
+
+def _load_onnxruntime(model_file: Path, params_file: Path, cpu_threads: int) -> Engine:
+    from deploy.engines.onnx_engine import OnnxEngine
+
+    return OnnxEngine(model_file, cpu_threads)
+
+
+def _load_paddle(name: str, model_file: Path, params_file: Path, cpu_threads: int) -> Engine:
+    import_paddle_quietly()
+    from deploy.engines.paddle_engine import PaddleEngine
+
+    return PaddleEngine(model_file, params_file, name, cpu_threads)
+
+
+# CPU engines from the fastest to the slowest (docs/performance.md): `auto` tries them in this
+# order.
+TABLE: dict[str, EngineRow] = {
+    "openvino": EngineRow((".pdmodel", ".onnx"), "cpu", _load_openvino),
+    "paddle_openvino": EngineRow((".pdmodel",), "cpu", partial(_load_paddle, "paddle_openvino")),
+    "paddle": EngineRow((".pdmodel", ".json"), "cpu", partial(_load_paddle, "paddle")),
+    "onednn": EngineRow((".pdmodel",), "cpu", partial(_load_paddle, "onednn")),
+    "onnxruntime": EngineRow((".onnx",), "cpu", _load_onnxruntime),
+    "gpu": EngineRow((".pdmodel", ".json"), "gpu", partial(_load_paddle, "gpu")),
+    "tensorrt": EngineRow((".pdmodel",), "gpu", partial(_load_paddle, "tensorrt")),
+}
+
+
+def engines_for(suffix: str, *devices: str) -> tuple[str, ...]:
+    """Names of the engines that run a kind of file on one of the devices, in the table's order."""
+    return tuple(
+        name for name, row in TABLE.items() if suffix in row.suffixes and row.device in devices
+    )
+
+
+CPU_ENGINES = {suffix: engines_for(suffix, "cpu") for suffix in SUFFIXES}
+ENGINES = (AUTO, *(name for name, row in TABLE.items() if row.device == "cpu"))
 
 
 def open_engine(model_file: Path, params_file: Path | None, name: str, cpu_threads: int) -> Engine:
     """Raises UserError for missing or damaged files, for an engine that does not run files of
     this kind, and for an absent GPU."""
     kind = model_file.suffix
-    if kind not in CPU_ENGINES:
-        raise UserError(f"{model_file}: allowed: a file ending in {', '.join(CPU_ENGINES)}")
+    if kind not in SUFFIXES:
+        raise UserError(f"{model_file}: allowed: a file ending in {', '.join(SUFFIXES)}")
     params_file = params_file or model_file.with_suffix(".pdiparams")
     for file in (model_file,) if kind == ".onnx" else (model_file, params_file):
         if not file.is_file():
@@ -65,51 +115,38 @@ def open_engine(model_file: Path, params_file: Path | None, name: str, cpu_threa
             )
     if name == AUTO:
         return _first_that_works(model_file, params_file, cpu_threads)
-    allowed = CPU_ENGINES[kind] + GPU_ENGINES[kind]
+    allowed = engines_for(kind, "cpu", "gpu")
     if name not in allowed:
         raise UserError(f"engine {name} does not run {kind} files; allowed: {', '.join(allowed)}")
-    if name == "openvino":
-        from deploy.engines.openvino_engine import OpenVINOEngine
-
-        return OpenVINOEngine(model_file, params_file, cpu_threads)
-    if name == "onnxruntime":
-        from deploy.engines.onnx_engine import OnnxEngine
-
-        return OnnxEngine(model_file, cpu_threads)
-    import_paddle_quietly()
-    from deploy.engines.paddle_engine import PaddleEngine
-
-    return PaddleEngine(model_file, params_file, name, cpu_threads)
+    return TABLE[name].load(model_file, params_file, cpu_threads)
 
 
-def _first_that_works(model_file: Path, params_file: Path | None, cpu_threads: int) -> Engine:
-    """The fastest engine of a file that loads it and gives finite numbers; logs why others were
-    passed over. Nothing is timed: the order was the same on every CPU measured, and timing would
-    cost every start a second."""
-    seen: list[str] = []
-    for name in CPU_ENGINES[model_file.suffix]:
+def _first_that_works(model_file: Path, params_file: Path, cpu_threads: int) -> Engine:
+    """The first CPU engine that loads the file and gives finite numbers; logs why others were
+    skipped. Nothing is timed: the order was the same on every CPU measured, and timing would add a
+    second to every start."""
+    skipped: list[str] = []
+    for name in engines_for(model_file.suffix, "cpu"):
         try:
             engine = open_engine(model_file, params_file, name, cpu_threads)
-            trial(engine)
+            probe_engine(engine)
         except (UserError, RuntimeError, ImportError) as error:
-            seen.append(f"{name} does not run it ({' '.join(str(error).split())[:120]})")
+            skipped.append(f"{name} does not run it ({' '.join(str(error).split())[:120]})")
             continue
-        logging.info("Engine: %s (auto%s)", name, "".join(f"; {reason}" for reason in seen))
+        logging.info("Engine: %s (auto%s)", name, "".join(f"; {reason}" for reason in skipped))
         return engine
-    raise UserError(f"{model_file}: no engine runs it; the first of {len(seen)}: {seen[0]}")
+    raise UserError(f"{model_file}: no engine runs it; the first of {len(skipped)}: {skipped[0]}")
 
 
-TRIAL_FRAMES = 128  # of a free axis; a usual clip with its tail cut
-
-
-def trial(engine: Engine) -> None:
-    """Raises UserError where a clip of zeros does not give finite numbers."""
+def probe_engine(engine: Engine) -> None:
+    """Run the engine on a dummy input. Raises UserError where a clip of zeros does not give finite
+    numbers."""
     feeds = {
         name: np.zeros([max(n, 1) for n in shape], np.float32)
         for name, shape in engine.inputs.items()
     }
     clips = next(iter(engine.inputs))
     if engine.inputs[clips][-1] < 1:
-        feeds[clips] = np.zeros((*feeds[clips].shape[:-1], TRIAL_FRAMES), np.float32)
+        feeds[clips] = np.zeros((*feeds[clips].shape[:-1], DUMMY_FRAMES), np.float32)
     if not np.isfinite(engine.run(feeds)[0]).all():
         raise UserError("it gives NaN for a clip of zeros")

@@ -9,17 +9,17 @@ import onnxruntime
 
 from errors import UserError
 
-_FATAL_ONLY = 4  # log level; what goes wrong is raised as well
+_FATAL_ONLY = 4  # log level; errors are raised as well
 
 
 class OnnxEngine:
     """A whole model in one .onnx file. See `deploy.engines.engine.Engine`."""
 
     name = "onnxruntime"
-    streams, batch, frame_step = 1, 4, 1
+    max_concurrency, preferred_batch, frame_step = 1, 4, 1
 
     def __init__(self, model_file: Path, cpu_threads: int) -> None:
-        """Raises UserError for a damaged file, and for inputs that are no float32."""
+        """Raises UserError for a damaged file, and for inputs that are not float32."""
         try:
             self._session = open_session(str(model_file), cpu_threads)
         except Exception as error:  # ONNX Runtime's errors share no other base
@@ -29,17 +29,18 @@ class OnnxEngine:
         odd = [f"{i.name} is {i.type}" for i in inputs if i.type != "tensor(float)"]
         if odd or not inputs:
             raise UserError(
-                f"{model_file}: inputs must be float32; {', '.join(odd) or 'none here'}"
+                f"{model_file}: inputs must be float32; {', '.join(odd) or 'there are none'}"
             )
         self.inputs = {i.name: [n if isinstance(n, int) else -1 for n in i.shape] for i in inputs}
 
-    def run(self, feeds: dict[str, np.ndarray], *, alone: bool = True) -> list[np.ndarray]:
+    def run(self, feeds: dict[str, np.ndarray], *, exclusive: bool = True) -> list[np.ndarray]:
         arrays = {name: np.ascontiguousarray(feeds[name], dtype=np.float32) for name in self.inputs}
         return self._session.run(None, arrays)
 
 
 def open_session(model: str | bytes, cpu_threads: int) -> onnxruntime.InferenceSession:
-    """A session on the CPU of a file, or of a model's bytes. Raises what ONNX Runtime raises."""
+    """A CPU session of a model, given as a path or as its bytes. Raises what ONNX Runtime
+    raises."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cpu_threads
     options.inter_op_num_threads = 1

@@ -1,8 +1,8 @@
 """OpenVINO's own runtime as an engine (deploy/engines/engine.py): the fastest on every CPU so far.
 
-It reads .pdmodel and .onnx files alike and needs no Paddle. A program with free axes is compiled
-as it is; a shape that keeps coming is then compiled for itself, which runs half again as fast
-(docs/performance.md).
+It reads .pdmodel and .onnx files alike and needs no Paddle. A model with dynamic axes is compiled
+as it is; a frequent shape is then compiled once more as a static shape, which runs 1.5 times as
+fast (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ import openvino
 
 from errors import UserError
 
-OWN_AFTER = 40  # runs of a shape that cost about what compiling it saves
-CUT = "cut"  # input of models whose clips may be cut (deploy/exporting/contracts.py)
-MAX_PROGRAMS = 24  # compiled programs kept, some 30 MB each
-MAX_BLOBS = 64  # files kept in the cache of compiled programs, some 2 MB each
+STATIC_AFTER = 40  # runs of a shape that cost about what compiling it saves
+CUT = "cut"  # input of models that take truncated clips (deploy/exporting/contracts.py)
+MAX_PROGRAMS = 24  # compiled models kept, some 30 MB each
+MAX_BLOBS = 64  # files kept in the cache of compiled models, some 2 MB each
 
 
 @dataclass(frozen=True)
 class _Program:
-    """requests: thread -> its request."""
+    """A compiled model. requests: thread -> its inference request."""
 
     compiled: openvino.CompiledModel
     requests: dict[int, openvino.InferRequest] = field(default_factory=dict)
 
 
 class OpenVINOEngine:
-    """A .pdmodel or .onnx program. See `deploy.engines.engine.Engine`."""
+    """A .pdmodel or .onnx model. See `deploy.engines.engine.Engine`."""
 
     name = "openvino"
-    batch = 1  # a second clip at once leaves the processor's caches and gains nothing
+    preferred_batch = 1  # a second clip in a batch exceeds the processor's caches: no gain
     frame_step = 16
 
     def __init__(self, model_file: Path, params_file: Path, cpu_threads: int) -> None:
         """Raises UserError for damaged files."""
-        self.streams = cpu_threads
+        self.max_concurrency = cpu_threads
         self._core = openvino.Core()
-        # Two threads that make their first tensors at the same time wait for each other for ever:
-        # the first one is made here.
+        # Two threads that create OpenVINO's first tensors at the same time deadlock: the first
+        # one is created here.
         openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
         folder = cache_folder()
         if folder:
@@ -55,30 +55,31 @@ class OpenVINOEngine:
             self._model = self._core.read_model(str(model_file), str(weights) if weights else "")
             self.inputs = {
                 port.any_name: [n.get_length() if n.is_static else -1 for n in port.partial_shape]
-                # Their order is not kept: `cut` comes behind the clips.
+                # OpenVINO does not keep their order: `cut` comes after the clips.
                 for port in sorted(self._model.inputs, key=lambda port: port.any_name == CUT)
             }
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-200:]
             raise UserError(f"{model_file}: OpenVINO cannot load it: {reason}") from error
-        self._free = any(-1 in shape for shape in self.inputs.values())
+        self._dynamic = any(-1 in shape for shape in self.inputs.values())
         self._programs: dict[Hashable, _Program] = {}
         self._runs: Counter[Hashable] = Counter()
         self._lock = threading.Lock()
 
-    def run(self, feeds: dict[str, np.ndarray], *, alone: bool = True) -> list[np.ndarray]:
+    def run(self, feeds: dict[str, np.ndarray], *, exclusive: bool = True) -> list[np.ndarray]:
         arrays = {name: np.ascontiguousarray(feeds[name], dtype=np.float32) for name in self.inputs}
-        request = self._request(arrays, alone)
+        request = self._request(arrays, exclusive)
         results = request.infer(arrays, share_inputs=True)
         return [np.array(results[port]) for port in results]
 
-    def _request(self, arrays: dict[str, np.ndarray], alone: bool) -> openvino.InferRequest:
-        """Of this thread, for these shapes: of a program of their own where they have come often,
-        else of the free one. Requests are kept, for they hold the memory of a run."""
+    def _request(self, arrays: dict[str, np.ndarray], exclusive: bool) -> openvino.InferRequest:
+        """This thread's request for these shapes: of a model with static shapes where they are
+        frequent, else of the dynamic model. Requests are kept, because they own the memory of a
+        run."""
         shapes = tuple(array.shape for array in arrays.values())
         with self._lock:
-            self._runs[alone, shapes] += 1
-            key = (alone, shapes if self._deserves_its_own(alone, shapes) else None)
+            self._runs[exclusive, shapes] += 1
+            key = (exclusive, shapes if self._is_static(exclusive, shapes) else None)
             if key not in self._programs:
                 self._programs[key] = _Program(self._compile(*key))
             program, thread = self._programs[key], threading.get_ident()
@@ -86,20 +87,21 @@ class OpenVINOEngine:
                 program.requests[thread] = program.compiled.create_infer_request()
             return program.requests[thread]
 
-    def _deserves_its_own(self, alone: bool, shapes: tuple) -> bool:
-        """Nothing is ever dropped for it: lengths in turns would be compiled again and again."""
-        if not self._free or self._runs[alone, shapes] <= OWN_AFTER:
+    def _is_static(self, exclusive: bool, shapes: tuple) -> bool:
+        """Whether these shapes have, or now get, a model with static shapes. No compiled model is
+        ever dropped for another: alternating lengths would be compiled again and again."""
+        if not self._dynamic or self._runs[exclusive, shapes] <= STATIC_AFTER:
             return False
-        return (alone, shapes) in self._programs or len(self._programs) < MAX_PROGRAMS
+        return (exclusive, shapes) in self._programs or len(self._programs) < MAX_PROGRAMS
 
-    def _compile(self, alone: bool, shapes: tuple | None) -> openvino.CompiledModel:
+    def _compile(self, exclusive: bool, shapes: tuple | None) -> openvino.CompiledModel:
         model = self._model
         if shapes:
             model = model.clone()
             model.reshape(dict(zip(self.inputs, shapes)))
         settings = {
-            "NUM_STREAMS": 1 if alone else self.streams,
-            "INFERENCE_NUM_THREADS": self.streams,
+            "NUM_STREAMS": 1 if exclusive else self.max_concurrency,
+            "INFERENCE_NUM_THREADS": self.max_concurrency,
             "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it
             "ENABLE_CPU_PINNING": False,  # several processes would share the same cores
         }
@@ -107,8 +109,8 @@ class OpenVINOEngine:
 
 
 def cache_folder() -> Path | None:
-    """Where compiled programs are kept for the next start, the user's cache; the oldest of too
-    many are removed. None where it cannot be written."""
+    """The folder of compiled models in the user's cache, for the next start; the oldest files
+    above the limit are removed. None where it cannot be written."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(root) / "skeleton-action" / "openvino"
     try:
@@ -116,6 +118,6 @@ def cache_folder() -> Path | None:
         blobs = sorted(folder.glob("*.blob"), key=os.path.getmtime)
         for blob in blobs[: max(len(blobs) - MAX_BLOBS, 0)]:
             blob.unlink(missing_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
+    except (OSError, RuntimeError):  # RuntimeError: there is no home directory
         return None
     return folder if os.access(folder, os.W_OK) else None

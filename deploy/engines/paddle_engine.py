@@ -18,31 +18,92 @@ from errors import UserError
 
 _GPU_MEMORY_MB = 512  # first allocation; Paddle grows it
 _TENSORRT_WORKSPACE = 1 << 30  # bytes
-_TENSORRT_MIN_GRAPH = 3  # operators that are worth a subgraph
+_TENSORRT_MIN_GRAPH = 3  # operators of the smallest subgraph
 _PIR_VERSION = 1  # of the operators in .json files
-# What oneDNN gets. Not products of matrices: with one factor for all frames they took 8 times as
-# long as all the rest (docs/performance.md). A sum or activation left out would break its fusions.
+# Operators that run in oneDNN. Matrix products are not among them: with one factor for all frames
+# they took 8 times as long as all other operators (docs/performance.md). Leaving out an addition or
+# an activation would break oneDNN's fusions.
 _ONEDNN_OPS = {
     *("conv2d", "fused_conv2d", "depthwise_conv2d", "pool2d", "softmax", "concat", "split"),
     *("elementwise_add", "elementwise_mul", "elementwise_sub", "scale", "reduce_mean"),
     *("swish", "sigmoid", "hard_swish", "relu", "relu6", "reshape2", "transpose2", "slice"),
 }
-STATIC_MODE = threading.Lock()  # for Paddle's static mode, which is one for all threads
+_ONEDNN_SHAPES = 10  # kept in its cache; without a limit it leaks memory
+STATIC_MODE = threading.Lock()  # Paddle's static mode is global to all threads
+
+
+def _base_config(model_file: Path, params_file: Path, cache: str) -> inference.Config:
+    """What all engines of Paddle share."""
+    config = inference.Config(str(model_file), str(params_file))
+    config.disable_glog_info()
+    config.set_optim_cache_dir(cache)
+    if model_file.suffix == ".json":  # without these two, enable_memory_optim fails
+        config.enable_new_executor()
+        config.enable_new_ir()
+    config.enable_memory_optim()
+    return config
+
+
+def _use_cpu(config: inference.Config, cpu_threads: int) -> None:
+    config.disable_gpu()
+    config.set_cpu_math_library_num_threads(cpu_threads)
+    config.disable_mkldnn()
+
+
+def _use_openvino(config: inference.Config, cpu_threads: int) -> None:
+    _use_cpu(config, cpu_threads)
+    config.enable_openvino_engine(inference.PrecisionType.Float32)
+
+
+def _use_onednn(config: inference.Config, cpu_threads: int) -> None:
+    config.disable_gpu()
+    config.set_cpu_math_library_num_threads(cpu_threads)
+    config.enable_mkldnn()
+    config.set_mkldnn_cache_capacity(_ONEDNN_SHAPES)
+    config.set_mkldnn_op(_ONEDNN_OPS)
+
+
+def _use_gpu(config: inference.Config, cpu_threads: int) -> None:
+    require_gpu()
+    config.enable_use_gpu(_GPU_MEMORY_MB, 0)
+
+
+def _use_tensorrt(config: inference.Config, cpu_threads: int) -> None:
+    _use_gpu(config, cpu_threads)
+    config.enable_tensorrt_engine(
+        workspace_size=_TENSORRT_WORKSPACE,
+        max_batch_size=1,
+        min_subgraph_size=_TENSORRT_MIN_GRAPH,
+        precision_mode=inference.PrecisionType.Float32,
+        use_static=False,
+        use_calib_mode=False,
+    )
+
+
+_SETTINGS = {
+    "paddle": _use_cpu,
+    "paddle_openvino": _use_openvino,
+    "onednn": _use_onednn,
+    "gpu": _use_gpu,
+    "tensorrt": _use_tensorrt,
+}
 
 
 class PaddleEngine:
     """A .pdmodel or .json program and its .pdiparams. See `deploy.engines.engine.Engine`."""
 
-    streams, batch, frame_step = 1, 4, 1
+    max_concurrency, preferred_batch, frame_step = 1, 4, 1
 
     def __init__(self, model_file: Path, params_file: Path, name: str, cpu_threads: int) -> None:
+        """name: a key of `_SETTINGS`. Raises UserError for damaged files, and where a GPU is
+        needed and absent."""
         self.name = name
         self.inputs = input_shapes(model_file)
-        self._cache = tempfile.TemporaryDirectory()  # OpenVINO writes a cache, else into the cwd
+        self._cache = tempfile.TemporaryDirectory()  # of OpenVINO, else the working directory
         try:
-            self._predictor = inference.create_predictor(
-                self._settings(model_file, params_file, cpu_threads)
-            )
+            config = _base_config(model_file, params_file, self._cache.name)
+            _SETTINGS[name](config, cpu_threads)
+            self._predictor = inference.create_predictor(config)
         except (RuntimeError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())[-200:]
             raise UserError(f"{model_file}: engine {name} cannot load it: {reason}") from error
@@ -51,40 +112,7 @@ class PaddleEngine:
             self._predictor.get_output_handle(n) for n in self._predictor.get_output_names()
         ]
 
-    def _settings(self, model: Path, params: Path, cpu_threads: int) -> inference.Config:
-        config = inference.Config(str(model), str(params))
-        config.disable_glog_info()
-        config.set_optim_cache_dir(self._cache.name)
-        if model.suffix == ".json":  # without these two, enable_memory_optim fails
-            config.enable_new_executor()
-            config.enable_new_ir()
-        config.enable_memory_optim()
-        if self.name in ("gpu", "tensorrt"):
-            require_gpu()
-            config.enable_use_gpu(_GPU_MEMORY_MB, 0)
-            if self.name == "tensorrt":
-                config.enable_tensorrt_engine(
-                    workspace_size=_TENSORRT_WORKSPACE,
-                    max_batch_size=1,
-                    min_subgraph_size=_TENSORRT_MIN_GRAPH,
-                    precision_mode=inference.PrecisionType.Float32,
-                    use_static=False,
-                    use_calib_mode=False,
-                )
-            return config
-        config.disable_gpu()
-        config.set_cpu_math_library_num_threads(cpu_threads)
-        if self.name == "onednn":
-            config.enable_mkldnn()
-            config.set_mkldnn_cache_capacity(10)  # shapes kept; without a bound it leaks
-            config.set_mkldnn_op(_ONEDNN_OPS)
-        else:
-            config.disable_mkldnn()
-        if self.name == "paddle_openvino":
-            config.enable_openvino_engine(inference.PrecisionType.Float32)
-        return config
-
-    def run(self, feeds: dict[str, np.ndarray], *, alone: bool = True) -> list[np.ndarray]:
+    def run(self, feeds: dict[str, np.ndarray], *, exclusive: bool = True) -> list[np.ndarray]:
         for name, handle in self._inputs.items():
             handle.reshape(feeds[name].shape)
             handle.copy_from_cpu(np.ascontiguousarray(feeds[name], dtype=np.float32))
@@ -96,9 +124,9 @@ def read_program(model_file: Path) -> paddle.static.Program:
     """The program of a .pdmodel file. Raises UserError for any other file: the engines themselves
     end the process on some damaged ones."""
     content = model_file.read_bytes()
-    with STATIC_MODE, _mistakes(model_file):
-        # Paddle reads programs in static mode only, and enable_static() works in no thread but the
-        # one that imported Paddle.
+    with STATIC_MODE, _user_errors(model_file):
+        # Paddle reads programs in static mode only, and enable_static() works only in the thread
+        # that imported Paddle.
         with paddle.base.framework._dygraph_guard(None):
             program = paddle.static.deserialize_program(content)
         return _not_empty(program, bool(program.blocks and program.global_block().ops), model_file)
@@ -106,7 +134,7 @@ def read_program(model_file: Path) -> paddle.static.Program:
 
 def read_pir(model_file: Path) -> paddle.base.libpaddle.pir.Program:
     """The program of a .json file. Raises UserError for any other file."""
-    with STATIC_MODE, _mistakes(model_file):
+    with STATIC_MODE, _user_errors(model_file):
         json.loads(model_file.read_bytes())
         with paddle.pir_utils.IrGuard():
             program = paddle.static.Program()
@@ -115,7 +143,7 @@ def read_pir(model_file: Path) -> paddle.base.libpaddle.pir.Program:
 
 
 @contextlib.contextmanager
-def _mistakes(model_file: Path) -> Iterator[None]:
+def _user_errors(model_file: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, TypeError, KeyError, SystemError) as error:
@@ -129,10 +157,10 @@ def _not_empty(program: Any, has_operators: bool, model_file: Path) -> Any:
 
 
 def input_shapes(model_file: Path) -> dict[str, list[int]]:
-    """Inputs of a .pdmodel or .json file in order: name -> shape, -1 for a free axis. Raises
+    """Inputs of a .pdmodel or .json file in order: name -> shape, -1 for a dynamic axis. Raises
     UserError."""
     if model_file.suffix == ".json":
-        program = read_pir(model_file)  # held: operators do not keep their program alive
+        program = read_pir(model_file)  # kept: operators do not keep their program alive
         ops = [op for op in program.global_block().ops if op.name() == "pd_op.feed"]
         ops.sort(key=lambda op: op.attrs()["col"])
         shapes = {op.attrs()["name"]: list(op.results()[0].shape) for op in ops}
@@ -147,8 +175,8 @@ def input_shapes(model_file: Path) -> dict[str, list[int]]:
 
 
 def require_gpu() -> None:
-    """Raises UserError where no GPU can be used."""
-    if not paddle.is_compiled_with_cuda() or paddle.device.cuda.device_count() == 0:
+    """Raises UserError where Paddle finds no GPU."""
+    if not paddle.device.is_compiled_with_cuda() or paddle.device.cuda.device_count() == 0:
         raise UserError(
             "a GPU was asked for, but this Paddle sees none; leave out --use_gpu, or install "
             "paddlepaddle-gpu"

@@ -1,5 +1,5 @@
-"""A first run of a model in a process of its own. Paddle ends its process on some damaged files:
-those exported here carry hashes (deploy/meta.py), others are tried first."""
+"""Probe a model in a subprocess. Paddle ends its process on some damaged files: models exported
+here carry hashes (deploy/meta.py), all others are probed before they are loaded."""
 
 from __future__ import annotations
 
@@ -13,23 +13,16 @@ from errors import UserError, run_command
 SECONDS = 300.0  # allowed for loading and one clip
 
 
-def try_apart(model_file: Path, params_file: Path, engine: str, cpu_threads: int) -> None:
-    """Load a model and run it on zeros, elsewhere. Raises UserError where that process fails,
-    dies, or does not come to an end."""
+def probe_in_subprocess(model_file: Path, params_file: Path, engine: str, cpu_threads: int) -> None:
+    """Load a model and run it on a dummy input, in a subprocess. Raises UserError where that
+    process fails, dies, or exceeds the time limit."""
     root = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    command = [
-        sys.executable,
-        "-m",
-        "deploy.engines.probe",
-        model_file,
-        params_file,
-        engine,
-        cpu_threads,
-    ]
+    command = [sys.executable, "-m", "deploy.engines.probe"]
+    command += [str(model_file), str(params_file), engine, str(cpu_threads)]
     try:
         done = subprocess.run(
-            [str(part) for part in command],
+            command,
             env={**os.environ, "PYTHONPATH": paths},
             capture_output=True,
             timeout=SECONDS,
@@ -37,25 +30,25 @@ def try_apart(model_file: Path, params_file: Path, engine: str, cpu_threads: int
         )
     except subprocess.TimeoutExpired as error:
         raise UserError(f"{model_file}: no answer within {SECONDS:.0f} s; damaged?") from error
-    said = done.stderr.decode(errors="replace").strip().splitlines()
-    if done.returncode == 2 and said:
-        raise UserError(said[-1].removeprefix("error: "))
+    messages = done.stderr.decode(errors="replace").strip().splitlines()
+    if done.returncode == 2 and messages:
+        raise UserError(messages[-1].removeprefix("error: "))
     if done.returncode:
         raise UserError(
             f"{model_file} or {params_file.name}: damaged, or not for engine {engine}: a process "
-            f"that tried them ended with code {done.returncode}"
+            f"that probed them ended with code {done.returncode}"
         )
 
 
 def main() -> int:
-    """Arguments: those of `try_apart`."""
+    """Arguments: those of `probe_in_subprocess`."""
     from utils import prepare_process
 
     prepare_process()
-    from deploy.engines.engine import open_engine, trial
+    from deploy.engines.engine import open_engine, probe_engine
 
     model_file, params_file, engine, cpu_threads = sys.argv[1:]
-    trial(open_engine(Path(model_file), Path(params_file), engine, int(cpu_threads)))
+    probe_engine(open_engine(Path(model_file), Path(params_file), engine, int(cpu_threads)))
     return 0
 
 

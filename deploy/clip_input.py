@@ -1,0 +1,172 @@
+"""Raw clips -> the input of a static model: checks, preparation by the model's pipeline, and how
+far a clip may be truncated. NumPy only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dataset.padding import valid_length
+from dataset.pipeline import ClipPipeline
+from dataset.skeletons import Skeleton, from_mapping
+from dataset.storage import ClipSet
+from deploy.exporting.contracts import CONTRACTS
+from deploy.meta import StaticMeta
+from errors import UserError
+
+LARGEST = 1e9  # coordinate, in any unit; leaves float32 room for what a network multiplies
+
+
+@dataclass(frozen=True)
+class ClipInput:
+    """skeleton, clip_persons: V and M of the clips. tail_margin, tail_stride: how far a clip with
+    a constant tail may be truncated, in frames (model/timing.py); 0, 0: not at all."""
+
+    skeleton: Skeleton
+    pipeline: ClipPipeline
+    clip_persons: int
+    tail_margin: int = 0
+    tail_stride: int = 0
+
+    def check_shape(self, shape: tuple[int, ...], source: str) -> None:
+        """Raises UserError, starting with `source`, for anything but (N, 3, T, V, M)."""
+        shortest = self.pipeline.min_frames
+        wanted = f"(N, 3, T, {self.skeleton.num_joint}, {self.clip_persons}), T {shortest} or more"
+        if len(shape) != 5 or shape[1] != 3 or shape[0] < 1:
+            raise UserError(f"{source}: shape {tuple(shape)}; the model wants {wanted}")
+        _, _, t, v, m = shape
+        if (v, m) != (self.skeleton.num_joint, self.clip_persons) or t < shortest:
+            raise UserError(
+                f"{source}: {t} frames, {v} joints, {m} persons; the model wants {wanted}"
+            )
+
+    def prepare(
+        self, clips: ArrayLike, lengths: Sequence[int] | None
+    ) -> tuple[np.ndarray, Sequence[int | None]]:
+        """Clips (N, 3, T, V, M) in metres, checked, as (N, 3, num_frame, V, M), and of each the
+        frames before its zero-padded tail, None where `frames_needed` has to find it.
+
+        lengths: frames of each clip before its zero-padded tail. Raises UserError for another
+        shape, values that are not real numbers, NaN and infinity, and for wrong lengths.
+        """
+        array = real_numbers(clips)
+        self.check_shape(array.shape, "clips")
+        check_range(array)
+        prepared = np.stack([self.pipeline.prepare(clip, self.skeleton) for clip in array])
+        if lengths is not None and len(lengths) != len(array):
+            raise UserError(f"{len(lengths)} lengths for {len(array)} clips; allowed: one for each")
+        if lengths is None or not self.tail_stride or self.pipeline.resample:
+            return prepared, [None] * len(array)
+        check_lengths(array, lengths)
+        return prepared, [min(length, self.pipeline.num_frame) for length in lengths]
+
+    def features(self, clip: np.ndarray) -> np.ndarray:
+        """Prepared clip (3, T, V, persons) -> one row of the model's input, (M*V, I*C, T)
+        float32."""
+        return self.pipeline.features(clip, self.skeleton)
+
+    def frames_needed(self, clip: np.ndarray, step: int, length: int | None = None) -> int:
+        """Frames to which a prepared clip (C, T, V, M) may be truncated without changing its
+        logits: those before its constant tail, and the network's margin (model/tail.py), rounded
+        up to a multiple of step. length: see `changing_frames`."""
+        num_frame, stride = clip.shape[1], self.tail_stride
+        if not stride:
+            return num_frame
+        look_ahead = -(-self.pipeline.look_ahead // stride) * stride
+        start = -(-changing_frames(clip, length) // stride) * stride
+        step = math.lcm(stride, step)
+        needed = -(-(start + max(self.tail_margin, look_ahead)) // step) * step
+        return min(needed, num_frame)
+
+
+def input_of(meta: StaticMeta, shapes: list[list[int]]) -> ClipInput:
+    """The input of an exported model. shapes: of the model's inputs, -1 for a dynamic axis. Raises
+    UserError where they do not fit the metadata, and for a model of another contract."""
+    if not CONTRACTS[meta.contract].predictor:
+        raise UserError(
+            f"the model follows the {meta.contract} contract, for programs with preprocessing "
+            "of their own (docs/export.md); export again with --contract clips"
+        )
+    layout = from_mapping(meta.skeleton, "skeleton of .meta.yaml")
+    pipeline = meta.clip_pipeline()
+    expected = meta.input_shapes(layout.num_joint)
+    if shapes != expected:
+        raise UserError(
+            f"the model takes {shapes}, its .meta.yaml says {expected}: they do not belong "
+            "together; export again"
+        )
+    return ClipInput(layout, pipeline, meta.clip_persons, meta.tail_margin, meta.tail_stride)
+
+
+def check_data(clips: ClipSet, meta: StaticMeta) -> None:
+    """Raises UserError for data of another kind than the model was trained on, and for labels
+    that are not classes of the model."""
+    manifest, num_class = clips.manifest, len(meta.class_names)
+    if manifest and manifest["transform"] != meta.transform:
+        kind = {True: "transformed", False: "original (not transformed)"}
+        raise UserError(
+            f"{clips.path} is {kind[manifest['transform']]}, the model wants "
+            f"{kind[meta.transform]} data; make it with: python main.py -c {meta.config} -gd "
+            f"-d {manifest.get('dataset', meta.dataset)} --set "
+            f"dataset_args.ntu.transform={str(meta.transform).lower()}"
+        )
+    if num_class and clips.labels is not None and clips.labels.max() >= num_class:
+        raise UserError(
+            f"{clips.path}: label {clips.labels.max()}; the model has classes 0 to {num_class - 1}"
+        )
+
+
+def real_numbers(clips: ArrayLike) -> np.ndarray:
+    """As a float array. Raises UserError for text, objects, truth values, complex numbers and
+    lists of unequal length."""
+    try:
+        array = np.asarray(clips)
+    except ValueError as error:
+        raise UserError("clips: lists of unequal length; allowed: (N, 3, T, V, M)") from error
+    if array.dtype.kind not in "fiu":
+        raise UserError(f"clips: an array of {array.dtype}; allowed: real numbers")
+    return array if array.dtype.kind == "f" else array.astype(np.float32)
+
+
+def check_range(clips: np.ndarray) -> None:
+    """Raises UserError for NaN, infinity and numbers too large for a coordinate."""
+    for n, clip in enumerate(clips):
+        low, high = float(clip.min()), float(clip.max())
+        if not np.isfinite([low, high]).all():
+            raise UserError(f"clip {n} of this batch holds NaN or infinity")
+        if max(-low, high) > LARGEST:
+            raise UserError(
+                f"clip {n} of this batch holds {max(-low, high):.3g}; allowed: coordinates up to "
+                f"{LARGEST:g}"
+            )
+
+
+def check_lengths(clips: np.ndarray, lengths: Sequence[int]) -> None:
+    """Raises UserError where a clip (C, T, V, M) is not zero from its length on: truncating it
+    would change its logits."""
+    for n, (clip, length) in enumerate(zip(clips, lengths)):
+        if not 0 <= length <= clip.shape[1]:
+            raise UserError(
+                f"clip {n} of this batch has length {length}; allowed: 0 to {clip.shape[1]} frames"
+            )
+        if clip[:, length:].any():
+            raise UserError(
+                f"clip {n} of this batch has length {length}, but data up to frame "
+                f"{valid_length(clip) - 1}; allowed: zeros from frame {length} on; the labels "
+                "belong to other data, make both with: python main.py -c <config> -gd"
+            )
+
+
+def changing_frames(clip: np.ndarray, length: int | None) -> int:
+    """Frames of a clip (C, T, V, M) before its constant tail. length: its frames before a
+    zero-padded tail, where known; then all frames but the last of them are rarely read."""
+    if length is None:
+        moves = (clip != clip[:, -1:]).any(axis=(0, 2, 3))
+        return int(np.flatnonzero(moves)[-1]) + 1 if moves.any() else 0
+    if length and clip[:, length - 1].any():
+        return length
+    return valid_length(clip[:, :length])  # a person who left early, or an empty last frame

@@ -20,7 +20,7 @@ from networks import network_of
 
 import configs
 import main as cli
-from dataset.feeder import StepSampler, eval_loader
+from dataset.feeder import StepSampler, data_loader, eval_sampler
 from errors import UserError, run_command
 from initializer import Initializer
 from report import read_scores
@@ -67,12 +67,12 @@ parallel.share_gradients(net)
 said["shared"] = net.weight.grad.numpy().ravel().tolist()
 with open(sys.argv[1] + str(here.rank), "w") as file:
     json.dump(said, file)
-parallel.meet()
+parallel.barrier()
 if here.rank == 0:
     utils.setup_logging()
-    parallel.PATIENCE = 0.5
-    with parallel.lost_rank_is_said():
-        parallel.meet()  # where the other one comes too late
+    parallel.TIMEOUT = 0.5
+    with parallel.report_lost_rank():
+        parallel.barrier()  # which the other process does not reach in time
 utils.importlib.import_module("time").sleep(2)
 """
 
@@ -82,13 +82,13 @@ import sys, time
 import utils
 utils.prepare_process()
 import multiprocessing, paddle
-from dataset.feeder import eval_loader
+from dataset.feeder import data_loader, eval_sampler
 class Numbers(paddle.io.Dataset):
     def __len__(self):
         return 50
     def __getitem__(self, n):
         return n
-batches = iter(eval_loader(Numbers(), 1, 2))
+batches = iter(data_loader(Numbers(), eval_sampler(50, 1), 2))
 next(batches)
 print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 time.sleep(300)
@@ -99,13 +99,13 @@ DIE_IN_A_STEP = """
 import os, signal, sys
 import main
 from training import parallel
-real, seen = parallel.meet, []
-def meet():
+real, seen = parallel.barrier, []
+def barrier():
     seen.append(1)
     if os.environ["PADDLE_TRAINER_ID"] == "1" and len(seen) == DIE_AT:
         os.kill(os.getpid(), signal.SIGKILL)
     real()
-parallel.meet = meet
+parallel.barrier = barrier
 sys.exit(main.run_command(main.main))
 """
 
@@ -138,7 +138,9 @@ def test_two_processes_add_up(tmp_path: Path) -> None:
     masks = np.array([first["dropout"], second["dropout"]])
     assert 10 < (masks[0] != masks[1]).sum() < 54
     assert done.returncode != 0
-    assert "rank 0 of 2 has lost rank 1, for which it waited 0.5 s. The workerlog" in done.stdout
+    assert (
+        "rank 0 of 2 has lost rank 1: not at the barrier after 0.5 s. The workerlog" in done.stdout
+    )
 
 
 @pytest.mark.slow
@@ -179,7 +181,7 @@ def test_two_ranks_equal_one_process_and_survive_a_kill(
     (cut,) = set(work.iterdir()) - {one, two}
     text = (cut / "log.txt").read_text()
     assert re.search(r"rank 0 of 2 has lost (rank 1|another rank \(.*\))\. The workerlog", text)
-    assert "go on from the last whole epoch with -r" in text
+    assert "resume from the last complete epoch with -r" in text
     assert 1 <= load_checkpoint(cut / "last.pdparams")["epoch"] < 4
     assert run_command(lambda: cli.main(["-r", *argv])) == 2
     assert "other settings of world_size" in capsys.readouterr().err
@@ -252,7 +254,8 @@ def test_every_clip_is_evaluated_once(workers: int) -> None:
             return np.int64(n)
 
     for size in (1, 2, 7):
-        loaders = [eval_loader(Numbers(), 2, workers, rank=r, world_size=size) for r in range(size)]
+        samplers = [eval_sampler(5, 2, rank=r, world_size=size) for r in range(size)]
+        loaders = [data_loader(Numbers(), sampler, workers) for sampler in samplers]
         seen = [[n for batch in loader for n in batch.tolist()] for loader in loaders]
         assert seen == [list(range(rank, 5, size)) for rank in range(size)]
 
@@ -291,7 +294,11 @@ def regression(keys: dict[str, Any]) -> tuple[SimpleNamespace, np.ndarray, np.nd
     scheduler = initializer._scheduler(steps_per_epoch=1000)
     optimizer = initializer._optimizer(scheduler, network)
     session = SimpleNamespace(
-        config=initializer.config, network=network, optimizer=optimizer, scheduler=scheduler
+        config=initializer.config,
+        task=initializer._task(),
+        network=network,
+        optimizer=optimizer,
+        scheduler=scheduler,
     )
     return session, network.weight.numpy().copy(), network.bias.numpy().copy()
 
@@ -352,7 +359,10 @@ def test_what_only_a_gpu_does_is_refused_on_the_cpu(
 ) -> None:
     argv = ["-c", "9001", "-np"]
     for extra, message in (
-        (["--amp", "bf16", *tiny_keys], "amp is 'bf16', but this run is on the CPU, where it chan"),
+        (
+            ["--amp", "bf16", *tiny_keys],
+            "amp is 'bf16', but this run is on the CPU, where it has no",
+        ),
         ([*tiny_keys, "sync_bn=true"], "sync_bn is true, but this run is on the CPU"),
         (["--amp", "fp16", "-e", "-pp", "x", *tiny_keys], "amp is for training alone"),
     ):

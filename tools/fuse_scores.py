@@ -24,7 +24,8 @@ if __name__ == "__main__":  # run as a script: the project's root stands in for 
 import numpy as np
 
 from errors import UserError, run_command
-from report import ClipScores, Confusion, read_scores, save_scores
+from report import ClipScores, read_scores, save_scores
+from training.metrics import Confusion
 
 MAX_SEARCHED = 7  # streams that --validate finds weights for
 _MAX_PARTS, _MAX_COARSE = 20, 1200  # the first grid: finest step 1/20, at most so many points

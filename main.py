@@ -86,8 +86,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def resolve(args: argparse.Namespace) -> Config:
     """The configuration with the command line's overrides; --set has the last word."""
-    flags = ("gpus", "seed", "pretrained_path", "work_dir", "dataset", "model_type", "optimizer")
-    flags += ("lr_scheduler", "debug", "no_progress_bar", "finetune", "amp", "log_every")
+    flags = [
+        *("gpus", "seed", "pretrained_path", "work_dir", "dataset", "model_type", "optimizer"),
+        *("lr_scheduler", "debug", "no_progress_bar", "finetune", "amp", "log_every"),
+    ]
     overrides: dict[str, Any] = {
         name: getattr(args, name) for name in flags if getattr(args, name) is not None
     }

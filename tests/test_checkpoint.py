@@ -67,7 +67,7 @@ def test_another_number_of_classes(caplog: pytest.LogCaptureFixture) -> None:
     count = len([n for n in after if not n.endswith(".A")])
     loaded = f"Fine-tuning from old.pdparams: {count - 2} of {count} tensors loaded, "
     assert loaded in caplog.text
-    assert "Starts fresh: classifier.fc (2)" in caplog.text
+    assert "Random weights: classifier.fc (2)" in caplog.text
     assert "Not used: classifier.fc (2)" in caplog.text
 
 
@@ -83,7 +83,7 @@ def test_another_number_of_branches(caplog: pytest.LogCaptureFixture) -> None:
     kept = {first + "conv.gcn.weight", first + "conv.gcn.bias"}
     assert kept == set(after) - same(after, old)
     assert kept <= same(after, fresh)
-    assert "Starts fresh: main_stream.block-0_scn (2)" in caplog.text
+    assert "Random weights: main_stream.block-0_scn (2)" in caplog.text
     assert "input_branches.1 (" in caplog.text and "input_branches.2 (" in caplog.text
 
     wide = small(2, seed=2)

@@ -205,7 +205,7 @@ def test_weights_of_a_validation_set(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert 0 <= loud < 0.1 and loud + good == pytest.approx(1)
 
     main([*test, "--validate", *test])
-    assert "note: 100 of the clips below are among those" in capsys.readouterr().out
+    assert "note: 100 of the clips below are among them" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -237,14 +237,14 @@ def test_wrong_arguments_end_in_one_line(
     a = write(tmp_path / "a", NAMES, LABELS, JOINT)
     two = write(tmp_path / "two", ["a"], [0], [[1.0, 2.0]])
     for argv, message in (
-        ([a], "1 file of scores; allowed: 2 or more"),
-        ([a, a, "--weights", "1"], "--weights has 1 entries for 2 files"),
-        ([a, a, "--validate", a], "--validate has 1 entries for 2 files"),
+        ([a], "1 score file; allowed: 2 or more"),
+        ([a, a, "--weights", "1"], "--weights has 1 entries for 2 score files"),
+        ([a, a, "--validate", a], "--validate has 1 entries for 2 score files"),
         ([a, a, "--weights", "0", "0"], "allowed: 0 or more, and not all 0"),
         ([a, a, "--weights", "1", "nan"], "allowed: 0 or more"),
         ([a, a, "--output", "x.txt"], "--output is 'x.txt'; allowed: a name that ends in .npz"),
-        ([a] * 8 + ["--validate"] + [a] * 8, "8 streams; --validate finds weights for up to 7"),
-        ([a, a, "--validate", two, two], "differ in their classes"),
+        ([a] * 8 + ["--validate"] + [a] * 8, "8 streams; --validate supports up to 7"),
+        ([a, a, "--validate", two, two], "differ in the number of classes"),
     ):
         assert run_command(lambda argv=argv: main(argv)) == 2
         error = capsys.readouterr().err

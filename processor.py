@@ -122,9 +122,8 @@ class Processor:
         parallel.average_statistics(session.network)
         seconds = time.time() - start
         logging.info("%s, %s, Training time: %.2fs", position, metrics.training_line(), seconds)
-        row = dict.fromkeys(run_state.curve_columns(metrics))
-        train_values = run_state.curve_values("train", metrics)
-        return {**row, "epoch": epoch + 1, "learning_rate": first_rate, **train_values}
+        row = {**run_state.new_row(metrics), **run_state.curve_values("train", metrics)}
+        return {**row, "epoch": epoch + 1, "learning_rate": first_rate}
 
     def _save(self, name: str, step: TrainingStep, progress: Progress, settings: str) -> None:
         if self.run_dir is not None:

@@ -1,4 +1,4 @@
-"""Several processes, accumulation, clipping, smoothing, mixed precision, rate scaling."""
+"""Several processes, accumulation, clipping, label smoothing, mixed precision, learning rates."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ said["statistics"] = [norms[0]._mean.tolist(), norms[2]._variance.tolist()]
 utils.set_seed(3, 1, here.rank)
 said["dropout"] = nn.functional.dropout(paddle.ones([64])).astype(bool).tolist()
 
-# Two micro-batches a process: the gradient is the mean over processes of their sums.
-paddle.seed(here.rank)  # other weights, which replicate makes equal
+# Two micro-batches per process: the gradient is the mean over processes of their sums.
+paddle.seed(here.rank)  # different weights, which replicate makes equal
 net = nn.Linear(3, 1, bias_attr=False)
 replica = parallel.replicate(net)
 said["weight"] = net.weight.numpy().ravel().tolist()
@@ -94,7 +94,7 @@ print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 time.sleep(300)
 """
 
-# Rank 1 dies as by kill -9 in the middle of its eighth step.
+# Rank 1 dies as by kill -9 at a barrier within a step.
 DIE_IN_A_STEP = """
 import os, signal, sys
 import main
@@ -149,7 +149,7 @@ def test_two_ranks_equal_one_process_and_survive_a_kill(
 ) -> None:
     """Training with 2 processes gives the parameters of one that accumulates the same two half
     batches; every clip is evaluated once; only rank 0 writes; a killed rank ends the run with a
-    message, and the run goes on to the same weights."""
+    message, and the resumed run ends with the same weights."""
     keys = ["dataset_args.ntu.train_batch_size=4", "model_args.drop_prob=0"]
     keys += ["dataset_args.ntu.augment.random_rotate=20", "dataset_args.ntu.augment.jitter=0.01"]
     argv = ["-c", "9001", "-np", *tiny_keys, *keys]
@@ -163,7 +163,7 @@ def test_two_ranks_equal_one_process_and_survive_a_kill(
     moved = 0.0
     start = network_of(configs.load("9001", configs.parse_set(argv[4:])))
     for name, tensor in start.state_dict().items():
-        if not name.endswith(("_mean", "_variance")):  # each rank's own, then their mean
+        if not name.endswith(("_mean", "_variance")):  # averaged over ranks
             shape = a["model"][name].shape
             np.testing.assert_allclose(a["model"][name], b["model"][name], atol=1e-4, err_msg=name)
             moved = max(moved, float(abs(a["model"][name] - tensor.numpy().reshape(shape)).max()))
@@ -210,7 +210,7 @@ def test_two_ranks_equal_one_process_and_survive_a_kill(
 def test_steps_take_the_same_clips_however_they_are_shared(
     world_size: int, accumulate: int
 ) -> None:
-    """By value against the order of a single process without accumulation."""
+    """Compared with the batches of a single process without accumulation."""
     plain = StepSampler(100, 4)
     shared = [
         StepSampler(100, 4, rank=rank, world_size=world_size, accumulate=accumulate)
@@ -261,7 +261,7 @@ def test_every_clip_is_evaluated_once(workers: int) -> None:
 
 
 def is_running(pid: str) -> bool:
-    """Whether Linux has that process, and not only its exit code."""
+    """Whether a process runs; a zombie does not."""
     try:
         state = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -306,7 +306,7 @@ def regression(keys: dict[str, Any]) -> tuple[SimpleNamespace, np.ndarray, np.nd
 def plain_gradient(
     w: np.ndarray, b: np.ndarray, x: np.ndarray, y: np.ndarray, smoothing: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of the mean cross-entropy with a share of the target spread over all classes."""
+    """Gradient of the mean cross-entropy with label smoothing."""
     scores = np.exp(x @ w + b)
     target = (1 - smoothing) * np.eye(3)[y] + smoothing / 3
     error = (scores / scores.sum(axis=1, keepdims=True) - target) / len(x)
@@ -388,7 +388,7 @@ def test_sync_bn_keeps_names_and_values(tiny_keys: list[str], monkeypatch) -> No
 
 
 def test_amp_covers_the_forward_pass_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What auto_cast then does is Paddle's, and was never seen on a GPU."""
+    """auto_cast is replaced by a mock; its effect was never tested on a GPU."""
     seen: list[str] = []
 
     class Cast:

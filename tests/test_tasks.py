@@ -1,5 +1,4 @@
-"""A task that is not a classification, through the door that every task takes; and what the
-checkpoints of clip classification hold."""
+"""A toy task trained with the real training loop, and the state of clip metrics in checkpoints."""
 
 from __future__ import annotations
 
@@ -16,9 +15,12 @@ import configs
 from errors import UserError
 from initializer import Initializer
 from processor import Processor
-from training.checkpoint import load_checkpoint
+from training import run_state
+from training.checkpoint import load_checkpoint, save_checkpoint
 from training.metrics import Metrics
+from training.run_state import Progress
 from training.session import TrainingSession
+from training.step import TrainingStep
 from training.tasks import ClipMetrics, Task
 
 PARITY = [-1.0, 1.0]  # the target of even and of odd labels
@@ -134,3 +136,15 @@ def test_the_state_of_clip_metrics() -> None:
     np.testing.assert_array_equal(other.matrix, metrics.matrix)
     other.load_state({"acc_top1": 0.0, "acc_top5": 0.0, "cm": 0})
     assert other.matrix.shape == (7, 7) and other.num_sample == other.score == 0
+
+
+def test_a_damaged_best_state_is_a_user_error(tiny_keys: list[str], tmp_path: Path) -> None:
+    config = configs.load("9001", configs.parse_set([*tiny_keys[1:], "no_progress_bar=true"]))
+    session = Initializer(config).for_training(load_weights=False)
+    progress = Progress(session.task.new_metrics(), epoch=1)
+    run_state.save(tmp_path / "w.pdparams", TrainingStep(session), progress, "")
+    content = load_checkpoint(tmp_path / "w.pdparams")
+    content["best_state"]["cm"] = np.zeros((3, 5), np.int64)
+    save_checkpoint(tmp_path / "w.pdparams", content)
+    with pytest.raises(UserError, match="w.pdparams: best_state is invalid"):
+        run_state.restore(tmp_path / "w.pdparams", TrainingStep(session), "")

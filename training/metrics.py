@@ -1,6 +1,5 @@
-"""Metrics: sums over samples, independent of the batch size, added up over processes. NumPy only.
-
-A task (training/tasks.py) defines its own; `Confusion` counts classifications.
+"""Metrics of a task as sums over samples, which depend neither on the batch size nor on the number
+of processes. `Confusion` is the one for classification. Imports no Paddle.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ Limits = Optional[tuple[float, float]]  # of an axis; None: fitted to the values
 
 
 class Metrics(ABC):
-    """Sums of a task's samples and what follows from them.
+    """Sums over the samples of a task, and the metrics computed from them.
 
-    sums: name -> array, to which `add` adds; `merge` adds those of the other processes.
+    sums: name -> array; `add` updates them, `merge` adds those of the other processes.
     primary: the value of `summary` that decides which epoch is the best; higher is better.
     curves: values of `summary` that are recorded for every epoch, with the limits of their axes.
     """

@@ -32,14 +32,15 @@ class Progress:
         return {**self.best.state(), "epoch": self.best_epoch}
 
 
-def curve_columns(metrics: Metrics) -> list[str]:
-    """The keys of a row of the curves."""
-    phases = ("train", "eval")
-    return ["epoch", "learning_rate", *(f"{p}_{name}" for p in phases for name in metrics.curves)]
+def new_row(metrics: Metrics) -> dict[str, Any]:
+    """A row of the curves, still empty: epoch, learning_rate, and train_<name> and eval_<name> of
+    every curve of the metrics."""
+    names = [f"{phase}_{name}" for phase in ("train", "eval") for name in metrics.curves]
+    return dict.fromkeys(["epoch", "learning_rate", *names])
 
 
 def curve_values(phase: str, metrics: Metrics) -> dict[str, float]:
-    """The part of a row that one phase ('train' or 'eval') fills in."""
+    """The values of a row that one phase ('train' or 'eval') measures."""
     values = metrics.summary()
     return {f"{phase}_{name}": values[name] for name in metrics.curves}
 
@@ -68,6 +69,10 @@ def restore(path: Path, step: TrainingStep, settings: str) -> Progress:
     session, content = step.session, checkpoint.load_checkpoint(path)
     best = session.task.new_metrics()
     _check(path, content, settings, best, has_scaler=step.scaler is not None)
+    try:
+        best.load_state(content["best_state"])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: best_state is invalid: {error}") from error
     checkpoint.load_weights(session.network, content["model"], source=path)
     checkpoint.load_optimizer_state(session.network, session.optimizer, content["opt"], source=path)
     if step.scaler is not None:
@@ -75,10 +80,8 @@ def restore(path: Path, step: TrainingStep, settings: str) -> Progress:
     session.scheduler.last_epoch = content["epoch"] * session.train.sampler.num_steps
     session.scheduler.last_lr = session.scheduler.get_lr()
     logging.info("Resuming %s after epoch %d", path, content["epoch"])
-    best.load_state(content["best_state"])
-    return Progress(
-        best, content["best_state"]["epoch"], content["epoch"], list(content["history"])
-    )
+    best_epoch = content["best_state"]["epoch"]
+    return Progress(best, best_epoch, content["epoch"], list(content["history"]))
 
 
 def _check(
@@ -87,7 +90,7 @@ def _check(
     kinds = {**_RESUME_KEYS, **({"scaler": dict} if has_scaler else {})}
     odd = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
     if not odd:
-        columns = set(curve_columns(metrics))
+        columns = set(new_row(metrics))
         if not content["best_state"].keys() >= {"epoch", *metrics.state()}:
             odd.append("best_state")
         if any(not isinstance(row, dict) or set(row) != columns for row in content["history"]):

@@ -1,4 +1,4 @@
-"""Config -> Session: builds every part that a mode needs, and nothing else."""
+"""Config -> Session: builds the parts that a mode needs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import asdict
 from functools import partial
 
 from paddle import nn
-from paddle.io import DataLoader
+from paddle.io import BatchSampler
 from paddle.optimizer import Adam, Momentum
 from paddle.optimizer.lr import LambdaDecay
 
 import utils
-from configs.schema import Config
-from dataset.feeder import ClipFeeder, eval_loader, train_loader
+from configs.schema import Config, CosineArgs, StepArgs
+from dataset.feeder import ClipFeeder, StepSampler, data_loader, eval_sampler
 from dataset.pipeline import ClipPipeline
 from dataset.protocols import data_spec
 from dataset.storage import open_split
@@ -24,14 +24,15 @@ from model.build import build_network
 from scheduler import schedules
 from training import parallel
 from training.checkpoint import load_pretrained
-from training.session import Optimizer, Session
+from training.session import Data, Optimizer, Session, TrainingSession
+from training.tasks import ClipClassification, Task
 
 DEBUG_CLIPS = 300  # clips of each split that a debug run uses
 
 
 class Initializer:
-    """Builds sessions of one configuration. Sets device and seed, and meets the other processes
-    where a launcher started several."""
+    """Builds sessions of one configuration. Sets device and seed, and connects to the other
+    processes where a launcher started several."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -40,39 +41,41 @@ class Initializer:
         self.world = parallel.join(config.gpus)
         utils.set_seed(config.seed)
 
-    def for_training(self, *, load_weights: bool) -> Session:
-        """Network, both loaders, rate and optimizer. load_weights: start from pretrained_path,
-        where one is given; with `finetune` from as much of it as fits."""
+    def for_training(self, *, load_weights: bool) -> TrainingSession:
+        """Network, task, both splits, learning rate and optimizer. load_weights: start from
+        pretrained_path, where it is set; with `finetune` from the weights that fit."""
         self._check_device()
         if load_weights and self.config.finetune and not self.config.pretrained_path:
             raise UserError("finetune needs weights to start from: -ft -pp FILE.pdparams")
-        train, evaluate = self._train_loader(), self._eval_loader("eval")
-        network = build_network(self.config, self.spec, self.spec.num_person)
+        train, evaluation = self._train_data(), self._eval_data("eval")
+        network: nn.Layer = build_network(self.config, self.spec, self.spec.num_person)
         if load_weights and self.config.pretrained_path:
             load_pretrained(network, self.config.pretrained_path, fitting=self.config.finetune)
         _log_size(network, self.config.model_type)
         if self.config.sync_bn:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        scheduler = self._scheduler(train.batch_sampler.num_steps)
-        optimizer = self._optimizer(scheduler, network)
-        return Session(
+        scheduler = self._scheduler(train.sampler.num_steps)
+        return TrainingSession(
             self.config,
-            self.spec,
+            self._task(),
             network,
+            evaluation,
             train,
-            evaluate,
             scheduler,
-            optimizer,
+            self._optimizer(scheduler, network),
             self._evaluation_policy(),
         )
 
     def for_evaluation(self, split: str) -> Session:
-        """Network and a loader over every clip of `split` ('train' or 'eval'), in order."""
-        loader = self._eval_loader(split)
+        """Network, task and every clip of `split` ('train' or 'eval'), in order."""
+        data = self._eval_data(split)
         network = build_network(self.config, self.spec, self.spec.num_person)
         load_pretrained(network, self.config.pretrained_path)
         _log_size(network, self.config.model_type)
-        return Session(self.config, self.spec, network, eval=loader)
+        return Session(self.config, self._task(), network, data)
+
+    def _task(self) -> Task:
+        return ClipClassification(self.spec.class_names, self.config.label_smoothing)
 
     def _feeder(self, phase: str, pipeline: ClipPipeline) -> ClipFeeder:
         config, args = self.config, self.args
@@ -101,39 +104,47 @@ class Initializer:
         logging.info("Data: %s, %d %s clips", folder, len(feeder), phase)
         return feeder
 
-    def _train_loader(self) -> DataLoader:
-        return train_loader(
-            self._feeder("train", ClipPipeline.from_config(self.args, training=True)),
+    def _train_data(self) -> Data[StepSampler]:
+        feeder = self._feeder("train", ClipPipeline.from_config(self.args, training=True))
+        sampler = StepSampler(
+            len(feeder),
             self.args.train_batch_size,
-            self.args.num_workers,
             rank=self.world.rank,
             world_size=self.world.size,
             accumulate=self.config.accumulate,
         )
+        return Data(feeder, sampler, data_loader(feeder, sampler, self.args.num_workers))
 
-    def _eval_loader(self, split: str) -> DataLoader:
-        return eval_loader(
-            self._feeder(split, ClipPipeline.from_config(self.args, training=False)),
+    def _eval_data(self, split: str) -> Data[BatchSampler]:
+        feeder = self._feeder(split, ClipPipeline.from_config(self.args, training=False))
+        sampler = eval_sampler(
+            len(feeder),
             self.args.eval_batch_size,
-            self.args.num_workers,
             rank=self.world.rank,
             world_size=self.world.size,
         )
+        return Data(feeder, sampler, data_loader(feeder, sampler, self.args.num_workers))
 
     def _scheduler(self, steps_per_epoch: int) -> LambdaDecay:
         config = self.config
-        args = getattr(config.scheduler_args, config.lr_scheduler)
-        table = {"cosine": schedules.cosine, "step": schedules.stepped}
-        settings = asdict(args)
+        args: CosineArgs | StepArgs = config.scheduler_args.cosine
+        factor: Callable[[int], float] = partial(
+            schedules.cosine, steps_per_epoch=steps_per_epoch, **asdict(args)
+        )
         if config.lr_scheduler == "step":
-            del settings["max_epoch"]
-        factor = partial(table[config.lr_scheduler], steps_per_epoch=steps_per_epoch, **settings)
+            args = config.scheduler_args.step
+            factor = partial(
+                schedules.stepped,
+                steps_per_epoch=steps_per_epoch,
+                warm_up=args.warm_up,
+                step_lr=args.step_lr,
+            )
         logging.info("LR_Scheduler: %s %s", config.lr_scheduler, asdict(args))
         return LambdaDecay(self._base_rate(), factor)
 
     def _base_rate(self) -> float:
-        """The configured rate, scaled to the clips of a step where base_batch_size says for how
-        many it was written (Goyal et al., arXiv 1706.02677)."""
+        """The configured rate, scaled in proportion to the clips of a step where base_batch_size
+        gives the number that it was tuned for (Goyal et al., arXiv 1706.02677)."""
         config = self.config
         written = getattr(config.optimizer_args, config.optimizer).learning_rate
         parts = (self.args.train_batch_size, self.world.size, config.accumulate)
@@ -149,8 +160,8 @@ class Initializer:
             return
         if self.config.amp:
             raise UserError(
-                f"amp is {self.config.amp!r}, but this run is on the CPU, where it changes "
-                "nothing: Paddle computes in float32 there; leave it out, or choose a GPU with -g"
+                f"amp is {self.config.amp!r}, but this run is on the CPU, where it has no effect: "
+                "Paddle computes in float32 there; leave it out, or choose a GPU with -g"
             )
         if self.config.sync_bn:
             raise UserError(

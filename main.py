@@ -29,7 +29,7 @@ from utils import log_to_file, num_cores, prepare_process, set_seed, setup_loggi
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor
-    from training.session import Session
+    from training.session import Data
 
 DYGRAPH = "dygraph"
 
@@ -87,8 +87,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def resolve(args: argparse.Namespace) -> Config:
     """The configuration with the command line's overrides; --set has the last word."""
-    flags = ("gpus", "seed", "pretrained_path", "work_dir", "dataset", "model_type", "optimizer")
-    flags += ("lr_scheduler", "debug", "no_progress_bar", "finetune", "amp", "log_every")
+    flags = [
+        *("gpus", "seed", "pretrained_path", "work_dir", "dataset", "model_type", "optimizer"),
+        *("lr_scheduler", "debug", "no_progress_bar", "finetune", "amp", "log_every"),
+    ]
     overrides: dict[str, Any] = {
         name: getattr(args, name) for name in flags if getattr(args, name) is not None
     }
@@ -122,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.extract:
         return extract(config)
     command = shlex.join(["main.py", *(sys.argv[1:] if argv is None else argv)])
-    with parallel.lost_rank_is_said():
+    with parallel.report_lost_rank():
         if args.evaluate:
             return evaluate(config, args.split, args.engine, command)
         return train(config, command, resume=args.resume)
@@ -172,9 +174,9 @@ def evaluate(config: Config, split: str, engine: str, command: str) -> int:
     run_dir = None
     if parallel.world().main:
         run_dir = new_run_dir(config, prefix=f"evaluate-{split}-")
-        _begin_records(run_dir, session, command)
-    processor = Processor(session, run_dir, settings_of(config, parallel.world().size))
-    processor.evaluate(None if engine == DYGRAPH else static_model(session, engine))
+        _begin_records(run_dir, config, command, [session.eval])
+    processor = Processor(config, run_dir)
+    processor.evaluate(session, None if engine == DYGRAPH else static_model(session, engine))
     return 0
 
 
@@ -204,23 +206,25 @@ def train(config: Config, command: str, *, resume: bool) -> int:
     run_dir = None
     if parallel.world().main:
         run_dir = checkpoint.parent if checkpoint else new_run_dir(config)
-        _begin_records(run_dir, session, command)
-    Processor(session, run_dir, settings_of(config, parallel.world().size)).train(checkpoint)
+        _begin_records(run_dir, config, command, [session.train, session.eval])
+    settings = settings_of(config, parallel.world().size)
+    Processor(config, run_dir).train(session, settings, checkpoint)
     return 0
 
 
 def _log_level() -> int:
-    """One process reports; the others say only what is wrong."""
+    """Rank 0 reports; the other processes log warnings only."""
     return logging.INFO if parallel.world().main else logging.WARNING
 
 
-def _begin_records(run_dir: Path, session: Session, command: str) -> None:
-    for part in run_dir.glob(".*.part"):  # what a killed session has left half-written
+def _begin_records(
+    run_dir: Path, config: Config, command: str, splits: Sequence[Data[Any]]
+) -> None:
+    for part in run_dir.glob(".*.part"):  # incomplete files of a killed session
         part.unlink(missing_ok=True)
     log_to_file(run_dir / "log.txt")
-    feeders = [loader.dataset for loader in (session.train, session.eval) if loader is not None]
-    data = [(feeder.clips.path, len(feeder)) for feeder in feeders]
-    record_session(run_dir, command, session.config.seed, data)
+    data = [(split.feeder.clips.path, len(split.feeder)) for split in splits]
+    record_session(run_dir, command, config.seed, data)
 
 
 if __name__ == "__main__":

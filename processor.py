@@ -8,17 +8,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import utils
-from report import Confusion, write_curves, write_evaluation, write_scores
+from configs.schema import Config
+from report import write_curves
 from training import parallel, run_state
 from training.board import Board, open_board
-from training.evaluation import count_batch, evaluate, evaluate_static, over_processes
+from training.evaluation import check_finite, evaluate, evaluate_static
+from training.metrics import Metrics
 from training.run_state import Progress
-from training.session import Session
+from training.session import Session, TrainingSession
 from training.step import TrainingStep
 
 if TYPE_CHECKING:
@@ -26,165 +27,131 @@ if TYPE_CHECKING:
 
 
 class Processor:
-    """Runs a session. run_dir: where checkpoints, tables and pictures of this run go; None in
-    those of several processes that do not write. settings: the resolved config as text; it
-    travels in checkpoints, and a run resumes only with its own."""
+    """Trains or evaluates a session. run_dir: where checkpoints, tables and figures of this run
+    go; None in those of several processes that write no files."""
 
-    def __init__(self, session: Session, run_dir: Path | None, settings: str) -> None:
-        self.session, self.run_dir, self.settings = session, run_dir, settings
-        self.config = session.config
-        self.max_epoch = self.config.max_epoch
-        # A launcher's console is a file, where a bar is only noise.
-        self.shows_bar = not self.config.no_progress_bar and parallel.world().size == 1
+    def __init__(self, config: Config, run_dir: Path | None) -> None:
+        self.config, self.run_dir = config, run_dir
+        # A launcher writes the console to a file, where a progress bar is of no use.
+        self.shows_bar = not config.no_progress_bar and parallel.world().size == 1
         self.board: Board | None = open_board(run_dir) if run_dir is not None else None
 
-    def train(self, checkpoint: Path | None = None) -> dict[str, Any]:
+    def train(
+        self, session: TrainingSession, settings: str, checkpoint: Path | None = None
+    ) -> Progress:
         """Train to the last epoch, from the first or from a checkpoint of this run.
 
-        Leaves last.pdparams, best.pdparams, curves.csv and curves.png in run_dir, and confusion
-        and per_class tables of the best epoch, and returns the best state: acc_top1, acc_top5,
-        cm, epoch.
+        settings: the resolved config as text, for `run_state.save`. Leaves last.pdparams,
+        best.pdparams, curves.csv, curves.png and the task's tables of the best epoch in run_dir.
         """
-        start = time.time()
-        step = TrainingStep(self.session)
-        progress = Progress()
+        start, max_epoch = time.time(), self.config.max_epoch
+        step = TrainingStep(session)
+        progress = Progress(session.task.new_metrics())
         if checkpoint is not None:
-            progress = run_state.restore(checkpoint, self.session, self.settings, step.scaler)
-        if progress.epoch >= self.max_epoch:
+            progress = run_state.restore(checkpoint, step, settings)
+        if progress.epoch >= max_epoch:
             logging.info("This run is complete: nothing to resume in %s", self.run_dir)
-        self._open_books(progress)
+        self._start_reporting(session, progress)
         logging.info("Starting training ...")
-        while progress.epoch < self.max_epoch:
+        while progress.epoch < max_epoch:
             row = self._train_epoch(step, progress.epoch)
             progress.epoch += 1
             progress.history.append(row)
-            if self.session.evaluates_after(progress.epoch):
-                self._evaluate_epoch(step, progress, row)
-            self._save("last", step, progress)
+            if session.evaluates_after(progress.epoch):
+                logging.info("Evaluating for epoch %d/%d ...", progress.epoch, max_epoch)
+                metrics, _ = evaluate(session, self._bar(session.eval.loader))
+                row.update(run_state.curve_values("eval", metrics))
+                if progress.best_epoch == 0 or metrics.score > progress.best.score:
+                    progress.best, progress.best_epoch = metrics, progress.epoch
+                    # Before last.pdparams: a kill in between repeats the epoch.
+                    self._save("best", step, progress, settings)
+            self._save("last", step, progress, settings)
             if self.board is not None:
                 self.board.add_epoch(row)
-            logging.info(
-                "Best top-1 accuracy: %.2f%%, Total time: %s",
-                100 * progress.best_state["acc_top1"],
-                utils.format_duration(time.time() - start),
-            )
-        self._close_books(progress)
+            total = utils.format_duration(time.time() - start)
+            logging.info("%s, Total time: %s", progress.best.best_line(), total)
+        self._write_reports(progress)
         logging.info("Finish training!")
-        return progress.best_state
+        return progress
 
-    def evaluate(self, predictor: Predictor | None = None) -> Confusion:
-        """Evaluate on every clip of the session's split and leave confusion.csv, confusion.png,
-        per_class.csv and the scores of every clip in run_dir. predictor: a static model of the
-        network, which then answers in its place."""
+    def evaluate(self, session: Session, predictor: Predictor | None = None) -> Metrics:
+        """Evaluate on every clip of the session's split. Leaves the task's tables, and its outputs
+        of every clip, in run_dir. predictor: a static model of the network, to run instead."""
         logging.info("Starting evaluating ...")
-        loader = self.session.eval
+        data = session.eval
         if predictor is None:
-            counts, logits = evaluate(self.session, self._bar(loader))
+            metrics, outputs = evaluate(session, self._bar(data.loader))
         else:
-            bar = self._bar(loader.batch_sampler)
-            counts, logits = evaluate_static(self.session, predictor, bar)
-        feeder, names = loader.dataset, self.session.spec.class_names
-        logits = parallel.gathered(logits, len(feeder))
-        logging.info("Mean class accuracy: %.2f%%", 100 * counts.mean_class_accuracy)
-        for true, predicted, clips in counts.worst_pairs():
-            logging.info("Confused: %s -> %s, %d clips", names[true], names[predicted], clips)
-        if self.run_dir is not None:
-            labels = feeder.clips.labels[: len(feeder)]
-            write_scores(self.run_dir, feeder.clips.names[: len(feeder)], labels, logits)
-            self._write_confusion(counts, epoch=0)
-        if self.board is not None:
-            self.board.close()
-        logging.info("Finish evaluating! Tables and pictures: %s", self.run_dir)
-        return counts
+            metrics, outputs = evaluate_static(session, predictor, self._bar(data.sampler))
+        for line in metrics.details():
+            logging.info(line)
+        session.task.write_outputs(self.run_dir, data.feeder, outputs)
+        self._write_metrics(metrics, epoch=0)
+        logging.info("Finish evaluating! Tables and figures: %s", self.run_dir)
+        return metrics
 
     def _train_epoch(self, step: TrainingStep, epoch: int) -> dict[str, Any]:
-        """One pass over the training clips; returns its row of the curves."""
-        session, config, rank = self.session, self.config, parallel.world().rank
-        utils.set_seed(config.seed, epoch, rank)
-        session.train.batch_sampler.set_epoch(config.seed * 1_000_003 % 2**31 + epoch)
-        session.train.dataset.epoch = epoch
+        """One pass over the training clips. Returns its row of the curves."""
+        session, config, data = step.session, self.config, step.session.train
+        utils.set_seed(config.seed, epoch, parallel.world().rank)
+        data.sampler.set_epoch(config.seed * 1_000_003 % 2**31 + epoch)
+        data.feeder.epoch = epoch
         session.network.train()
-        start, first_rate = time.time(), session.optimizer.get_lr()
-        counts = Confusion(session.spec.num_class)
-        batches = iter(session.train)
-        bar = self._bar(range(1, session.train.batch_sampler.num_steps + 1))
-        lines = StepLines(config.log_every or not self.shows_bar, epoch, self.max_epoch, len(bar))
+        start, first_rate, num_clip = time.time(), session.optimizer.get_lr(), 0
+        metrics = session.task.new_metrics()
+        batches = iter(data.loader)
+        bar = self._bar(range(1, data.sampler.num_steps + 1))
+        position = f"Epoch: {epoch + 1}/{config.max_epoch}"
+        lines = StepLines(config.log_every or not self.shows_bar, position, data.sampler.num_steps)
         with logging_redirect_tqdm():
             for n in bar:
                 loss = 0.0
                 for _ in range(config.accumulate):
-                    clips, labels, indices = next(batches)
-                    part, logits = step.backward(clips, labels)
+                    clips, targets, indices = next(batches)
+                    part, tensor = step.backward(clips, targets)
                     loss += part / config.accumulate
-                    batch = (logits.numpy(), labels.numpy(), indices.numpy())
-                    count_batch(counts, *batch, session.train)
+                    outputs = tensor.numpy()
+                    check_finite(outputs, indices.numpy(), data.feeder)
+                    metrics.add(outputs, targets.numpy())
+                    num_clip += len(indices)
                 rate = step.update()
-                lines.add(n, loss, rate, counts.num_sample)
+                lines.add(n, loss, rate, num_clip)
                 if isinstance(bar, tqdm):
                     bar.set_description(f"Loss: {loss:.4f}, LR: {rate:.4f}")
-        counts = over_processes(counts)
+        metrics.merge()
         parallel.average_statistics(session.network)
-        accuracy = counts.num_top1 / counts.num_sample
-        logging.info(
-            "Epoch: %d/%d, Training accuracy: %d/%d(%.2f%%), Training time: %.2fs",
-            *(epoch + 1, self.max_epoch, counts.num_top1, counts.num_sample),
-            *(100 * accuracy, time.time() - start),
-        )
-        return {
-            "epoch": epoch + 1,
-            "learning_rate": first_rate,
-            "train_loss": counts.mean_loss,
-            "train_accuracy": accuracy,
-            "eval_loss": None,
-            "eval_accuracy": None,
-        }
+        seconds = time.time() - start
+        logging.info("%s, %s, Training time: %.2fs", position, metrics.training_line(), seconds)
+        row = {**run_state.new_row(metrics), **run_state.curve_values("train", metrics)}
+        return {**row, "epoch": epoch + 1, "learning_rate": first_rate}
 
-    def _evaluate_epoch(self, step: TrainingStep, progress: Progress, row: dict[str, Any]) -> None:
-        logging.info("Evaluating for epoch %d/%d ...", progress.epoch, self.max_epoch)
-        counts, _ = evaluate(self.session, self._bar(self.session.eval))
-        accuracy = counts.num_top1 / counts.num_sample
-        row.update(eval_loss=counts.mean_loss, eval_accuracy=accuracy)
-        is_first = progress.best_state["epoch"] == 0
-        if is_first or accuracy > progress.best_state["acc_top1"]:
-            progress.best_state = {
-                "acc_top1": accuracy,
-                "acc_top5": counts.num_top5 / counts.num_sample,
-                "cm": counts.matrix,
-                "epoch": progress.epoch,
-            }
-            # Before last: a kill in between repeats the epoch.
-            self._save("best", step, progress)
+    def _save(self, name: str, step: TrainingStep, progress: Progress, settings: str) -> None:
+        if self.run_dir is not None:
+            logging.info("Saving model for epoch %d/%d ...", progress.epoch, self.config.max_epoch)
+            run_state.save(self.run_dir / f"{name}.pdparams", step, progress, settings)
 
-    def _save(self, name: str, step: TrainingStep, progress: Progress) -> None:
-        if self.run_dir is None:
-            return
-        logging.info("Saving model for epoch %d/%d ...", progress.epoch, self.max_epoch)
-        path = self.run_dir / f"{name}.pdparams"
-        run_state.save(path, self.session, progress, self.settings, step.scaler)
-
-    def _open_books(self, progress: Progress) -> None:
-        """VisualDL shows one file a run, so a resumed session begins with the epochs before it."""
+    def _start_reporting(self, session: Session, progress: Progress) -> None:
+        """VisualDL shows one file per run, so a resumed session repeats the epochs before it."""
         if self.board is None:
             return
         for row in progress.history:
             self.board.add_epoch(row)
         if not progress.history:
-            clip_tensor, _, _ = self.session.eval.dataset[0]
-            self.board.add_graph(self.session.network, clip_tensor.shape)
+            clip_tensor, _, _ = session.eval.feeder[0]
+            self.board.add_graph(session.network, clip_tensor.shape)
 
-    def _close_books(self, progress: Progress) -> None:
+    def _write_reports(self, progress: Progress) -> None:
         if self.run_dir is not None:
-            write_curves(self.run_dir, progress.history)
-            best = Confusion(self.session.spec.num_class)
-            best.matrix = np.asarray(progress.best_state["cm"])
-            self._write_confusion(best, progress.best_state["epoch"])
-        if self.board is not None:
-            self.board.close()
+            write_curves(self.run_dir, progress.history, progress.best.curves)
+        self._write_metrics(progress.best, progress.best_epoch)
 
-    def _write_confusion(self, counts: Confusion, epoch: int) -> None:
-        write_evaluation(self.run_dir, counts, self.session.spec.class_names)
+    def _write_metrics(self, metrics: Metrics, epoch: int) -> None:
+        """Tables and figures of an evaluation; VisualDL is complete with them."""
+        figures = metrics.write(self.run_dir) if self.run_dir is not None else {}
         if self.board is not None:
-            self.board.add_picture("confusion", self.run_dir / "confusion.png", epoch)
+            for name, png in figures.items():
+                self.board.add_figure(name, png, epoch)
+            self.board.close()
 
     def _bar(self, items: Iterable[Any]) -> Iterable[Any]:
         return tqdm(items, dynamic_ncols=True) if self.shows_bar else items
@@ -193,13 +160,12 @@ class Processor:
 class StepLines:
     """A log line every so many steps of an epoch. every: 0 for none."""
 
-    def __init__(self, every: int, epoch: int, max_epoch: int, num_steps: int) -> None:
-        self.every, self.num_steps = int(every), num_steps
-        self.position = f"Epoch: {epoch + 1}/{max_epoch}"
+    def __init__(self, every: int, position: str, num_steps: int) -> None:
+        self.every, self.position, self.num_steps = int(every), position, num_steps
         self.start, self.clips = time.time(), 0
 
     def add(self, step: int, loss: float, rate: float, clips: int) -> None:
-        """step: counted from 1. clips: that this process has seen in this epoch so far."""
+        """step: counted from 1. clips: of this process in this epoch so far."""
         if not self.every or step % self.every:
             return
         now = time.time()

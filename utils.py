@@ -1,5 +1,4 @@
-"""Process set-up: CPU, seed, logging. Knows nothing of skeletons and imports Paddle only inside the
-functions that need it."""
+"""Process set-up: CPU, device, seed, logging. Imports Paddle inside the functions that need it."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from pathlib import Path
 from errors import UserError
 
 _LOG_FORMAT = "[ %(asctime)s ] %(message)s"
-# glibc's mallopt numbers
+# glibc's numbers of mallopt parameters
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 _MALLOC_SETTINGS = (
     "MALLOC_TRIM_THRESHOLD_",
@@ -29,17 +28,18 @@ _MALLOC_SETTINGS = (
 
 
 def prepare_process(cpu_setup: bool = True) -> None:
-    """`prepare_environment`, and Paddle imported."""
+    """`prepare_environment`, then import Paddle."""
     prepare_environment(cpu_setup)
     import_paddle_quietly()
 
 
 def prepare_environment(cpu_setup: bool = True) -> None:
-    """Settings that count only before Paddle is imported; call it first.
+    """Settings that take effect only before Paddle is imported; call it first.
 
-    Static graphs are written as .pdmodel, not as .json. With cpu_setup: all cores compute, MKL
-    takes its fast path on AMD, and freed memory is kept for the next operator instead of going
-    back to the kernel (docs/performance.md has the price). What the user has set stays.
+    Static graphs are written as .pdmodel, not as .json. With cpu_setup: use all cores, select
+    MKL's fast path on AMD, and keep freed memory for the next operator instead of returning it to
+    the kernel (docs/performance.md has the memory that this needs). Never overrides environment
+    variables of the user.
     """
     os.environ.setdefault("FLAGS_enable_pir_api", "0")
     os.environ.setdefault("GLOG_minloglevel", "2")
@@ -51,7 +51,7 @@ def _set_up_cpu() -> None:
     cores = str(num_cores())
     if "OMP_NUM_THREADS" not in os.environ and "FLAGS_paddle_num_threads" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = os.environ["FLAGS_paddle_num_threads"] = cores
-    # How long, in ms, MKL's threads spin after a product: those of model/threads.py need the cores.
+    # Time in ms that MKL's threads spin after a product; model/threads.py needs the cores.
     os.environ.setdefault("KMP_BLOCKTIME", "1")
     if _is_amd():
         os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
@@ -60,16 +60,16 @@ def _set_up_cpu() -> None:
 
 
 def import_paddle_quietly() -> None:
-    """Without its notes on a missing ccache and on the number of threads, which was just set."""
+    """Import Paddle without its messages on a missing ccache and on the number of threads."""
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         importlib.import_module("paddle")
-    # Said at every BatchNorm in training mode, and true of every framework.
+    # A warning of every BatchNorm in training mode, about what every framework does.
     warnings.filterwarnings("ignore", message="When training, we now always track global mean")
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -83,42 +83,45 @@ def _is_amd() -> bool:
 
 
 def _keep_freed_memory() -> None:
-    """Page faults on fresh memory cost more than arithmetic here (docs/performance.md)."""
+    """Page faults on newly allocated memory take longer than the arithmetic
+    (docs/performance.md)."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library than glibc
+    except (OSError, AttributeError):  # not glibc
         return
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, 256 * 2**20)
-    mallopt(_M_ARENA_MAX, 1)  # what one thread has freed is there for all (model/threads.py)
+    mallopt(_M_ARENA_MAX, 1)  # memory that one thread frees serves all threads
 
 
-def set_device(gpus: tuple[int, ...]) -> str:
-    """Choose the GPU asked for, or the CPU where none is. Raises UserError when it is absent."""
+def set_device(gpus: tuple[int, ...]) -> None:
+    """Select the first GPU of a list, or the CPU for an empty one. Raises UserError where Paddle
+    has no such GPU."""
     import paddle
 
     if not gpus:
-        return paddle.set_device("cpu")
-    count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+        paddle.device.set_device("cpu")
+        return
+    count = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
     if gpus[0] >= count:
         raise UserError(
-            f"GPU {gpus[0]} was asked for, but Paddle {paddle.__version__} sees {count} GPUs here; "
-            "leave out -g for the CPU, or install paddlepaddle-gpu"
+            f"GPU {gpus[0]} is requested, but Paddle {paddle.version.full_version} finds {count} "
+            "GPUs; leave out -g for the CPU, or install paddlepaddle-gpu"
         )
-    return paddle.set_device(f"gpu:{gpus[0]}")
+    paddle.device.set_device(f"gpu:{gpus[0]}")
 
 
 def set_seed(seed: int, epoch: int = 0, rank: int = 0) -> None:
-    """Seed weights and dropout. Called again at every epoch, so that a resumed run draws what an
-    uninterrupted one would. rank: of several processes, whose dropout must differ."""
+    """Seed weights and dropout. Called again for every epoch, so that a resumed run draws the same
+    numbers as an uninterrupted one. rank: of this process; dropout differs between processes."""
     import paddle
 
     paddle.seed((seed * 1_000_003 + epoch + rank * 15_485_863) % 2**31)
 
 
 def setup_logging(level: int = logging.INFO) -> None:
-    """Log lines '[ time ] text' to the console, and remember them for `log_to_file`."""
+    """Log lines '[ time ] text' to the console, and buffer them for `log_to_file`."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
@@ -131,7 +134,7 @@ def setup_logging(level: int = logging.INFO) -> None:
 
 
 def log_to_file(path: Path) -> None:
-    """Append to a file what was logged since `setup_logging`, and everything from now on."""
+    """Append all log lines since `setup_logging` to a file, and all that follow."""
     try:
         file = logging.FileHandler(path, mode="a", encoding="utf-8")
     except OSError as error:

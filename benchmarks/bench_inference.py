@@ -188,7 +188,7 @@ def growth(
     config: str, weights: Path, models: dict[str, Predictor], rounds: int, picture: Path
 ) -> None:
     """Draw how milliseconds a clip of one person grow with batch, real frames and joints."""
-    from report import new_figure, save_picture
+    from report import new_figure, save_figure
 
     quick = {name: model for name, model in models.items() if name not in (SLOW, PORT)}
     figure = new_figure(11, 3.4)
@@ -213,7 +213,7 @@ def growth(
         axes.set(xlabel=title, ylabel="ms a clip", ylim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend()
-    save_picture(picture, figure)
+    save_figure(picture, figure)
     print(f"picture: {picture}")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
-from paddle.io import DataLoader, Dataset
+from paddle.io import BatchSampler, DataLoader, Dataset
 
 from dataset.pipeline import ClipPipeline
 from dataset.protocols import DataSpec
@@ -51,19 +51,20 @@ class ClipFeeder(Dataset):
             )
         self.clips, self.skeleton, self.pipeline = clips, spec.skeleton, pipeline
         self.seed, self.epoch = seed, 0
-        self.size = min(len(clips), limit or len(clips))
+        size = min(len(clips), limit or len(clips))
+        self.names, self.labels = clips.names[:size], clips.labels[:size]
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.names)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64, np.int64]:
         rng = np.random.default_rng((self.seed, self.epoch, index))
         clip = self.pipeline.prepare(self.clips.data[index], self.skeleton, rng)
         tensor = self.pipeline.features(clip, self.skeleton)
-        return tensor, self.clips.labels[index], np.int64(index)
+        return tensor, self.labels[index], np.int64(index)
 
 
-class StepSampler:
+class StepSampler(BatchSampler):
     """Shuffled batches of one process, for steps that several processes and batches share.
 
     All clips are put into an order that depends only on `epoch`, and cut into batches. A step
@@ -102,36 +103,16 @@ class StepSampler:
             yield order[start : start + self.batch_size]
 
 
-def train_loader(
-    feeder: ClipFeeder,
-    batch_size: int,
-    num_workers: int,
-    *,
-    rank: int = 0,
-    world_size: int = 1,
-    accumulate: int = 1,
-) -> DataLoader:
-    """Shuffled batches (see `StepSampler`); the order depends only on
-    `loader.batch_sampler.set_epoch(n)`."""
-    sampler = StepSampler(
-        len(feeder), batch_size, rank=rank, world_size=world_size, accumulate=accumulate
-    )
-    return _loader(feeder, sampler, num_workers)
+def eval_sampler(size: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> BatchSampler:
+    """Every world_size-th clip from `rank` on, once, in order: together the processes evaluate
+    every clip exactly once. size: clips in all."""
+    return BatchSampler(sampler=range(rank, size, world_size), batch_size=batch_size)
 
 
-def eval_loader(
-    feeder: ClipFeeder, batch_size: int, num_workers: int, *, rank: int = 0, world_size: int = 1
-) -> DataLoader:
-    """Every world_size-th clip from `rank` on, once, in order: together the processes see every
-    clip exactly once."""
-    own = list(range(rank, len(feeder), world_size))
-    batches = [own[n : n + batch_size] for n in range(0, len(own), batch_size)]
-    return _loader(feeder, batches, num_workers)
-
-
-def _loader(feeder: ClipFeeder, batches: Iterable[list[int]], num_workers: int) -> DataLoader:
+def data_loader(feeder: Dataset, sampler: BatchSampler, num_workers: int) -> DataLoader:
+    """The sampler's batches of a feeder, prepared by worker processes; 0 for none."""
     return DataLoader(
-        feeder, batch_sampler=batches, num_workers=num_workers, worker_init_fn=_end_with_parent
+        feeder, batch_sampler=sampler, num_workers=num_workers, worker_init_fn=_end_with_parent
     )
 
 

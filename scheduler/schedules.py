@@ -1,7 +1,8 @@
-"""The rate as a factor of the base rate, and the epochs after which to evaluate.
+"""The learning rate as a factor of the base rate, and the epochs after which to evaluate.
 
 EfficientGCN (TPAMI 2022, section 4.2 and public code). `step` counts optimizer steps from 0 and
-moves within epochs; the ramp starts at exactly 0, so the first step of a run only fills momentum.
+does not restart with an epoch; the warm-up starts at exactly 0, so the first step of a run updates
+the momentum only.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-EVAL_EVERY = 5  # epochs, until the rate is low; then every epoch
-COSINE_TAIL = 10  # epochs at the end of a cosine that are all evaluated
+EVAL_EVERY = 5  # epochs; every epoch once the rate is low
+COSINE_TAIL = 10  # last epochs of a cosine schedule, all evaluated
 
 
 def cosine(step: int, *, steps_per_epoch: int, max_epoch: int, warm_up: int) -> float:
-    """Linear ramp over `warm_up` epochs, then half a cosine down to 0 at the last step."""
+    """Linear warm-up over `warm_up` epochs, then half a cosine down to 0 at the last step."""
     ramp, total = warm_up * steps_per_epoch, max_epoch * steps_per_epoch
     if step < ramp:
         return step / ramp
@@ -24,7 +25,7 @@ def cosine(step: int, *, steps_per_epoch: int, max_epoch: int, warm_up: int) -> 
 def stepped(
     step: int, *, steps_per_epoch: int, warm_up: int, step_lr: Sequence[int], decay: float = 0.1
 ) -> float:
-    """Linear ramp over `warm_up` epochs, then times `decay` at each epoch of `step_lr`."""
+    """Linear warm-up over `warm_up` epochs, then a factor of `decay` at each epoch of `step_lr`."""
     ramp = warm_up * steps_per_epoch
     if step < ramp:
         return step / ramp
@@ -33,6 +34,6 @@ def stepped(
 
 
 def evaluates_after(epoch: int, *, max_epoch: int, low_rate_from: int) -> bool:
-    """Whether to evaluate when `epoch` (from 1) is over: every fifth, all from `low_rate_from`
-    on, and the last."""
+    """Whether to evaluate after `epoch` (from 1): after every fifth, after all beyond
+    `low_rate_from`, and after the last."""
     return epoch % EVAL_EVERY == 0 or epoch > low_rate_from or epoch == max_epoch

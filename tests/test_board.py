@@ -1,4 +1,4 @@
-"""VisualDL: what a run gives it, and that nothing needs it."""
+"""VisualDL: the records of a run, and runs without VisualDL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from training.checkpoint import load_checkpoint
 
 
 class Recorder:
-    """Stands in for visualdl.LogWriter."""
+    """A mock of visualdl.LogWriter."""
 
     made: list[Recorder] = []
 
@@ -77,7 +77,7 @@ def test_a_run_and_its_resumption_are_shown(
     ((network, (spec,)),) = first.graphs
     assert tuple(spec.shape) == (1, 50, 18, 16) and not network.training
     weight = load_checkpoint(run_dir / "last.pdparams")["model"]["classifier.fc.weight"]
-    assert abs(weight).max() > 0, "what VisualDL does to the network stays with its copy"
+    assert abs(weight).max() > 0, "VisualDL changes only its copy of the network"
     ((tag, picture, epoch),) = first.images
     png = imread(run_dir / "confusion.png")[..., :3]
     assert (tag, epoch, picture.dtype) == ("confusion", best, np.uint8)

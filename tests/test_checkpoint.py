@@ -1,4 +1,4 @@
-"""Fine-tuning: which weights of another network are taken, and what is said about the others."""
+"""Checkpoints: fine-tuning from weights that fit in part, complete loading, optimizer state."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def same(a: Arrays, b: Arrays) -> set[str]:
 
 
 def small(branches: int = 3, seed: int = 0, **changes: Any) -> EfficientGCN:
-    """No value of two seeds is equal, but for adjacencies."""
+    """Two seeds share no value but the adjacencies."""
     network = efficientgcn(branches=branches, **{**SMALL, **changes})
     randomise(network, seed)
     return network
@@ -67,13 +67,13 @@ def test_another_number_of_classes(caplog: pytest.LogCaptureFixture) -> None:
     count = len([n for n in after if not n.endswith(".A")])
     loaded = f"Fine-tuning from old.pdparams: {count - 2} of {count} tensors loaded, "
     assert loaded in caplog.text
-    assert "Starts fresh: classifier.fc (2)" in caplog.text
+    assert "Random weights: classifier.fc (2)" in caplog.text
     assert "Not used: classifier.fc (2)" in caplog.text
 
 
 def test_another_number_of_branches(caplog: pytest.LogCaptureFixture) -> None:
-    """3 branches to 1: the first stem comes along; the main stream's first convolutions, whose
-    input has other channels, start fresh; and the other way round."""
+    """3 branches to 1: the first stem is loaded; the main stream's first convolutions, whose
+    number of input channels differs, keep random weights. And 1 branch to 2."""
     caplog.set_level(logging.INFO)
     old, new = arrays(small(3)), small(1, seed=1)
     fresh = arrays(new)
@@ -83,7 +83,7 @@ def test_another_number_of_branches(caplog: pytest.LogCaptureFixture) -> None:
     kept = {first + "conv.gcn.weight", first + "conv.gcn.bias"}
     assert kept == set(after) - same(after, old)
     assert kept <= same(after, fresh)
-    assert "Starts fresh: main_stream.block-0_scn (2)" in caplog.text
+    assert "Random weights: main_stream.block-0_scn (2)" in caplog.text
     assert "input_branches.1 (" in caplog.text and "input_branches.2 (" in caplog.text
 
     wide = small(2, seed=2)
@@ -128,7 +128,7 @@ def test_what_hardly_fits_or_is_not_finite_is_refused_and_changes_nothing() -> N
 
 
 def test_finetuning_from_the_command_line(tiny_keys: list[str], tmp_path: Path, capsys) -> None:
-    """-ft begins with the old weights where they fit; without it they are refused; the other modes
+    """-ft starts from the old weights where they fit; without it they are refused; the other modes
     refuse -ft."""
 
     keys = [*tiny_keys, "scheduler_args.cosine.max_epoch=1", "scheduler_args.cosine.warm_up=0"]
@@ -198,10 +198,10 @@ def test_wrong_weights_are_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:When training:UserWarning")
 def test_optimizer_state_survives_other_parameter_names() -> None:
-    """Paddle numbers parameters by process; ours are stored under the network's own names. A step
-    with the stored momentum must be the step that the first optimizer would make."""
+    """Paddle's parameter names depend on the process; the stored state uses the network's names. A
+    step with the stored momentum must equal the step of the first optimizer."""
     pair = []
-    for _ in range(2):  # the second network's parameters are called otherwise
+    for _ in range(2):  # Paddle names the second network's parameters differently
         network = efficientgcn(**{**SMALL, "drop_prob": 0.0}, branches=1)
         pair.append((network, paddle.optimizer.Momentum(0.1, 0.9, network.parameters())))
     (first, optimizer), (second, fresh) = pair

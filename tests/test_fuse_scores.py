@@ -59,7 +59,7 @@ def test_scores_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "labels", "logits", "message"),
     [
-        (["a", "b", "a"], LABELS, JOINT, "clip a is in it more than once"),
+        (["a", "b", "a"], LABELS, JOINT, "clip a occurs more than once"),
         (NAMES, [0, 1, 3], JOINT, "labels 0 to 3; allowed: 0 to 2"),
         (NAMES, [-1, 1, 2], JOINT, "labels -1 to 2; allowed: 0 to 2"),
         (NAMES, [0, 1], JOINT, "3 names, 2 labels and logits"),
@@ -82,10 +82,12 @@ def test_files_that_are_no_scores(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="s.npz: cannot be read: No such file"):
         read_scores(path)
     np.savez(path, names=np.array(["a"]), logits=np.zeros((1, 2)))
-    with pytest.raises(UserError, match="s.npz: no scores: labels missing in it"):
+    with pytest.raises(UserError, match="s.npz: not a score file: labels missing"):
         read_scores(path)
     np.savez(path, names=np.array([{}]), labels=np.zeros(1), logits=np.zeros((1, 2)))
-    with pytest.raises(UserError, match="s.npz: no scores as an evaluation .*allow_pickle=False"):
+    with pytest.raises(
+        UserError, match="s.npz: not a score file of an evaluation.*allow_pickle=False"
+    ):
         read_scores(path)
     np.savez(path, names=np.array(["a"]), labels=np.zeros(1), logits=np.zeros((1, 2)))
     with pytest.raises(UserError, match=r"labels float64\(1,\), logits float64\(1, 2\)"):
@@ -93,7 +95,7 @@ def test_files_that_are_no_scores(tmp_path: Path) -> None:
     np.save(tmp_path / "s.npy", np.zeros(3))
     for content in (pickle.dumps([1]), b"", b"PK\x03\x04", (tmp_path / "s.npy").read_bytes()):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="s.npz: no scores as an evaluation writes them"):
+        with pytest.raises(UserError, match="s.npz: not a score file of an evaluation"):
             read_scores(path)
 
 
@@ -203,7 +205,7 @@ def test_weights_of_a_validation_set(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert 0 <= loud < 0.1 and loud + good == pytest.approx(1)
 
     main([*test, "--validate", *test])
-    assert "note: 100 of the clips below are among those" in capsys.readouterr().out
+    assert "note: 100 of the clips below are among them" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -235,14 +237,14 @@ def test_wrong_arguments_end_in_one_line(
     a = write(tmp_path / "a", NAMES, LABELS, JOINT)
     two = write(tmp_path / "two", ["a"], [0], [[1.0, 2.0]])
     for argv, message in (
-        ([a], "1 file of scores; allowed: 2 or more"),
-        ([a, a, "--weights", "1"], "--weights has 1 entries for 2 files"),
-        ([a, a, "--validate", a], "--validate has 1 entries for 2 files"),
+        ([a], "1 score file; allowed: 2 or more"),
+        ([a, a, "--weights", "1"], "--weights has 1 entries for 2 score files"),
+        ([a, a, "--validate", a], "--validate has 1 entries for 2 score files"),
         ([a, a, "--weights", "0", "0"], "allowed: 0 or more, and not all 0"),
         ([a, a, "--weights", "1", "nan"], "allowed: 0 or more"),
         ([a, a, "--output", "x.txt"], "--output is 'x.txt'; allowed: a name that ends in .npz"),
-        ([a] * 8 + ["--validate"] + [a] * 8, "8 streams; --validate finds weights for up to 7"),
-        ([a, a, "--validate", two, two], "differ in their classes"),
+        ([a] * 8 + ["--validate"] + [a] * 8, "8 streams; --validate supports up to 7"),
+        ([a, a, "--validate", two, two], "differ in the number of classes"),
     ):
         assert run_command(lambda argv=argv: main(argv)) == 2
         error = capsys.readouterr().err

@@ -1,5 +1,5 @@
-"""kill -9 at random moments of generation, of training and of saving: what has its final name is
-whole, and going on ends at the same bytes and weights as if nothing had happened.
+"""kill -9 at random times during generation, training and saving: every file under its final name
+is complete, and a resumed run ends with the same bytes and weights as an uninterrupted one.
 
 $SKELETON_KILLS is the number of kills of each test (default 5), $SKELETON_KILL_SEED chooses other
 moments (default 0).
@@ -34,11 +34,11 @@ KILLS = int(os.environ.get("SKELETON_KILLS", "5"))
 SEED = int(os.environ.get("SKELETON_KILL_SEED", "0"))
 PATIENCE = 300.0  # seconds, for any one process
 
-Moment = Callable[["Run"], None]  # returns when the process is to be killed, or has ended
+Moment = Callable[["Run"], None]  # returns when the process should be killed, or has ended
 
 
 class Run:
-    """main.py in a process group of its own; what it prints goes to a file."""
+    """main.py in its own process group, with its output in a file."""
 
     def __init__(self, argv: list[str], output: Path) -> None:
         self.output, self.end = output, time.monotonic() + PATIENCE
@@ -56,7 +56,7 @@ class Run:
         return self.output.read_text(encoding="utf-8", errors="replace")
 
     def wait_until(self, holds: Callable[[], bool], pause: float = 0.0005) -> bool:
-        """Whether it came to hold before the process ended."""
+        """Wait for a condition. Returns whether it held before the process ended."""
         while self.process.poll() is None:
             if holds():
                 return True
@@ -69,7 +69,7 @@ class Run:
         assert self.process.returncode == 0, self.text
 
     def kill(self) -> bool:
-        """Kill it with all of its workers; whether it was still running."""
+        """Kill it with all of its workers. Returns whether it was still running."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         code = self.process.wait()
@@ -86,7 +86,7 @@ def after(seconds: float) -> Moment:
 
 
 def within_a_save(folder: Path, seconds: float) -> Moment:
-    """So many seconds after a checkpoint has begun to be written."""
+    """The given time after the start of writing a checkpoint."""
 
     def moment(run: Run) -> None:
         def parts() -> set[Path]:
@@ -100,7 +100,7 @@ def within_a_save(folder: Path, seconds: float) -> Moment:
 
 
 def within_the_renaming(folder: Path, seconds: float) -> Moment:
-    """So many seconds after the first file of an older set has gone, or of a new one has come."""
+    """The given time after the first file of an older set is removed or of a new one appears."""
 
     def moment(run: Run) -> None:
         def names() -> set[str]:
@@ -114,7 +114,7 @@ def within_the_renaming(folder: Path, seconds: float) -> Moment:
 
 
 def check_data(folder: Path) -> None:
-    """Every file of a data set that has its name opens, and a manifest vouches for all."""
+    """Every published file of a data set opens; a manifest implies that all files are complete."""
     files = {path.name for path in folder.iterdir() if path.suffix != ".part"}
     assert files <= set(FILES)
     if "manifest.json" not in files:
@@ -128,8 +128,8 @@ def check_data(folder: Path) -> None:
 
 
 def test_generation(tiny_data: Path, tmp_path: Path) -> None:
-    """Half of the kills come while a whole older set lies there, which stays or goes as one; a
-    quarter begin in an empty folder."""
+    """Half of the kills happen while a complete older set exists, which stays or is replaced as a
+    whole; a quarter start with an empty folder."""
     rng = random.Random(SEED)
     folder = tmp_path / "out/original/synthetic-xsub"
 
@@ -176,7 +176,7 @@ def test_generation(tiny_data: Path, tmp_path: Path) -> None:
 
 
 def check_run(folder: Path) -> None:
-    """Every file of a run that has its name is whole."""
+    """Every published file of a run is complete."""
     for path in folder.iterdir():
         if path.suffix == ".pdparams":
             content = load_checkpoint(path)
@@ -227,8 +227,8 @@ def training(tmp_path: Path) -> tuple[Path, list[str]]:
 
 @pytest.mark.slow
 def test_training(training: tuple[Path, list[str]], tmp_path: Path) -> None:
-    """A run is killed up to five times and continued each time; then another one. Every other
-    kill comes while a checkpoint is being written, the others at any moment."""
+    """A run is killed up to five times and resumed each time; then another one. Every other kill
+    happens while a checkpoint is written, the others at any time."""
     rng = random.Random(SEED)
     parent, argv = training
 
@@ -248,7 +248,7 @@ def test_training(training: tuple[Path, list[str]], tmp_path: Path) -> None:
 
     kills = 0
     while kills < KILLS:
-        current: Path | None = None  # the run that is to be gone on with
+        current: Path | None = None  # the run to resume
         moments = sorted(rng.uniform(0, duration) for _ in range(min(5, KILLS - kills)))
         waits = [b - a for a, b in zip([0.0, *moments], moments)]
         ended = False

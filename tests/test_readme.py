@@ -101,7 +101,7 @@ def test_every_command_on_own_recordings(tmp_path: Path) -> None:
     assert "Finish training!" in (tmp_path / "log/workerlog.0").read_text()
     weights = min(tmp_path.glob("runs/2101_*/*/best.pdparams"))
     (tmp_path / "other.pdparams").write_bytes(weights.read_bytes())
-    assert "Starts fresh: nothing" in run(f"{tune} {small} {SMALL}", tmp_path)
+    assert "Random weights: nothing" in run(f"{tune} {small} {SMALL}", tmp_path)
 
     train_joint, train_bone, evaluate_joint, evaluate_bone, fuse, convert, shard, merge = others
     narrow = "model_args.block_args=[[8,1],[8,2]]"

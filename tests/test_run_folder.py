@@ -1,4 +1,4 @@
-"""What a run's folder says of the run: run.yaml, log lines, tables and pictures."""
+"""The records in a run's folder: run.yaml, log lines, tables and figures."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_log_every_leaves_the_settings_of_a_run_alone() -> None:
 def test_resuming_does_not_start_from_the_first_weights(
     quick_keys: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run's config.yaml names the weights that it began with; -r looks for its own."""
+    """A run's config.yaml names its initial weights; -r loads the run's own checkpoint."""
     argv = ["-c", "9001", "-np", *quick_keys, "scheduler_args.cosine.max_epoch=1"]
     argv += ["scheduler_args.cosine.warm_up=0"]
     assert cli.main(argv) == 0

@@ -1,4 +1,4 @@
-"""Several processes, accumulation, clipping, smoothing, mixed precision, rate scaling."""
+"""Several processes, accumulation, clipping, label smoothing, mixed precision, learning rates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from networks import network_of
 
 import configs
 import main as cli
-from dataset.feeder import StepSampler, eval_loader
+from dataset.feeder import StepSampler, data_loader, eval_sampler
 from errors import UserError, run_command
 from initializer import Initializer
 from report import read_scores
@@ -53,8 +53,8 @@ said["statistics"] = [norms[0]._mean.tolist(), norms[2]._variance.tolist()]
 utils.set_seed(3, 1, here.rank)
 said["dropout"] = nn.functional.dropout(paddle.ones([64])).astype(bool).tolist()
 
-# Two micro-batches a process: the gradient is the mean over processes of their sums.
-paddle.seed(here.rank)  # other weights, which replicate makes equal
+# Two micro-batches per process: the gradient is the mean over processes of their sums.
+paddle.seed(here.rank)  # different weights, which replicate makes equal
 net = nn.Linear(3, 1, bias_attr=False)
 replica = parallel.replicate(net)
 said["weight"] = net.weight.numpy().ravel().tolist()
@@ -67,12 +67,12 @@ parallel.share_gradients(net)
 said["shared"] = net.weight.grad.numpy().ravel().tolist()
 with open(sys.argv[1] + str(here.rank), "w") as file:
     json.dump(said, file)
-parallel.meet()
+parallel.barrier()
 if here.rank == 0:
     utils.setup_logging()
-    parallel.PATIENCE = 0.5
-    with parallel.lost_rank_is_said():
-        parallel.meet()  # where the other one comes too late
+    parallel.TIMEOUT = 0.5
+    with parallel.report_lost_rank():
+        parallel.barrier()  # which the other process does not reach in time
 utils.importlib.import_module("time").sleep(2)
 """
 
@@ -82,30 +82,30 @@ import sys, time
 import utils
 utils.prepare_process()
 import multiprocessing, paddle
-from dataset.feeder import eval_loader
+from dataset.feeder import data_loader, eval_sampler
 class Numbers(paddle.io.Dataset):
     def __len__(self):
         return 50
     def __getitem__(self, n):
         return n
-batches = iter(eval_loader(Numbers(), 1, 2))
+batches = iter(data_loader(Numbers(), eval_sampler(50, 1), 2))
 next(batches)
 print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 time.sleep(300)
 """
 
-# Rank 1 dies as by kill -9 in the middle of its eighth step.
+# Rank 1 dies as by kill -9 at a barrier within a step.
 DIE_IN_A_STEP = """
 import os, signal, sys
 import main
 from training import parallel
-real, seen = parallel.meet, []
-def meet():
+real, seen = parallel.barrier, []
+def barrier():
     seen.append(1)
     if os.environ["PADDLE_TRAINER_ID"] == "1" and len(seen) == DIE_AT:
         os.kill(os.getpid(), signal.SIGKILL)
     real()
-parallel.meet = meet
+parallel.barrier = barrier
 sys.exit(main.run_command(main.main))
 """
 
@@ -138,7 +138,9 @@ def test_two_processes_add_up(tmp_path: Path) -> None:
     masks = np.array([first["dropout"], second["dropout"]])
     assert 10 < (masks[0] != masks[1]).sum() < 54
     assert done.returncode != 0
-    assert "rank 0 of 2 has lost rank 1, for which it waited 0.5 s. The workerlog" in done.stdout
+    assert (
+        "rank 0 of 2 has lost rank 1: not at the barrier after 0.5 s. The workerlog" in done.stdout
+    )
 
 
 @pytest.mark.slow
@@ -147,7 +149,7 @@ def test_two_ranks_equal_one_process_and_survive_a_kill(
 ) -> None:
     """Training with 2 processes gives the parameters of one that accumulates the same two half
     batches; every clip is evaluated once; only rank 0 writes; a killed rank ends the run with a
-    message, and the run goes on to the same weights."""
+    message, and the resumed run ends with the same weights."""
     keys = ["dataset_args.ntu.train_batch_size=4", "model_args.drop_prob=0"]
     keys += ["dataset_args.ntu.augment.random_rotate=20", "dataset_args.ntu.augment.jitter=0.01"]
     argv = ["-c", "9001", "-np", *tiny_keys, *keys]
@@ -161,7 +163,7 @@ def test_two_ranks_equal_one_process_and_survive_a_kill(
     moved = 0.0
     start = network_of(configs.load("9001", configs.parse_set(argv[4:])))
     for name, tensor in start.state_dict().items():
-        if not name.endswith(("_mean", "_variance")):  # each rank's own, then their mean
+        if not name.endswith(("_mean", "_variance")):  # averaged over ranks
             shape = a["model"][name].shape
             np.testing.assert_allclose(a["model"][name], b["model"][name], atol=1e-4, err_msg=name)
             moved = max(moved, float(abs(a["model"][name] - tensor.numpy().reshape(shape)).max()))
@@ -179,7 +181,7 @@ def test_two_ranks_equal_one_process_and_survive_a_kill(
     (cut,) = set(work.iterdir()) - {one, two}
     text = (cut / "log.txt").read_text()
     assert re.search(r"rank 0 of 2 has lost (rank 1|another rank \(.*\))\. The workerlog", text)
-    assert "go on from the last whole epoch with -r" in text
+    assert "resume from the last complete epoch with -r" in text
     assert 1 <= load_checkpoint(cut / "last.pdparams")["epoch"] < 4
     assert run_command(lambda: cli.main(["-r", *argv])) == 2
     assert "other settings of world_size" in capsys.readouterr().err
@@ -208,7 +210,7 @@ def test_two_ranks_equal_one_process_and_survive_a_kill(
 def test_steps_take_the_same_clips_however_they_are_shared(
     world_size: int, accumulate: int
 ) -> None:
-    """By value against the order of a single process without accumulation."""
+    """Compared with the batches of a single process without accumulation."""
     plain = StepSampler(100, 4)
     shared = [
         StepSampler(100, 4, rank=rank, world_size=world_size, accumulate=accumulate)
@@ -252,13 +254,14 @@ def test_every_clip_is_evaluated_once(workers: int) -> None:
             return np.int64(n)
 
     for size in (1, 2, 7):
-        loaders = [eval_loader(Numbers(), 2, workers, rank=r, world_size=size) for r in range(size)]
+        samplers = [eval_sampler(5, 2, rank=r, world_size=size) for r in range(size)]
+        loaders = [data_loader(Numbers(), sampler, workers) for sampler in samplers]
         seen = [[n for batch in loader for n in batch.tolist()] for loader in loaders]
         assert seen == [list(range(rank, 5, size)) for rank in range(size)]
 
 
 def is_running(pid: str) -> bool:
-    """Whether Linux has that process, and not only its exit code."""
+    """Whether a process runs; a zombie does not."""
     try:
         state = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -291,7 +294,11 @@ def regression(keys: dict[str, Any]) -> tuple[SimpleNamespace, np.ndarray, np.nd
     scheduler = initializer._scheduler(steps_per_epoch=1000)
     optimizer = initializer._optimizer(scheduler, network)
     session = SimpleNamespace(
-        config=initializer.config, network=network, optimizer=optimizer, scheduler=scheduler
+        config=initializer.config,
+        task=initializer._task(),
+        network=network,
+        optimizer=optimizer,
+        scheduler=scheduler,
     )
     return session, network.weight.numpy().copy(), network.bias.numpy().copy()
 
@@ -299,7 +306,7 @@ def regression(keys: dict[str, Any]) -> tuple[SimpleNamespace, np.ndarray, np.nd
 def plain_gradient(
     w: np.ndarray, b: np.ndarray, x: np.ndarray, y: np.ndarray, smoothing: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of the mean cross-entropy with a share of the target spread over all classes."""
+    """Gradient of the mean cross-entropy with label smoothing."""
     scores = np.exp(x @ w + b)
     target = (1 - smoothing) * np.eye(3)[y] + smoothing / 3
     error = (scores / scores.sum(axis=1, keepdims=True) - target) / len(x)
@@ -352,7 +359,10 @@ def test_what_only_a_gpu_does_is_refused_on_the_cpu(
 ) -> None:
     argv = ["-c", "9001", "-np"]
     for extra, message in (
-        (["--amp", "bf16", *tiny_keys], "amp is 'bf16', but this run is on the CPU, where it chan"),
+        (
+            ["--amp", "bf16", *tiny_keys],
+            "amp is 'bf16', but this run is on the CPU, where it has no",
+        ),
         ([*tiny_keys, "sync_bn=true"], "sync_bn is true, but this run is on the CPU"),
         (["--amp", "fp16", "-e", "-pp", "x", *tiny_keys], "amp is for training alone"),
     ):
@@ -378,7 +388,7 @@ def test_sync_bn_keeps_names_and_values(tiny_keys: list[str], monkeypatch) -> No
 
 
 def test_amp_covers_the_forward_pass_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What auto_cast then does is Paddle's, and was never seen on a GPU."""
+    """auto_cast is replaced by a mock; its effect was never tested on a GPU."""
     seen: list[str] = []
 
     class Cast:

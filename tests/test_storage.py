@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dataset import tiny_data_gen
-from dataset.feeder import ClipFeeder, eval_loader, train_loader
+from dataset.feeder import ClipFeeder, StepSampler, data_loader, eval_sampler
 from dataset.pipeline import ClipPipeline
 from dataset.protocols import DataSpec
 from dataset.skeletons import skeleton
@@ -138,13 +138,14 @@ def test_loaders(tmp_path: Path, workers: int) -> None:
     smaller than a batch still gives one."""
     clips = open_clips(write_set(tmp_path))
     feeder = feeder_of(clips, inputs="JB", num_frame=12)
-    seen = [n for _, _, index in eval_loader(feeder, 4, workers) for n in index.tolist()]
+    loader = data_loader(feeder, eval_sampler(10, 4), workers)
+    seen = [n for _, _, index in loader for n in index.tolist()]
     assert seen == list(range(10))
 
     def order(epoch: int, batch: int = 4) -> list[list[int]]:
-        loader = train_loader(feeder, batch, workers)
-        loader.batch_sampler.set_epoch(epoch)
-        return [index.tolist() for _, _, index in loader]
+        sampler = StepSampler(10, batch)
+        sampler.set_epoch(epoch)
+        return [index.tolist() for _, _, index in data_loader(feeder, sampler, workers)]
 
     first = order(1)
     assert [len(b) for b in first] == [4, 4] and first == order(1) and first != order(2)

@@ -1,7 +1,7 @@
-"""The whole main job on recordings that the project makes itself: `make demo`.
+"""The complete workflow on synthetic recordings: `make demo`.
 
-Runs the same commands that a user would type, one after the other, each printed first, and ends
-with a table of what came out and what to type for real NTU RGB+D data.
+Prints and runs the commands that a user would type, one after another, and ends with a table of
+results and the commands for NTU RGB+D data.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = Path("demo")
 DATA = "synthetic-xsub"
-REQUIRED_PERCENT = 90  # of held-out subjects' clips right; chance is 1 in 12
+REQUIRED_PERCENT = 90  # accuracy on held-out subjects; chance is 1 in 12
 
 NEXT = """
 Next, with NTU RGB+D (https://rose1.ntu.edu.sg/dataset/actionRecognition):
@@ -28,16 +28,14 @@ Next, with NTU RGB+D (https://rose1.ntu.edu.sg/dataset/actionRecognition):
 
 
 def run(command: str) -> str:
-    """Run a command line of the project, showing it and what it prints; returns that text."""
+    """Run a command line of the project and echo its output. Returns the output."""
     print(f"\n$ python {command}", flush=True)
-    process = subprocess.Popen(
-        [sys.executable, *shlex.split(command)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    lines = []
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        lines.append(line)
-    if process.wait() != 0:
+    argv, lines = [sys.executable, *shlex.split(command)], []
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            lines.append(line)
+    if process.returncode != 0:
         sys.exit(f"demo stopped: exit code {process.returncode} of: python {command}")
     return "".join(lines)
 
@@ -76,13 +74,13 @@ def main() -> int:
     tiny = float(re.findall(r"Infer Mean Accuracy: ([\d.]+)", text)[-1])
     rows.append(("static inference", f"{100 * tiny:.2f} % of 60", f"{DEMO}/predictions.json"))
 
-    print(f"\nDemo finished in {time.time() - start:.0f} s; everything lies in {DEMO}/")
-    for stage, result, place in rows:
-        print(f"  {stage:<18}{result:<20}{place}")
+    print(f"\nDemo finished in {time.time() - start:.0f} s; all files are in {DEMO}/")
+    for stage, result, path in rows:
+        print(f"  {stage:<18}{result:<20}{path}")
     print(f"  curves: {run_dir}/curves.png")
     print(NEXT)
     if float(top1.split()[0]) < REQUIRED_PERCENT:
-        sys.exit(f"accuracy {top1} is below {REQUIRED_PERCENT} %: something is wrong")
+        sys.exit(f"accuracy {top1} is below the required {REQUIRED_PERCENT} %")
     return 0
 
 

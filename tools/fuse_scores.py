@@ -1,12 +1,12 @@
-"""Weighted sums of the scores of several networks: joint, bone and motion streams, say.
+"""Weighted sums of the scores of several networks, such as joint, bone and motion streams.
 
     python tools/fuse_scores.py JOINT/scores.npz BONE/scores.npz --weights 0.6 0.4
     python tools/fuse_scores.py A/scores.npz B/scores.npz --validate VA/scores.npz VB/scores.npz
 
-An evaluation (main.py -e) leaves scores.npz in its folder. Clips are matched by their names. As
-in 2s-AGCN, CTR-GCN and the papers after them, what is summed are the scores before softmax;
---softmax sums probabilities. --validate finds the weights that get most clips of other files
-right, one file for each stream and in the same order, and uses them.
+An evaluation (main.py -e) writes scores.npz into its folder. Clips are matched by name. As in
+2s-AGCN, CTR-GCN and later papers, scores are summed before softmax; --softmax sums probabilities.
+--validate finds and uses the weights that classify most clips of other files correctly: one file
+for each stream, in the same order.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from dataclasses import dataclass
 from math import comb, isfinite
 from pathlib import Path
 
-if __name__ == "__main__":  # run as a script: the project's root stands in for this folder
+if __name__ == "__main__":  # run as a script: import from the project's root
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 
 from errors import UserError, run_command
-from report import ClipScores, Confusion, read_scores, save_scores
+from report import ClipScores, read_scores, save_scores
+from training.metrics import Confusion
 
-MAX_SEARCHED = 7  # streams that --validate finds weights for
-_MAX_PARTS, _MAX_COARSE = 20, 1200  # the first grid: finest step 1/20, at most so many points
-_REFINEMENTS = 3  # times that its step is halved
+MAX_SEARCHED = 7  # streams that --validate supports
+_MAX_PARTS, _MAX_COARSE = 20, 1200  # of the first grid: parts of 1, points
+_REFINEMENTS = 3  # each halves its step
 
 
 @dataclass(frozen=True)
 class Streams:
-    """The same clips as several networks see them. labels: (N,). scores: (S, N, num_class)."""
+    """Scores of several networks for the same clips. labels: (N,). scores: (S, N, num_class)."""
 
     names: np.ndarray
     labels: np.ndarray
@@ -46,17 +47,19 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("files", nargs="+", metavar="SCORES", help="scores.npz of each stream")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--weights", nargs="+", type=float, help="one number a stream")
-    how.add_argument("--validate", nargs="+", metavar="SCORES", help="find the weights on these")
+    how.add_argument("--weights", nargs="+", type=float, help="one number for each stream")
+    how.add_argument(
+        "--validate", nargs="+", metavar="SCORES", help="find the weights on these files"
+    )
     parser.add_argument("--softmax", action="store_true", help="sum probabilities")
-    parser.add_argument("--output", metavar="FILE", help="the sum, as a file of scores (.npz)")
+    parser.add_argument("--output", metavar="FILE", help="write the sum to a score file (.npz)")
     return parser.parse_args(argv)
 
 
 def open_streams(files: Sequence[str], *, softmax: bool) -> Streams:
-    """Read score files and bring their clips into the order of the first.
+    """Read score files and sort their clips into the order of the first.
 
-    Raises UserError where they do not hold the same clips, labels and number of classes.
+    Raises UserError where clips, labels or numbers of classes differ.
     """
     first, *others = [read_scores(file) for file in files]
     order = np.argsort(first.names)
@@ -94,27 +97,26 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def fuse(streams: Streams, weights: Sequence[float]) -> np.ndarray:
-    """The sum of the streams' scores, each by its weight: (N, num_class) float32."""
+    """The weighted sum of the streams' scores, (N, num_class) float32."""
     return np.tensordot(np.array(weights, np.float32), streams.scores, axes=1)
 
 
 def best_weights(streams: Streams) -> tuple[float, ...]:
-    """Weights, 0 or more and 1 in all, with which the sum gets most clips right.
+    """Weights, 0 or more and 1 in total, with which the sum classifies most clips correctly.
 
-    Every point of a grid is tried, equal weights among them. Of those that are as good as any the
-    one in their middle is taken, which new clips upset least. Then the step is halved again and
-    again, and a step moves from one stream to another as long as that gets more clips right.
-    Nothing is drawn: the same files give the same weights. Raises UserError for more than 7
-    streams.
+    Tries every point of a grid, which contains equal weights. Of the best points it takes the one
+    nearest to their mean, the most robust to new clips. Then it halves the step several times and
+    moves a step from one stream to another while that increases the number of correct clips.
+    Deterministic. Raises UserError for more than 7 streams.
     """
     num = len(streams.scores)
     if num > MAX_SEARCHED:
-        raise UserError(f"{num} streams; --validate finds weights for up to {MAX_SEARCHED}")
+        raise UserError(f"{num} streams; --validate supports up to {MAX_SEARCHED}")
 
     first = streams.scores.argmax(axis=2)  # (S, N)
-    open_clips = (first != first[0]).any(axis=0)  # where all agree the sum does too
-    labels = streams.labels[open_clips]
-    undecided = Streams(streams.names[open_clips], labels, streams.scores[:, open_clips])
+    undecided_clips = (first != first[0]).any(axis=0)  # where all agree, so does the sum
+    labels = streams.labels[undecided_clips]
+    undecided = Streams(streams.names[undecided_clips], labels, streams.scores[:, undecided_clips])
 
     def num_right(shares: Sequence[int]) -> int:
         fused = fuse(undecided, [n / sum(shares) for n in shares])
@@ -135,14 +137,14 @@ def best_weights(streams: Streams) -> tuple[float, ...]:
 
 
 def _num_part(num: int) -> int:
-    """Into how many parts the first grid divides 1: a multiple of the number of streams, so that
-    equal weights are on it."""
+    """The parts into which the first grid divides 1: a multiple of the number of streams, so that
+    it contains equal weights."""
     fine = range(num, _MAX_PARTS + 1, num)
     return max((n for n in fine if comb(n + num - 1, num - 1) <= _MAX_COARSE), default=num)
 
 
 def _divisions(parts: int, num: int) -> Iterator[tuple[int, ...]]:
-    """Every way to deal that many parts to `num` streams."""
+    """Every distribution of that many parts over `num` streams."""
     if num == 1:
         yield (parts,)
         return
@@ -152,7 +154,7 @@ def _divisions(parts: int, num: int) -> Iterator[tuple[int, ...]]:
 
 
 def _moves(shares: list[int]) -> Iterator[list[int]]:
-    """One part goes from one stream to another."""
+    """Every move of one part from one stream to another."""
     for giver, own in enumerate(shares):
         for taker in range(len(shares)):
             if own and giver != taker:
@@ -170,7 +172,7 @@ def accuracies(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
 
 def table(files: Sequence[str], streams: Streams, sums: dict[str, Sequence[float]]) -> str:
-    """Accuracies of each stream alone and of each sum. sums: what it is called -> weights."""
+    """Accuracies of each stream and of each sum. sums: name -> weights."""
     rows = [("", "top-1", "top-5", "weights")]
     entries = [(file, scores, "") for file, scores in zip(files, streams.scores)]
     entries += [
@@ -189,21 +191,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_arguments(args)
     streams = open_streams(args.files, softmax=args.softmax)
     num = len(args.files)
-    weights = [1 / num] * num
-    sums = {"sum, equal weights": weights}
+    weights: Sequence[float] = [1 / num] * num
+    sums: dict[str, Sequence[float]] = {"sum, equal weights": weights}
     if args.weights:
         weights = sums["sum, given weights"] = args.weights
     elif args.validate:
         other = open_streams(args.validate, softmax=args.softmax)
         if other.scores.shape[2] != streams.scores.shape[2]:
-            raise UserError(f"{args.validate[0]} and {args.files[0]} differ in their classes")
+            raise UserError(
+                f"{args.validate[0]} and {args.files[0]} differ in the number of classes"
+            )
         weights = sums["sum, best weights"] = best_weights(other)
         top1, _ = accuracies(fuse(other, weights), other.labels)
         print(f"best weights: {100 * top1:.2f} % of the {len(other.names)} clips of --validate")
         seen = len(np.intersect1d(streams.names, other.names))
         if seen:
             print(
-                f"note: {seen} of the clips below are among those: their accuracy with these "
+                f"note: {seen} of the clips below are among them: their accuracy with these "
                 "weights is not that of unseen clips"
             )
     kind = "probabilities" if args.softmax else "scores before softmax"
@@ -211,17 +215,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(args.files, streams, sums))
     if args.output:
         save_scores(args.output, ClipScores(streams.names, streams.labels, fuse(streams, weights)))
-        print(f"{args.output} written with the weights of the last line")
+        print(f"{args.output}: written with the weights of the last line")
     return 0
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
     num = len(args.files)
     if num < 2:
-        raise UserError("1 file of scores; allowed: 2 or more")
+        raise UserError("1 score file; allowed: 2 or more")
     for flag, values in (("--weights", args.weights), ("--validate", args.validate)):
         if values is not None and len(values) != num:
-            raise UserError(f"{flag} has {len(values)} entries for {num} files of scores")
+            raise UserError(f"{flag} has {len(values)} entries for {num} score files")
     if args.weights and not (
         all(isfinite(w) and w >= 0 for w in args.weights) and any(args.weights)
     ):

@@ -1,2 +1,1 @@
-"""What a training run is made of, beside the network: its steps, its counts, its folder and the
-processes that share it."""
+"""Training-loop components."""

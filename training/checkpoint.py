@@ -1,5 +1,5 @@
-"""Checkpoints: weights and optimizer state between files and networks, whole or, for fine-tuning,
-as far as they fit."""
+"""Checkpoints: weights and optimizer state between files and networks; all of them or, for
+fine-tuning, those that fit."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from safe_io import PathLike, load_pickle, whole_file
 if TYPE_CHECKING:
     from paddle import nn
 
-# What each optimizer remembers of a parameter, as Paddle calls it.
-_OPTIMIZER_MEMORY = {
+# Paddle's names of each optimizer's accumulators of a parameter.
+_ACCUMULATORS = {
     "Momentum": ("velocity_0",),
     "Adam": ("moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"),
 }
-LEAST_SHARE = 0.5  # of the network's values that must be found; less is another network
+LEAST_SHARE = 0.5  # of the network's values that must fit; with less it is another network
 
 
 def save_checkpoint(path: PathLike, content: Mapping[str, Any]) -> None:
-    """Write a .pdparams file that `paddle.load` reads; whole or not at all."""
+    """Write a .pdparams file that `paddle.load` reads, atomically."""
     import paddle
 
     buffer = io.BytesIO()
@@ -39,7 +39,7 @@ def load_checkpoint(path: PathLike) -> dict[str, Any]:
     """Read a checkpoint without running code from it.
 
     Accepts this project's files, the public Paddle port's, and a bare state dict. Returns a dict
-    with 'model' (name -> array) and whatever else the file holds. Raises UserError otherwise.
+    with 'model' (name -> array) and the file's other entries. Raises UserError otherwise.
     """
     content = _without_names(load_pickle(path))
     if not isinstance(content, dict):
@@ -48,14 +48,14 @@ def load_checkpoint(path: PathLike) -> dict[str, Any]:
         content = {"model": content}
     weights = content["model"]
     weights.pop("StructuredToParameterName@@", None)
-    strange = [str(k) for k, v in weights.items() if not isinstance(v, np.ndarray)]
-    if strange or not weights:
-        raise UserError(f"{path}: no weights found (not arrays: {', '.join(strange[:5]) or 'all'})")
+    odd = [str(k) for k, v in weights.items() if not isinstance(v, np.ndarray)]
+    if odd or not weights:
+        raise UserError(f"{path}: no weights found (not arrays: {', '.join(odd[:5]) or 'all'})")
     return content
 
 
 def _without_names(value: Any) -> Any:
-    """Paddle pickles a tensor as (name, array); the array alone is kept."""
+    """Paddle pickles a tensor as (name, array); keep the array only."""
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], np.ndarray):
         return value[1]
     if isinstance(value, dict):
@@ -72,7 +72,7 @@ def weights_of(network: nn.Layer) -> dict[str, Any]:
 
 
 def load_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], source: PathLike) -> None:
-    """Put checkpoint weights into a network, all or none.
+    """Load checkpoint weights into a network, all or none.
 
     Raises UserError listing names that are missing, unexpected or of another shape.
     """
@@ -97,25 +97,26 @@ def load_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], source: P
             f"{source}: does not fit the network of this configuration: {shown}. "
             "Choose the configuration (-c) that the weights were trained with"
         )
-    network.set_state_dict(ready)
+    for name, array in ready.items():
+        target[name].set_value(array)
 
 
 def load_pretrained(network: nn.Layer, path: PathLike, *, fitting: bool = False) -> None:
-    """Load the weights of a checkpoint file into a network. fitting: those that fit, for
-    fine-tuning; otherwise all of them, or UserError."""
+    """Load the weights of a checkpoint file into a network. fitting: only those that fit, for
+    fine-tuning. Raises UserError where they do not fit."""
     load = load_fitting if fitting else load_weights
     load(network, load_checkpoint(path)["model"], source=path)
     logging.info("Weights: %s", path)
 
 
 def load_fitting(network: nn.Layer, weights: Mapping[str, np.ndarray], source: PathLike) -> None:
-    """Put every weight whose name and shape fit into a network, and log what was loaded, what
-    starts fresh and what is not used.
+    """Load every weight whose name and shape fit into a network, and log which were loaded, which
+    keep their random values and which are not used.
 
-    A layer is loaded whole or not at all: where one of its tensors does not fit, as with another
-    number of classes or of input branches, all of them start fresh. Adjacencies are no weights:
-    they stay those of this network's skeleton. Raises UserError where a value that fits is not a
-    finite number, or where less than half of the network's values is found.
+    A layer is loaded completely or not at all: where one of its tensors does not fit, as with
+    another number of classes or of input branches, all of them keep their random values.
+    Adjacencies are not weights: they stay those of this network's skeleton. Raises UserError where
+    a value that fits is not a finite number, or where less than half of the values fit.
     """
     constants = {name for name, _ in network.named_buffers()}
     target = {n: tensor for n, tensor in network.state_dict().items() if n not in constants}
@@ -135,16 +136,17 @@ def load_fitting(network: nn.Layer, weights: Mapping[str, np.ndarray], source: P
     if found < LEAST_SHARE * total:
         raise UserError(
             f"{source}: only {100 * found / total:.1f} % of the network's values fit by name and "
-            f"shape ({_grouped(n for n in target if n not in ready)} do not); fine-tuning wants "
-            "half or more: choose the -mt and model_args that the weights were trained with"
+            f"shape ({_grouped(n for n in target if n not in ready)} do not); fine-tuning needs "
+            "at least half: choose the -mt and model_args that the weights were trained with"
         )
-    network.set_state_dict({**network.state_dict(), **ready})
+    for name, array in ready.items():
+        target[name].set_value(array)
     known = ready.keys() | constants
     logging.info(
         "Fine-tuning from %s: %d of %d tensors loaded, %.1f %% of the values",
         *(source, len(ready), len(target), 100 * found / total),
     )
-    logging.info("Starts fresh: %s", _grouped(n for n in target if n not in ready) or "nothing")
+    logging.info("Random weights: %s", _grouped(n for n in target if n not in ready) or "nothing")
     logging.info("Not used: %s", _grouped(n for n in weights if n not in known) or "nothing")
 
 
@@ -160,8 +162,8 @@ def _grouped(names: Iterable[str]) -> str:
 
 
 def optimizer_state(network: nn.Layer, optimizer: Any) -> dict[str, Any]:
-    """The optimizer's memory under the network's own names: '<parameter>.velocity_0'. Paddle's
-    names count the layers that a process has made, so another process would not find its own."""
+    """The optimizer's state under the network's own names: '<parameter>.velocity_0'. Paddle's
+    names number the layers that a process has created, so they differ between processes."""
     state = optimizer.state_dict()
     return {
         f"{name}.{key[len(parameter.name) + 1 :]}": state[key]
@@ -174,11 +176,13 @@ def optimizer_state(network: nn.Layer, optimizer: Any) -> dict[str, Any]:
 def load_optimizer_state(
     network: nn.Layer, optimizer: Any, stored: Mapping[str, np.ndarray], source: PathLike
 ) -> None:
-    """Put back what `optimizer_state` gave. Raises UserError where it belongs to another network
-    or to another optimizer, or is not complete."""
+    """Restore what `optimizer_state` returned. Raises UserError where it belongs to another
+    network or optimizer, or is incomplete."""
     parameters = {n: p.name for n, p in network.named_parameters() if not p.stop_gradient}
-    memories = _OPTIMIZER_MEMORY[type(optimizer).__name__]
-    expected = {f"{name}.{m}": f"{parameters[name]}_{m}" for name in parameters for m in memories}
+    accumulators = _ACCUMULATORS[type(optimizer).__name__]
+    expected = {
+        f"{name}.{m}": f"{parameters[name]}_{m}" for name in parameters for m in accumulators
+    }
     odd = sorted(set(expected) ^ set(stored))
     if odd:
         raise UserError(

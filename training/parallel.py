@@ -1,6 +1,6 @@
-"""Several processes that train one network: who is who, what they add up, what is said when one
-of them is lost. `python -m paddle.distributed.launch` starts them and tells them who they are
-through the environment. Paddle is imported inside the functions that need it.
+"""Several processes that train one network: ranks, barriers, all-reduces, and the message when a
+process is lost. `python -m paddle.distributed.launch` starts them and passes their ranks in the
+environment. Paddle is imported inside the functions that need it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -22,17 +22,17 @@ from training.watch import Watch
 if TYPE_CHECKING:
     from paddle import nn
 
-# Paddle's gloo gives up a sum when another process is 30 s late, whatever it is told. Rank 0
-# writes files and ranks are not equally fast, so on CPUs they meet before they sum: see `meet`.
-PATIENCE = 1800.0  # seconds that a process waits for the others
+# Paddle's gloo times out an all-reduce after 30 s, whatever the settings say. Rank 0 writes files
+# and ranks differ in speed, so on CPUs a `barrier` precedes every all-reduce.
+TIMEOUT = 1800.0  # of a barrier, in seconds
 _STATISTICS = ("._mean", "._variance")
-_OF_PADDLE = ("gloo", "NCCL", "TCPStore", "tcp_utils")  # in what it raises for a lost connection
-_WATCH: list[Watch] = []  # this process's over the others, from `join` on
+_OF_PADDLE = ("gloo", "NCCL", "TCPStore", "tcp_utils")  # in its errors for a lost connection
+_WATCH: list[Watch] = []  # of this process, set by `join`
 _ENDING = threading.Lock()
 
 
 class World(NamedTuple):
-    """rank: this process, from 0. size: processes in all. local_size: those on this machine."""
+    """rank: of this process, from 0. size: all processes. local_size: those on this machine."""
 
     rank: int
     size: int
@@ -45,7 +45,7 @@ class World(NamedTuple):
 
 
 def world() -> World:
-    """Who this process is, as the launcher says; (0, 1, 1) without one."""
+    """Rank and sizes as the launcher set them; (0, 1, 1) without one."""
     environ = os.environ
     size = int(environ.get("PADDLE_TRAINERS_NUM", 1))
     rank, local_size = environ.get("PADDLE_TRAINER_ID", 0), environ.get("PADDLE_LOCAL_SIZE", size)
@@ -53,9 +53,10 @@ def world() -> World:
 
 
 def share_cores() -> None:
-    """Give each process of this machine its share of the cores; call it before Paddle is
-    imported. The launcher imports Paddle, which sets OMP_NUM_THREADS to 1 for those whom it
-    starts, so a 1 does not count as the user's wish; FLAGS_paddle_num_threads does."""
+    """Divide this machine's cores among its processes; call it before Paddle is imported.
+
+    The launcher imports Paddle, which sets OMP_NUM_THREADS to 1 for the processes it starts, so a
+    1 is overridden. FLAGS_paddle_num_threads is a setting of the user and stays."""
     local_size, environ = world().local_size, os.environ
     if local_size == 1 or "FLAGS_paddle_num_threads" in environ:
         return
@@ -74,8 +75,8 @@ def refuse_several(what: str) -> None:
 
 
 def join(gpus: tuple[int, ...]) -> World:
-    """Set the device and, where there are other processes, meet them. gpus: the GPU of a single
-    process; several get theirs from the launcher."""
+    """Set the device and connect to the other processes. gpus: the GPU of a single process;
+    several get theirs from the launcher. Raises UserError where both choose."""
     here = world()
     if here.size == 1:
         utils.set_device(gpus)
@@ -87,31 +88,31 @@ def join(gpus: tuple[int, ...]) -> World:
         )
     import paddle.distributed
 
-    with contextlib.redirect_stderr(io.StringIO()):  # a list of the flags that we set
+    with contextlib.redirect_stderr(io.StringIO()):  # it prints the flags that we set
         paddle.distributed.init_parallel_env()
     from paddle.base import core
 
     host = os.environ["PADDLE_TRAINER_ENDPOINTS"].split(":")[0]
-    store = core.create_or_get_global_tcp_store()  # a dictionary that rank 0 keeps for all
+    store = core.create_or_get_global_tcp_store()  # a dictionary on rank 0
     _WATCH.append(Watch(here.rank, here.size, host, store, _end_at_once))
     return here
 
 
 def on_gpu() -> bool:
-    """Whether this process computes on a GPU. Call it behind `join`."""
+    """Whether this process computes on a GPU. Call it after `join`."""
     import paddle
 
-    return paddle.get_device().startswith("gpu")
+    return paddle.device.get_device().startswith("gpu")
 
 
 def replicate(network: nn.Layer) -> nn.Layer:
-    """What to call in training, with the weights of rank 0; its gradients are shared by
-    `share_gradients`."""
+    """The network to call in training, with the weights of rank 0. `share_gradients` averages its
+    gradients."""
     if world().size == 1:
         return network
     import paddle
 
-    meet()
+    barrier()
     return paddle.DataParallel(network)
 
 
@@ -119,65 +120,66 @@ def replicate(network: nn.Layer) -> nn.Layer:
 def own_gradients(replica: nn.Layer) -> Iterator[None]:
     """Within this block a backward pass adds to this process's own gradient only.
 
-    DataParallel would share it during the backward pass, from where Paddle aborts the process
-    without a word when another one is lost.
+    DataParallel would all-reduce it during the backward pass, where Paddle aborts the process
+    without a message when another one is lost.
     """
     with replica.no_sync() if world().size > 1 else contextlib.nullcontext():
         yield
 
 
 def share_gradients(network: nn.Layer) -> None:
-    """Make every gradient the mean over all processes; each trainable parameter has one."""
+    """Replace every gradient by its mean over all processes; in each the same
+    parameters have one."""
     size = world().size
     if size == 1:
         return
     import paddle
 
-    own = [p for p in network.parameters() if not p.stop_gradient]
-    flat = paddle.concat([p.grad.flatten() for p in own])
-    meet()
+    own = [gradient for p in network.parameters() if (gradient := p.grad) is not None]
+    flat = paddle.concat([gradient.flatten() for gradient in own])
+    barrier()
     paddle.distributed.all_reduce(flat)
-    for parameter, part in zip(own, paddle.split(flat / size, [p.size for p in own])):
-        parameter.grad.set_value(part.reshape(parameter.shape))
+    for gradient, part in zip(own, paddle.split(flat / size, [g.size for g in own])):
+        gradient.set_value(part.reshape(gradient.shape))
 
 
-def meet() -> None:
-    """Wait until every process has come here as often as this one: before a gradient is shared or
-    a sum made. GPUs need none. Ends the process where others are not there after `PATIENCE`."""
+def barrier() -> None:
+    """Wait until every process has called this as often as this one; call it before every
+    all-reduce. GPUs need none. Ends the process when others are late by `TIMEOUT`."""
     if world().size == 1 or on_gpu():
         return
-    late = _WATCH[0].meet(PATIENCE)
+    late = _WATCH[0].barrier(TIMEOUT)
     if late:
-        _end(f"rank {', '.join(map(str, late))}, for which it waited {PATIENCE:g} s")
+        _end(f"rank {', '.join(map(str, late))}: not at the barrier after {TIMEOUT:g} s")
 
 
 def summed(array: np.ndarray) -> np.ndarray:
-    """Sum over all processes of an array that each of them has in the same shape."""
+    """The sum over all processes of an array that has the same shape in each."""
     if world().size == 1:
         return array
     import paddle
 
-    meet()
+    barrier()
     tensor = paddle.to_tensor(array)
     paddle.distributed.all_reduce(tensor)
     return tensor.numpy()
 
 
 def gathered(rows: np.ndarray, total: int) -> np.ndarray:
-    """The rows of all clips, in order. rows: (n, C), this process's clips: every size-th of
-    `total` from its rank on. Returns (total, C)."""
+    """The rows of all clips, in order, (total, ...). rows: (n, ...), of this process's clips:
+    every size-th of `total` from its rank on."""
     here = world()
     if here.size == 1:
         return rows
-    everything = np.zeros((total, *rows.shape[1:]), rows.dtype)
-    everything[here.rank :: here.size] = rows
-    return summed(everything)
+    all_rows = np.zeros((total, *rows.shape[1:]), rows.dtype)
+    all_rows[here.rank :: here.size] = rows
+    return summed(all_rows)
 
 
 def average_statistics(network: nn.Layer) -> None:
-    """Give every process the mean of all processes' running means and variances of BatchNorm.
-    Each normalises its own half of a step's clips, so each has seen other statistics; from here
-    on all evaluate, save and train the same network."""
+    """Average BatchNorm's running means and variances over all processes. Each process normalises
+    its own clips of a step, so their statistics differ; after this call all processes evaluate,
+    save and train the same network."""
     if world().size == 1:
         return
     own = [t for name, t in network.state_dict().items() if name.endswith(_STATISTICS)]
@@ -187,9 +189,9 @@ def average_statistics(network: nn.Layer) -> None:
 
 
 @contextlib.contextmanager
-def lost_rank_is_said() -> Iterator[None]:
-    """Within this block the loss of another process ends this one with one line and code 1; behind
-    it the others know that this one has ended well."""
+def report_lost_rank() -> Iterator[None]:
+    """Within this block the loss of another process ends this one with one line and exit code 1.
+    After it the others know that this process ends normally."""
     try:
         yield
     except RuntimeError as error:
@@ -201,17 +203,17 @@ def lost_rank_is_said() -> Iterator[None]:
 
 
 def _end_at_once(rank: int) -> None:
-    """From the watching thread: the main one may sit in Paddle for long, waiting for the lost."""
+    """Called in the watching thread: the main thread may be blocked in an all-reduce."""
     with contextlib.suppress(SystemExit):
         _end(f"rank {rank}")
     os._exit(1)
 
 
-def _end(lost: str) -> None:
-    if _ENDING.acquire(blocking=False):  # one message is enough
+def _end(lost: str) -> NoReturn:
+    if _ENDING.acquire(blocking=False):  # one message per process
         logging.error(
             "rank %d of %d has lost %s. The workerlog files in the launcher's --log_dir say why; "
-            "go on from the last whole epoch with -r",
+            "resume from the last complete epoch with -r",
             *(world().rank, world().size, lost),
         )
     raise SystemExit(1)

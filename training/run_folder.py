@@ -1,4 +1,4 @@
-"""The folder of a run: where it is, and what it says by itself of how the run came about."""
+"""The folder of a run: its path, and the record of how the run was started (run.yaml)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ from safe_io import PathLike, file_hash, read_yaml_file, whole_file
 from training import parallel
 
 _ROOT = Path(__file__).resolve().parent.parent
-# Where a run starts and how it shows itself; all else must be the same when it is resumed.
-_NOT_TRAINING = ("pretrained_path", "finetune", "work_dir", "no_progress_bar", "log_every")
-_NOT_TRAINING += ("gpus", "cpu_setup")
+# Settings that may differ when a run is resumed: they change where it starts and what it shows.
+_NOT_TRAINING = (
+    *("pretrained_path", "finetune", "work_dir", "no_progress_bar", "log_every"),
+    *("gpus", "cpu_setup"),
+)
 
 
 def new_run_dir(config: Config, prefix: str = "") -> Path:
-    """A fresh folder <work_dir>/<run_name>/<prefix><time>, with the resolved config in it."""
+    """Create a folder <work_dir>/<run_name>/<prefix><time> with the resolved config in it."""
     parent = Path(config.work_dir) / config.run_name
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     for suffix in ("", *(f"-{n}" for n in range(2, 100))):
@@ -37,7 +39,7 @@ def new_run_dir(config: Config, prefix: str = "") -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise UserError(f"{run_dir}: cannot be made: {error.strerror}") from error
+            raise UserError(f"{run_dir}: cannot be created: {error.strerror}") from error
         break
     with whole_file(run_dir / "config.yaml", "w") as file:
         file.write(configs.dump(config))
@@ -45,8 +47,8 @@ def new_run_dir(config: Config, prefix: str = "") -> Path:
 
 
 def last_checkpoint(config: Config) -> Path:
-    """What -r continues: the checkpoint of -pp, or last.pdparams of this configuration's newest
-    run."""
+    """The checkpoint that -r continues: that of -pp, or last.pdparams of this configuration's
+    newest run. Raises UserError where there is none."""
     if config.pretrained_path:
         return Path(config.pretrained_path)
     parent = Path(config.work_dir) / config.run_name
@@ -54,16 +56,18 @@ def last_checkpoint(config: Config) -> Path:
     if not runs or not (runs[-1] / "last.pdparams").is_file():
         what = f"{runs[-1]} has no last.pdparams yet" if runs else f"there is no run in {parent}"
         raise UserError(
-            f"nothing to resume: {what}; start anew: python main.py -c {config.name}, or name a "
-            "checkpoint with -pp"
+            f"nothing to resume: {what}; start a new run: python main.py -c {config.name}, or name "
+            "a checkpoint with -pp"
         )
     return runs[-1] / "last.pdparams"
 
 
 def settings_of(config: Config, world_size: int = 1) -> str:
-    """What a run must have in common with the run that it resumes, as YAML."""
-    defaults = {f.name: f.default for f in dataclasses.fields(Config) if f.name in _NOT_TRAINING}
-    name = Path(config.name).stem  # however the path of the file was typed
+    """The settings that a run must share with the run that it resumes, as YAML."""
+    defaults: dict[str, Any] = {
+        f.name: f.default for f in dataclasses.fields(Config) if f.name in _NOT_TRAINING
+    }
+    name = Path(config.name).stem  # the same for every way to write the file's path
     text = configs.dump(dataclasses.replace(config, name=name, **defaults))
     return f"{text}world_size: {world_size}\n"
 
@@ -71,16 +75,17 @@ def settings_of(config: Config, world_size: int = 1) -> str:
 def record_session(
     run_dir: Path, command: str, seed: int, data: Sequence[tuple[Path, int]]
 ) -> None:
-    """Append this session to the list in run.yaml: a run has one, and one more for each -r.
+    """Append this session to the list in run.yaml, which grows by one with each -r.
 
-    command: as it was typed. data: (clip file, number of its clips that are used).
+    command: as it was typed. data: (clip file, number of its clips that are used). Raises
+    UserError for a damaged run.yaml.
     """
     path = run_dir / "run.yaml"
     content: Any = {"sessions": []}
     if path.is_file():
         content = read_yaml_file(path)
         if not isinstance(content, dict) or not isinstance(content.get("sessions"), list):
-            raise UserError(f"{path}: has no list of sessions; remove it to go on with this run")
+            raise UserError(f"{path}: has no list of sessions; remove it to resume this run")
     content["sessions"].append(_session(command, seed, data))
     with whole_file(path, "w") as file:
         yaml.safe_dump(content, file, sort_keys=False, width=1000)
@@ -96,7 +101,7 @@ def _session(command: str, seed: int, data: Sequence[tuple[Path, int]]) -> dict[
         "command": command,
         "seed": seed,
         "world_size": parallel.world().size,
-        "device": paddle.get_device(),
+        "device": paddle.device.get_device(),
         "data": {
             "folder": str(folder),
             "manifest_sha256": file_hash(manifest) if manifest.is_file() else None,
@@ -104,7 +109,7 @@ def _session(command: str, seed: int, data: Sequence[tuple[Path, int]]) -> dict[
         },
         "git": git_state(_ROOT),
         "python": platform.python_version(),
-        "paddle": paddle.__version__,
+        "paddle": paddle.version.full_version,
         "numpy": np.__version__,
         "platform": platform.platform(),
     }
@@ -121,10 +126,10 @@ def git_state(folder: PathLike) -> dict[str, Any] | None:
 
 
 def _git(folder: PathLike, *arguments: str) -> str | None:
-    # Without the lock that `git status` takes, so that nobody's own git is in the way.
+    # Without the lock of `git status`, which would block another git command of the user.
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:  # no git here
+    except FileNotFoundError:  # git is not installed
         return None
     return done.stdout.strip() if done.returncode == 0 else None

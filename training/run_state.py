@@ -1,4 +1,4 @@
-"""What a training run must remember to go on as if it had never stopped."""
+"""The state of a training run in a checkpoint: a resumed run continues bit for bit."""
 
 from __future__ import annotations
 
@@ -10,32 +10,45 @@ from typing import Any
 from errors import UserError
 from safe_io import read_yaml
 from training import checkpoint
-from training.session import Session
+from training.metrics import Metrics
+from training.step import TrainingStep
 
-_CURVE_KEYS = {
-    *("epoch", "learning_rate", "train_loss", "train_accuracy", "eval_loss", "eval_accuracy")
-}
-_BEST_KEYS = {"acc_top1", "acc_top5", "cm", "epoch"}
 _RESUME_KEYS = {"opt": dict, "epoch": int, "best_state": dict, "history": list, "config": str}
 
 
 @dataclass
 class Progress:
-    """How far a training run is. epoch: epochs completed. best_state: of the best evaluation.
-    history: a row of the curves an epoch."""
+    """How far a training run is. best, best_epoch: the best evaluation and its epoch, 0 for none
+    yet. epoch: epochs completed. history: a row of the curves for each."""
 
+    best: Metrics
+    best_epoch: int = 0
     epoch: int = 0
-    best_state: dict[str, Any] = field(
-        default_factory=lambda: {"acc_top1": 0.0, "acc_top5": 0.0, "cm": 0, "epoch": 0}
-    )
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def best_state(self) -> dict[str, Any]:
+        """The best evaluation as a checkpoint stores it."""
+        return {**self.best.state(), "epoch": self.best_epoch}
 
-def save(
-    path: Path, session: Session, progress: Progress, settings: str, scaler: Any | None
-) -> None:
+
+def new_row(metrics: Metrics) -> dict[str, Any]:
+    """A row of the curves, still empty: epoch, learning_rate, and train_<name> and eval_<name> of
+    every curve of the metrics."""
+    names = [f"{phase}_{name}" for phase in ("train", "eval") for name in metrics.curves]
+    return dict.fromkeys(["epoch", "learning_rate", *names])
+
+
+def curve_values(phase: str, metrics: Metrics) -> dict[str, float]:
+    """The values of a row that one phase ('train' or 'eval') measures."""
+    values = metrics.summary()
+    return {f"{phase}_{name}": values[name] for name in metrics.curves}
+
+
+def save(path: Path, step: TrainingStep, progress: Progress, settings: str) -> None:
     """Write a checkpoint. settings: what a run that resumes it must have in common with this one,
-    as YAML. scaler: of float16, or None."""
+    as YAML."""
+    session = step.session
     content = {
         "model": checkpoint.weights_of(session.network),
         "opt": checkpoint.optimizer_state(session.network, session.optimizer),
@@ -45,27 +58,47 @@ def save(
         "history": progress.history,
         "config": settings,
     }
-    if scaler is not None:
-        content["scaler"] = scaler.state_dict()
+    if step.scaler is not None:
+        content["scaler"] = step.scaler.state_dict()
     checkpoint.save_checkpoint(path, content)
 
 
-def restore(path: Path, session: Session, settings: str, scaler: Any | None) -> Progress:
-    """Put a checkpoint's state into the session. Raises UserError where it is not one of ours, or
-    of a run with other settings."""
-    content = checkpoint.load_checkpoint(path)
-    kinds = {**_RESUME_KEYS, **({} if scaler is None else {"scaler": dict})}
-    lacking = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
-    rows, best = content.get("history"), content.get("best_state")
-    if (
-        lacking
-        or not set(best) >= _BEST_KEYS
-        or any(not isinstance(row, dict) or set(row) != _CURVE_KEYS for row in rows)
-    ):
+def restore(path: Path, step: TrainingStep, settings: str) -> Progress:
+    """Load a checkpoint into the session of a step. Raises UserError for a file that is not a
+    checkpoint of a run, and for a run with other settings."""
+    session, content = step.session, checkpoint.load_checkpoint(path)
+    best = session.task.new_metrics()
+    _check(path, content, settings, best, has_scaler=step.scaler is not None)
+    try:
+        best.load_state(content["best_state"])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: best_state is invalid: {error}") from error
+    checkpoint.load_weights(session.network, content["model"], source=path)
+    checkpoint.load_optimizer_state(session.network, session.optimizer, content["opt"], source=path)
+    if step.scaler is not None:
+        step.scaler.load_state_dict(content["scaler"])
+    session.scheduler.last_epoch = content["epoch"] * session.train.sampler.num_steps
+    session.scheduler.last_lr = session.scheduler.get_lr()
+    logging.info("Resuming %s after epoch %d", path, content["epoch"])
+    best_epoch = content["best_state"]["epoch"]
+    return Progress(best, best_epoch, content["epoch"], list(content["history"]))
+
+
+def _check(
+    path: Path, content: dict[str, Any], settings: str, metrics: Metrics, *, has_scaler: bool
+) -> None:
+    kinds = {**_RESUME_KEYS, **({"scaler": dict} if has_scaler else {})}
+    odd = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
+    if not odd:
+        columns = set(new_row(metrics))
+        if not content["best_state"].keys() >= {"epoch", *metrics.state()}:
+            odd.append("best_state")
+        if any(not isinstance(row, dict) or set(row) != columns for row in content["history"]):
+            odd.append("history")
+    if odd:
         raise UserError(
-            f"{path}: not a checkpoint that a run can be resumed from (missing or odd: "
-            f"{', '.join(lacking) or 'history or best_state'}); to start from its weights, "
-            "leave out -r"
+            f"{path}: not a checkpoint that a run can resume from (missing or invalid: "
+            f"{', '.join(odd)}); to start from its weights, leave out -r"
         )
     changed = different_keys(content["config"], settings)
     if changed:
@@ -73,14 +106,6 @@ def restore(path: Path, session: Session, settings: str, scaler: Any | None) -> 
             f"{path}: was trained with other settings of {', '.join(changed[:6])}; "
             f"resume with those of {path.parent / 'config.yaml'}"
         )
-    checkpoint.load_weights(session.network, content["model"], source=path)
-    checkpoint.load_optimizer_state(session.network, session.optimizer, content["opt"], source=path)
-    if scaler is not None:
-        scaler.load_state_dict(content["scaler"])
-    session.scheduler.last_epoch = content["epoch"] * session.train.batch_sampler.num_steps
-    session.scheduler.last_lr = session.scheduler.get_lr()
-    logging.info("Resuming %s after epoch %d", path, content["epoch"])
-    return Progress(content["epoch"], best, list(rows))
 
 
 def different_keys(a: str, b: str) -> list[str]:

@@ -1,31 +1,48 @@
-"""The built parts of a run, as `initializer.py` hands them to `processor.py`."""
+"""The built parts of a run: `initializer.py` builds them, `processor.py` runs them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Union
+from typing import Generic, TypeVar, Union
 
-from paddle.io import DataLoader
+from paddle.io import BatchSampler, DataLoader
 from paddle.optimizer import Adam, Momentum
 from paddle.optimizer.lr import LambdaDecay
 
 from configs.schema import Config
-from dataset.protocols import DataSpec
+from dataset.feeder import ClipFeeder, StepSampler
 from model.network import ClipNetwork
+from training.tasks import Task
 
 Optimizer = Union[Momentum, Adam]
+Sampler = TypeVar("Sampler", bound=BatchSampler)
+
+
+@dataclass(frozen=True)
+class Data(Generic[Sampler]):
+    """Clips of one split. loader: the feeder's items in the sampler's batches."""
+
+    feeder: ClipFeeder
+    sampler: Sampler
+    loader: DataLoader
 
 
 @dataclass(frozen=True)
 class Session:
-    """Built parts. Parts that the mode does not need are None."""
+    """The parts of an evaluation."""
 
     config: Config
-    spec: DataSpec
+    task: Task
     network: ClipNetwork
-    train: DataLoader | None = None
-    eval: DataLoader | None = None
-    scheduler: LambdaDecay | None = None
-    optimizer: Optimizer | None = None
-    evaluates_after: Callable[[int], bool] | None = None  # an epoch, counted from 1
+    eval: Data[BatchSampler]
+
+
+@dataclass(frozen=True)
+class TrainingSession(Session):
+    """The parts of a training. evaluates_after: whether an epoch, counted from 1, is evaluated."""
+
+    train: Data[StepSampler]
+    scheduler: LambdaDecay
+    optimizer: Optimizer
+    evaluates_after: Callable[[int], bool]

@@ -3,45 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Literal
 
 import paddle
-import paddle.nn.functional as F
 
 from training import parallel
-from training.session import Session
+from training.session import TrainingSession
 
-_AMP_TYPES = {"bf16": "bfloat16", "fp16": "float16"}
+_AMP_TYPES: dict[str, Literal["bfloat16", "float16"]] = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 class TrainingStep:
     """Call `backward` for each of the session's `accumulate` micro-batches, then `update`.
 
-    The gradient is the mean over all clips of the step, whichever process and micro-batch they
-    are in: each micro-batch has as many clips as any other.
+    The gradient is the mean over all clips of the step, in every process and micro-batch: all
+    micro-batches have the same number of clips.
     """
 
-    def __init__(self, session: Session) -> None:
-        """Meets the other processes: theirs becomes the network of rank 0."""
+    def __init__(self, session: TrainingSession) -> None:
+        """Waits for the other processes and copies the weights of rank 0 to all of them."""
         self.session, self.config = session, session.config
         self.replica = parallel.replicate(session.network)
-        # Lifts small gradients over the smallest number of float16. bfloat16 needs none.
+        # Scales small gradients above the smallest float16 number; bfloat16 does not need it.
         self.scaler = paddle.amp.GradScaler() if self.config.amp == "fp16" else None
 
-    def backward(self, clips: paddle.Tensor, labels: paddle.Tensor) -> tuple[float, paddle.Tensor]:
-        """Add a micro-batch's part of the gradient. Returns the micro-batch's loss and logits
-        (N, num_class) float32."""
+    def backward(self, clips: paddle.Tensor, targets: paddle.Tensor) -> tuple[float, paddle.Tensor]:
+        """Add a micro-batch's part of the gradient. Returns the micro-batch's loss and the
+        network's outputs, float32."""
         with parallel.own_gradients(self.replica):
             with self._precision():
-                logits = self.replica(clips)
-            logits = logits.astype("float32")
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+                outputs = self.replica(clips)
+            outputs = outputs.astype("float32")
+            loss = self.session.task.loss(outputs, targets)
             part = loss / self.config.accumulate
             (part if self.scaler is None else self.scaler.scale(part)).backward()
-        return float(loss), logits
+        return float(loss), outputs
 
     def update(self) -> float:
-        """Share the gathered gradient between processes and move the weights along it. Returns
-        the rate at which."""
+        """Average the accumulated gradient over processes and update the weights. Returns the
+        learning rate of this update."""
         parallel.share_gradients(self.session.network)
         optimizer = self.session.optimizer
         rate = optimizer.get_lr()

@@ -26,6 +26,17 @@ def pooled_frames(x: Tensor, tail: Tail | None) -> Tensor:
     return x if tail is None else tail.mean(x)
 
 
+def squeeze(in_channel: int, inner: int, out_channel: int, *, bias: bool = True) -> list[nn.Layer]:
+    """Layers of a bottleneck on the mean over T and V, (P, C, T, V) -> (P, C', 1, 1)."""
+    return [
+        nn.AdaptiveAvgPool2D(1),
+        Conv2D(in_channel, inner, 1, bias_attr=bias),
+        nn.BatchNorm2D(inner),
+        nn.ReLU(),
+        Conv2D(inner, out_channel, 1, bias_attr=bias),
+    ]
+
+
 class STJointAttention(nn.Layer):
     """Sigmoid gate over (C, T), from the mean over joints, times one over (C, V), from the mean
     over frames."""
@@ -74,16 +85,9 @@ class PartAttention(nn.Layer):
         parts: Sequence[Sequence[int]],
     ) -> None:
         super().__init__()
-        inner = channel // reduct_ratio
         self.channel, self.num_part = channel, len(parts)
-        bias_attr = None if bias else False
-        self.fcn = nn.Sequential(
-            nn.AdaptiveAvgPool2D(1),
-            Conv2D(channel, inner, 1, bias_attr=bias_attr),
-            nn.BatchNorm2D(inner),
-            nn.ReLU(),
-            Conv2D(inner, channel * self.num_part, 1, bias_attr=bias_attr),
-        )
+        inner, out_channel = channel // reduct_ratio, channel * len(parts)
+        self.fcn = nn.Sequential(*squeeze(channel, inner, out_channel, bias=bias))
         num_joint = sum(len(part) for part in parts)
         members = paddle.zeros([self.num_part, num_joint])
         for row, part in enumerate(parts):
@@ -100,14 +104,7 @@ class ChannelAttention(nn.Layer):
 
     def __init__(self, channel: int) -> None:
         super().__init__()
-        self.fcn = nn.Sequential(
-            nn.AdaptiveAvgPool2D(1),
-            Conv2D(channel, channel // 4, 1),
-            nn.BatchNorm2D(channel // 4),
-            nn.ReLU(),
-            Conv2D(channel // 4, channel, 1),
-            nn.Sigmoid(),
-        )
+        self.fcn = nn.Sequential(*squeeze(channel, channel // 4, channel), nn.Sigmoid())
 
     def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
         return x * self.fcn(pooled_frames(x, tail))  # gate (P, C, 1, 1)
@@ -133,14 +130,8 @@ class JointAttention(nn.Layer):
 
     def __init__(self, num_joint: int) -> None:
         super().__init__()
-        self.fcn = nn.Sequential(
-            nn.AdaptiveAvgPool2D(1),
-            Conv2D(num_joint, num_joint // 2, 1),
-            nn.BatchNorm2D(num_joint // 2),
-            nn.ReLU(),
-            Conv2D(num_joint // 2, num_joint, 1),
-            nn.Softmax(axis=1),
-        )
+        layers = squeeze(num_joint, num_joint // 2, num_joint)
+        self.fcn = nn.Sequential(*layers, nn.Softmax(axis=1))
 
     def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
         by_joint = self.fcn(pooled_frames(x, tail).transpose([0, 3, 2, 1]))  # (P, V, 1, 1)

@@ -55,9 +55,7 @@ class SpatialGraphConv(nn.Layer):
     ) -> None:
         super().__init__()
         num_partition = adjacency.shape[0]
-        self.gcn = Conv2D(
-            in_channel, out_channel * num_partition, 1, bias_attr=None if bias else False
-        )
+        self.gcn = Conv2D(in_channel, out_channel * num_partition, 1, bias_attr=bias)
         self.register_buffer("A", paddle.to_tensor(adjacency, dtype="float32"))
         self.edge = None
         if edge:

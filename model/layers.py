@@ -65,7 +65,7 @@ def temporal_conv(
         padding=(timing.padding, 0),
         dilation=(timing.dilation, 1),
         groups=groups,
-        bias_attr=None if bias else False,
+        bias_attr=bias,
     )
 
 

@@ -56,7 +56,11 @@ class ClipNetwork(nn.Layer):
     def forward(self, clips: Tensor, cut: Tensor | None = None) -> Tensor:
         """Clip tensor -> logits (N, num_class). cut: (N, 1, 1, 1), the fraction of each clip's
         frames that was removed (model/tail.py); None for whole clips."""
-        tail = truncated_tail(cut, self.persons)
+        tail = None
+        if cut is not None:
+            # (N, M, 1, 1); expand would query dynamic shapes in exported graphs.
+            by_person = paddle.concat([cut] * self.persons, axis=1)
+            tail = Tail(by_person.reshape([-1, 1, 1, 1]))
         return self._pooled_logits(self.trunk(clips, tail), tail)
 
     def extract_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,14 +85,6 @@ def split_persons(clips: Tensor, num_joint: int) -> Tensor:
     """(N, M*V, I*C, T), M slow -> (P, I*C, T, V) with P = N*M."""
     by_person = clips.reshape([-1, num_joint, clips.shape[2], 0])  # (P, V, I*C, T)
     return by_person.transpose([0, 2, 3, 1])  # (P, I*C, T, V)
-
-
-def truncated_tail(cut: Tensor | None, persons: int) -> Tail | None:
-    """Removed fraction of each clip (N, 1, 1, 1) -> the tail of all persons at the input."""
-    if cut is None:
-        return None
-    by_person = paddle.concat([cut] * persons, axis=1)  # (N, M, 1, 1); expand would query shapes
-    return Tail(by_person.reshape([-1, 1, 1, 1]))
 
 
 def mean_over_persons(feature: Tensor, persons: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""A clip cut to its real frames and the network's margin has the logits of the whole clip."""
+"""A clip truncated to its real frames and the network's margin has the logits of the whole clip."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def small_stgcn(kernel_size: int = 5) -> paddle.nn.Layer:
 
 
 def clip_of(real: int) -> np.ndarray:
-    """(2*V, 18, T): random frames, then one random frame again and again."""
+    """(2*V, 18, T): random frames, then one random frame repeated."""
     clip = np.random.RandomState(real).standard_normal((50, 18, FRAMES)).astype(np.float32)
     clip[..., real:] = clip[..., -1:]
     return clip
@@ -53,7 +53,7 @@ def test_every_length_of_stgcn(kernel_size: int) -> None:
 
 
 def check_every_length(network: paddle.nn.Layer) -> None:
-    """From no real frame to no padding, at the margin and a stride more; half of it is wrong."""
+    """From no real frame to no padding: exact at the margin and one stride above, wrong at half."""
     margin, stride = network.geometry.tail_margin, network.geometry.stride
     wrong = 0.0
     for real in (0, 1, 2, 3, 20, 41, 58, 75, FRAMES - 1, FRAMES):
@@ -72,7 +72,7 @@ def check_every_length(network: paddle.nn.Layer) -> None:
 
 @pytest.mark.parametrize("name", ["EfficientGCN", "ST-GCN"])
 def test_the_margin_is_the_smallest(name: str) -> None:
-    """One stride less is wrong. Dense windows, since depthwise ones carry little to the edge."""
+    """One stride less is wrong. Basic layers: in depthwise ones, outer frames weigh little."""
     dense = {**SMALL, "layer_type": "Basic"}
     network = ready(small_stgcn() if name == "ST-GCN" else efficientgcn(branches=3, **dense))
     margin, stride = network.geometry.tail_margin, network.geometry.stride
@@ -82,13 +82,13 @@ def test_the_margin_is_the_smallest(name: str) -> None:
 
 
 def test_published_margins() -> None:
-    """By hand: of each mean, the frames that windows of 5 (EfficientGCN-B0) or 9 (ST-GCN) spoil in
-    front and behind, one that is left, and the total stride of 4."""
+    """By hand, for each mean: the frames at both ends of the tail that kernel sizes of 5
+    (EfficientGCN-B0) or 9 (ST-GCN) change, one representative frame, and the total stride of 4."""
     for network, margin in ((efficientgcn(), 32), (stgcn(), 156)):
         assert (network.geometry.tail_margin, network.geometry.stride) == (margin, 4)
 
 
-def test_mean_counts_the_frame_that_stands_for_others() -> None:
+def test_mean_weights_the_representative_frame() -> None:
     x = np.arange(2 * 6, dtype=np.float32).reshape(1, 2, 6, 1)
     whole = np.concatenate([x[:, :, :4], x[:, :, 3:4], x[:, :, 3:4], x[:, :, 4:]], axis=2)
     tail = Tail(paddle.full([1, 1, 1, 1], 2 / 8), after=2)

@@ -29,7 +29,7 @@ from utils import log_to_file, num_cores, prepare_process, set_seed, setup_loggi
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor
-    from training.session import Data
+    from training.session import Data, Session
 
 DYGRAPH = "dygraph"
 

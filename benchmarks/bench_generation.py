@@ -1,27 +1,25 @@
-"""Speed of data generation: a plain line-by-line reader against ours, and a plain loop
-pre-normalisation against ours, side by side in one run.
+"""Speed of data generation: reading and pre-normalisation, each compared with its plain form.
 
 python benchmarks/bench_generation.py --source FOLDER_OF_SKELETON_FILES
 
-The plain versions are what one writes first, and what public code does: an array for each joint.
-Each round runs every contender once; printed are the medians over the rounds and their spread.
+The plain forms follow public code: they process one joint after another. In every round, each
+contender runs once; printed are the median over the rounds and the range.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import multiprocessing
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+if __name__ == "__main__":  # run as a script: the project's root replaces this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from timing import machine, measure
-
+from benchmarks import common
 from errors import UserError, run_command
 from reader.ntu.prenormalise import transform
 from reader.ntu.reader import parse
@@ -42,13 +40,13 @@ def plain_read(path: str) -> np.ndarray:
                     bodies[slot, t, v] = np.array(file.readline().split()[:3], dtype=np.float32)
     energies = []
     for body in bodies:
-        there = body[body.sum(-1).sum(-1) != 0]
-        energies.append(sum(there[..., c].std() for c in range(3)) if len(there) else 0)
+        seen = body[body.sum(-1).sum(-1) != 0]
+        energies.append(sum(seen[..., c].std() for c in range(3)) if len(seen) else 0)
     return bodies[np.argsort(energies)[::-1][:2]].transpose(3, 1, 2, 0)
 
 
 def plain_transform(clip: np.ndarray) -> np.ndarray:
-    """The pre-normalisation, joint by joint, of one clip (C, T, V, M)."""
+    """Pre-normalisation of one clip (C, T, V, M), joint by joint."""
     people = clip.transpose(3, 1, 2, 0).copy()  # M, T, V, C
     for person in people:
         length = int(np.flatnonzero(person.any(axis=(1, 2))).max(initial=-1)) + 1
@@ -84,29 +82,31 @@ def transform_many(job: tuple[np.ndarray, int]) -> None:
 
 
 def measure_reading(found: Sequence[Recording], num_file: int, rounds: int) -> None:
-    """Whole path: open, parse, choose two persons; the clips arrive in this process. Starting the
-    processes counts too."""
+    """Open, parse and select two persons; workers send the clips to this process. Includes
+    starting the workers."""
     many = [Item("", "train", 0, found[n % len(found)]) for n in range(num_file)]
     few = [item.place.where for item in many[: max(num_file // 10, len(found))]]
-    print(f"reading, files a second ({len(few)} files plain, {num_file} ours)")
+    print(f"reading, throughput (files/s): {len(few)} files plain, {num_file} ours")
 
     def ours(workers: int) -> Callable[[], object]:
         return lambda: sum(1 for _ in in_order(NTUReader(normalise=False).read, many, workers))
 
-    contenders = {"plain, 1 process": (lambda: [plain_read(path) for path in few], len(few))}
+    contenders: common.Contenders = {
+        "plain, 1 process": (lambda: [plain_read(path) for path in few], len(few))
+    }
     for workers in (1, 2):
         contenders[f"ours, --workers {workers}"] = (ours(workers), num_file)
-    measure(contenders, rounds)
+    common.measure(contenders, rounds)
 
 
 def measure_transform(clips: np.ndarray, num_clip: int, rounds: int) -> None:
-    """Clips in memory, (N, C, T, V, M), to transformed clips; the processes run already."""
+    """Transform clips in memory, (N, C, T, V, M). The processes are started before."""
     few = max(num_clip // 200, 1)
-    print(f"pre-normalisation, clips a second ({few} clips plain, {num_clip} ours)")
+    print(f"pre-normalisation, throughput (clips/s): {few} clips plain, {num_clip} ours")
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        pool.map(transform_many, [(clips, 1)] * 2, chunksize=1)  # imports done
+        pool.map(transform_many, [(clips, 1)] * 2, chunksize=1)  # import modules
         shares = [(clips, num_clip // 2)] * 2
-        measure(
+        common.measure(
             {
                 "plain, 1 process": (
                     lambda: [plain_transform(clips[n % len(clips)]) for n in range(few)],
@@ -123,12 +123,12 @@ def measure_transform(clips: np.ndarray, num_clip: int, rounds: int) -> None:
 
 
 def check_equal(found: Sequence[Recording]) -> np.ndarray:
-    """The contenders must do the same work; returns the clips (N, C, T, V, M)."""
+    """The clips (N, C, T, V, M). Raises UserError where plain form and ours differ."""
     with contextlib.closing(RecordingFiles()) as files:
         clips = [parse(files.read(recording), recording.where).padded(300) for recording in found]
     for recording, clip in zip(found, clips):
         if not np.array_equal(plain_read(recording.where), clip):
-            raise UserError(f"{recording.where}: the plain reader reads something else")
+            raise UserError(f"{recording.where}: the plain reader's result differs")
         difference = np.abs(plain_transform(clip) - transform(clip)).max()
         if difference > 1e-5:
             raise UserError(f"{recording.where}: the transforms differ by {difference}")
@@ -136,21 +136,17 @@ def check_equal(found: Sequence[Recording]) -> np.ndarray:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.new_parser(__doc__, rounds=5)
     parser.add_argument("--source", required=True, help="folder of .skeleton files, LF or CRLF")
-    parser.add_argument("--files", type=int, default=2000, help="how many to read, by repetition")
-    parser.add_argument("--clips", type=int, default=4000, help="how many to transform")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--files", type=int, default=2000, help="files to read, with repetitions")
+    parser.add_argument("--clips", type=int, default=4000, help="clips to transform")
     args = parser.parse_args()
-    if min(args.files, args.clips, args.rounds) < 2:
-        raise UserError("--files, --clips and --rounds must be 2 or more")
+    common.check_least(2, args, "files", "clips", "rounds")
     found, _ = find_recordings(args.source, "--source")
     if any(recording.member for recording in found):
-        raise UserError(f"--source is {args.source!r}, which holds archives; unpack them first")
-    found = found[:100]  # enough variety, and their clips fit into memory
-    print(machine())
+        raise UserError(f"--source is {args.source!r}, which contains archives; unpack them first")
+    found = found[:100]  # enough variety, and the clips fit into memory
+    print(common.machine())
     clips = check_equal(found)
     measure_reading(found, args.files, args.rounds)
     measure_transform(clips, args.clips, args.rounds)

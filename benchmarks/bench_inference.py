@@ -1,54 +1,50 @@
-"""Speed of static inference from raw clips to logits: every engine, batches of 1, 16 and 64 clips
-of one and of two persons, and how far that is from what the processor's arithmetic allows.
+"""Throughput of static inference from raw clips to logits: every engine, batches of 1, 16 and 64
+clips of one and of two persons, and the ratio to the lower bound set by the processor's arithmetic.
 
 python benchmarks/bench_inference.py
-python benchmarks/bench_inference.py --port      beside the public port's form of the network
-python benchmarks/bench_inference.py --growth    docs/images/inference_growth.png as well
+python benchmarks/bench_inference.py --port      also the public port's form of the network
+python benchmarks/bench_inference.py --growth    also draw docs/images/inference_growth.png
 
-Clips are of synthetic people: 300 frames, 80 of them real, as in NTU RGB+D on average. Weights are
-fresh. Models are exported by person, with tails cut. Engines take turns, one run of a batch each a
-round, after a warm-up of 64 clips; printed are medians and spread. oneDNN, several times slower
-than the rest, runs single clips only. The port's form runs natively, 16 clips at once as it was
-exported; that it gives the same logits is checked before.
+Clips are synthetic: 300 frames, 80 of them real, as in NTU RGB+D on average. Models have random
+weights and are exported with --per_person; zero-padded tails are truncated. After a warm-up of 64
+clips, each engine runs one batch per round; printed are the median and the range. oneDNN is several
+times slower than the other engines, so it runs single clips only. The port's form runs on Paddle's
+native engine with its fixed batch of 16 clips. All logits are compared first.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest import mock
+
+if __name__ == "__main__":  # run as a script: the project's root replaces this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from timing import machine, measure
-
 import configs
-from configs.schema import Config
-from dataset.protocols import DataSpec, data_spec
+from benchmarks import common
 from dataset.synthetic.clips import make_clips
 from deploy.engines.engine import CPU_ENGINES
-from errors import UserError, run_command
+from errors import run_command
 from utils import prepare_process
 
 if TYPE_CHECKING:
     from paddle import nn
 
     from deploy.predictor import Predictor
-    from model.network import ClipNetwork
 
-PICTURE = Path(__file__).resolve().parent.parent / "docs/images/inference_growth.png"
+FIGURE = common.ROOT / "docs/images/inference_growth.png"
 FRAMES, REAL_FRAMES, NTU_JOINTS = 300, 80, 25
 SLOW, SLOW_BATCH = "onednn", 1
 PORT, PORT_BATCH = "public port's form, paddle", 16
-WARM_UP = 64  # clips; OpenVINO compiles a shape for itself when it keeps coming
+WARM_UP = 64  # clips; OpenVINO compiles a static shape after it has occurred often
 LAYOUTS = ("coco-17", "ntu-25", "mediapipe-33")
 SGEMM_SIZE, SGEMM_RUNS = 1536, 8
 
@@ -60,24 +56,17 @@ def clips_of(
     return make_clips((batch, FRAMES, joints, 2), frames=real, persons=persons)
 
 
-def network_of(config: Config) -> tuple[ClipNetwork, DataSpec]:
-    """With random weights, for one person."""
-    from model.build import build_network
-
-    spec = data_spec(config.dataset, config.data.own_layout)
-    return build_network(config, spec, 1), spec
-
-
 def random_weights(config: str, folder: Path) -> Path:
+    """Write a checkpoint with random weights."""
     from training.checkpoint import save_checkpoint, weights_of
 
-    network, _ = network_of(configs.load(config))
+    network = common.network_of(configs.load(config), persons=1)
     save_checkpoint(folder / "w.pdparams", {"model": weights_of(network)})
     return folder / "w.pdparams"
 
 
 def exported(config: str, weights: Path) -> dict[str, Predictor]:
-    """Engine -> a model of that configuration by person, checked by export."""
+    """Engine -> model of a configuration, exported with --per_person and verified by export."""
     from deploy.exporting.contracts import ExportOptions
     from deploy.exporting.export import export_network
     from deploy.predictor import Predictor
@@ -96,22 +85,21 @@ def exported(config: str, weights: Path) -> dict[str, Predictor]:
 
 
 def port_form(config: str, weights: Path) -> Predictor:
-    """In a process of its own: the plain writing takes the place of ours there."""
+    """The network in the public port's form. Another process writes it, because the plain forms
+    replace ours there."""
     from deploy.predictor import Predictor
 
     target = weights.parent / "port"
-    command = [sys.executable, str(Path(__file__).with_name("plain_networks.py"))]
-    command += ["--config", config, "--weights", str(weights), "--target", str(target)]
-    command += ["--batch", str(PORT_BATCH)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"the port's form cannot be written:\n{done.stderr}")
+    command = [str(common.ROOT / "benchmarks/port_model.py"), "--config", config]
+    command += ["--weights", str(weights), "--target", str(target), "--batch", str(PORT_BATCH)]
+    common.run_python(*command)
     inputs = configs.load(config).data.inputs
     return Predictor.load(f"{target}.pdmodel", engine="paddle", inputs=inputs)
 
 
 def run_case(models: dict[str, Predictor], clips: np.ndarray, rounds: int) -> dict[str, float]:
-    """Clips a second of each engine, printed and returned."""
+    """Print and return the throughput of each engine, clips/s. Raises RuntimeError where the logits
+    of two engines differ."""
     count = len(clips)
     chosen = {
         name: model
@@ -124,13 +112,15 @@ def run_case(models: dict[str, Predictor], clips: np.ndarray, rounds: int) -> di
             logits = model.run(clips).logits
         first = logits if first is None else first
         if not np.abs(logits - first).max() < 1e-3 * np.abs(first).max():
-            raise RuntimeError(f"{name}: its logits differ from those of {next(iter(chosen))}")
-    work = {name: (partial(model.run, clips), count) for name, model in chosen.items()}
-    return measure(work, rounds)
+            raise RuntimeError(f"{name}: the logits differ from those of {next(iter(chosen))}")
+    return common.measure(
+        {name: (partial(m.run, clips), count) for name, m in chosen.items()}, rounds
+    )
 
 
 def multiply_adds(network: nn.Layer, frames: int, channels: int, joints: int) -> int:
-    """Of the convolutions and matrix products for one person's `frames` frames, as exported."""
+    """Multiply-adds of the convolutions and matrix products for one person's `frames` frames, in
+    the exported form."""
     import paddle
     import paddle.nn.functional as F
 
@@ -138,15 +128,15 @@ def multiply_adds(network: nn.Layer, frames: int, channels: int, joints: int) ->
 
     conv2d, matmul, total = F.conv2d, paddle.matmul, 0
 
-    def counted_conv2d(x: paddle.Tensor, weight: paddle.Tensor, *args, **kwargs) -> paddle.Tensor:
+    def counted_conv2d(x: paddle.Tensor, weight: paddle.Tensor, **options: Any) -> paddle.Tensor:
         nonlocal total
-        y = conv2d(x, weight, *args, **kwargs)
+        y = conv2d(x, weight, **options)
         total += y.size * weight[0].size
         return y
 
-    def counted_matmul(x: paddle.Tensor, y: paddle.Tensor, **kwargs) -> paddle.Tensor:
+    def counted_matmul(x: paddle.Tensor, y: paddle.Tensor, **options: Any) -> paddle.Tensor:
         nonlocal total
-        product = matmul(x, y, **kwargs)
+        product = matmul(x, y, **options)
         total += product.size * x.shape[-1]
         return product
 
@@ -159,7 +149,7 @@ def multiply_adds(network: nn.Layer, frames: int, channels: int, joints: int) ->
 
 
 def sgemm_peak() -> float:
-    """The most that a product of large float32 matrices reaches here, GFLOP a second."""
+    """Peak throughput of a product of large float32 matrices on this machine, GFLOP/s."""
     a = np.random.RandomState(0).standard_normal((SGEMM_SIZE, SGEMM_SIZE)).astype(np.float32)
     seconds = []
     for _ in range(SGEMM_RUNS):
@@ -170,30 +160,30 @@ def sgemm_peak() -> float:
 
 
 def floor(config: str) -> float:
-    """Prints and returns the milliseconds of arithmetic in a clip of one person."""
-    data = configs.load(config).data
-    network, spec = network_of(configs.load(config))
+    """Print and return the lower bound of the latency of a clip of one person, ms."""
+    loaded = configs.load(config)
+    network = common.network_of(loaded, persons=1)
     margin, stride = network.geometry.tail_margin, network.geometry.stride
-    frames = min(-(-REAL_FRAMES // stride) * stride + margin, data.num_frame)
-    channels, joints = sum(network.branch_channels), spec.skeleton.num_joint
-    work, peak = 2e-9 * multiply_adds(network, frames, channels, joints), sgemm_peak()
+    frames = min(-(-REAL_FRAMES // stride) * stride + margin, loaded.data.num_frame)
+    channels = sum(network.branch_channels)
+    work, peak = 2e-9 * multiply_adds(network, frames, channels, NTU_JOINTS), sgemm_peak()
     print(
-        f"{REAL_FRAMES} real frames of a person run as {frames}: {work:.2f} GFLOP; NumPy's "
+        f"a person with {REAL_FRAMES} real frames runs {frames} frames: {work:.2f} GFLOP; NumPy's "
         f"sgemm reaches {peak:.0f} GFLOP/s: a floor of {1000 * work / peak:.1f} ms"
     )
     return 1000 * work / peak
 
 
 def growth(
-    config: str, weights: Path, models: dict[str, Predictor], rounds: int, picture: Path
+    config: str, weights: Path, models: dict[str, Predictor], rounds: int, file: Path
 ) -> None:
-    """Draw how milliseconds a clip of one person grow with batch, real frames and joints."""
+    """Draw the latency of a clip of one person over batch size, real frames and joints."""
     from report import new_figure, save_figure
 
     quick = {name: model for name, model in models.items() if name not in (SLOW, PORT)}
     figure = new_figure(11, 3.4)
-    panels = {
-        "clips at once": [(n, quick, clips_of(n, 1)) for n in (1, 2, 4, 8, 16)],
+    panels: dict[str, list[tuple[int, dict[str, Predictor], np.ndarray]]] = {
+        "batch size": [(n, quick, clips_of(n, 1)) for n in (1, 2, 4, 8, 16)],
         "real frames": [(n, quick, clips_of(8, 1, n)) for n in (10, 80, 150, 300)],
         "joints": [],
     }
@@ -205,20 +195,20 @@ def growth(
     for axes, (title, cases) in zip(figure.subplots(1, 3), panels.items()):
         lines: dict[str, list[tuple[int, float]]] = {name: [] for name in quick}
         for number, chosen, clips in cases:
-            print(f"{title}: {number}; clips a second")
+            print(f"{title}: {number}; throughput (clips/s)")
             for name, rate in run_case(chosen, clips, rounds).items():
                 lines[name].append((number, 1000 / rate))
         for name, points in lines.items():
             axes.plot(*zip(*points), marker=".", label=name)
-        axes.set(xlabel=title, ylabel="ms a clip", ylim=(0, None))
+        axes.set(xlabel=title, ylabel="ms per clip", ylim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend()
-    save_figure(picture, figure)
-    print(f"picture: {picture}")
+    save_figure(file, figure)
+    print(f"figure: {file}")
 
 
 def with_layout(config: str, folder: Path, layout: str) -> dict[str, Predictor]:
-    """`exported` for the same network on another joint layout."""
+    """`exported` of the same network for another joint layout."""
     file = folder / f"{layout}.yaml"
     own = f"{{num_class: 60, skeleton: {layout}, num_person: 2, max_frame: {FRAMES}}}"
     file.write_text(f"base: {config}\ndataset: own\ndataset_args:\n  keypoint: {own}\n")
@@ -227,31 +217,24 @@ def with_layout(config: str, folder: Path, layout: str) -> dict[str, Predictor]:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.new_parser(__doc__, rounds=3)
     parser.add_argument(
         "-c", "--config", default="2001", help="number in configs/, or a .yaml file"
     )
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64], help="clips at once")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--port", action="store_true", help="the public port's form too, 16 clips")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16, 64], help="batch sizes")
+    parser.add_argument("--port", action="store_true", help="also the public port's form, 16 clips")
     parser.add_argument(
-        "--growth", type=Path, nargs="?", const=PICTURE, metavar="PNG", help="draw how cost grows"
+        "--growth", type=Path, nargs="?", const=FIGURE, metavar="PNG", help="draw how cost grows"
     )
     args = parser.parse_args()
-    for name in ("batches", "rounds"):
-        if np.min(getattr(args, name)) < 1:
-            raise UserError(f"--{name} is {getattr(args, name)}; allowed: 1 or more")
+    common.check_least(1, args, "batches", "rounds")
     return args
 
 
 def main() -> int:
     args = arguments()
     prepare_process()
-    import paddle
-
-    print(f"{machine()}, Paddle {paddle.__version__}; {args.rounds} rounds")
+    print(f"{common.machine('paddlepaddle')}; {args.rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
         weights = random_weights(args.config, Path(folder))
         models = {PORT: port_form(args.config, weights)} if args.port else {}
@@ -259,9 +242,10 @@ def main() -> int:
         lowest = floor(args.config)
         for persons in (1, 2):
             for batch in args.batches:
-                print(f"{batch} clips of {persons} at once, clips a second")
+                print(f"batch of {batch}, persons: {persons}, throughput (clips/s)")
                 best = max(run_case(models, clips_of(batch, persons), args.rounds).values())
-                print(f"  the fastest takes {1000 / best / persons / lowest:.1f} times the floor")
+                ratio = 1000 / best / persons / lowest
+                print(f"  the fastest engine takes {ratio:.1f} times the floor")
         if args.growth:
             growth(args.config, weights, models, args.rounds, args.growth)
     return 0

@@ -1,7 +1,8 @@
-"""EfficientGCN (SG layers, ST-JointAtt, swish) and ST-GCN in PyTorch, written the plain way of the
-papers' code: convolve to K*C' channels, then a 5-D einsum with the graph. Only bench_training.py
-uses it. Sub-layers have the names of ours, so that `load_ours` finds them; input and output are
-ours too, (N, M*V, I*C, T) -> (N, num_class).
+"""EfficientGCN (SG layers, ST-JointAtt, swish) and ST-GCN in PyTorch, for bench_training.py.
+
+Written as in the papers' code: convolution to K*C' channels, then a 5-D einsum with the adjacency.
+Sub-layers, input and output are those of our networks, so that `load_ours` can load their weights:
+(N, M*V, I*C, T) -> (N, num_class).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 
 def load_ours(network: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
-    """Put the state of our network of the same settings into a PyTorch one, by name."""
+    """Load the state of our network with the same settings into a PyTorch network, by name."""
     renamed = {
         name.replace("._mean", ".running_mean").replace("._variance", ".running_var"): value
         for name, value in weights.items()
@@ -39,10 +40,10 @@ def plain_graph_conv(conv: nn.Conv2d, x: Tensor, graph: Tensor) -> Tensor:
 
 
 def conv_norm(
-    in_channel: int, channel: int, window: int = 1, stride: int = 1, groups: int = 1
+    in_channel: int, channel: int, kernel: int = 1, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    pad = ((window - 1) // 2, 0)
-    conv = nn.Conv2d(in_channel, channel, (window, 1), (stride, 1), pad, groups=groups)
+    pad = ((kernel - 1) // 2, 0)
+    conv = nn.Conv2d(in_channel, channel, (kernel, 1), (stride, 1), pad, groups=groups)
     return nn.Sequential(conv, nn.BatchNorm2d(channel))
 
 
@@ -71,9 +72,9 @@ class SpatialLayer(nn.Module):
 
 
 class TemporalBasic(nn.Module):
-    def __init__(self, channel: int, window: int) -> None:
+    def __init__(self, channel: int, kernel: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channel, channel, (window, 1), padding=((window - 1) // 2, 0))
+        self.conv = nn.Conv2d(channel, channel, (kernel, 1), padding=((kernel - 1) // 2, 0))
         self.bn = nn.BatchNorm2d(channel)
         self.act = nn.SiLU()
 
@@ -82,13 +83,13 @@ class TemporalBasic(nn.Module):
 
 
 class TemporalSG(nn.Module):
-    def __init__(self, channel: int, window: int, stride: int, reduct_ratio: int) -> None:
+    def __init__(self, channel: int, kernel: int, stride: int, reduct_ratio: int) -> None:
         super().__init__()
         inner = channel // reduct_ratio
-        self.depth_conv1 = conv_norm(channel, channel, window, groups=channel)
+        self.depth_conv1 = conv_norm(channel, channel, kernel, groups=channel)
         self.point_conv1 = conv_norm(channel, inner)
         self.point_conv2 = conv_norm(inner, channel)
-        self.depth_conv2 = conv_norm(channel, channel, window, stride, channel)
+        self.depth_conv2 = conv_norm(channel, channel, kernel, stride, channel)
         self.residual = nn.Identity() if stride == 1 else conv_norm(channel, channel, 1, stride)
         self.act = nn.SiLU()
 
@@ -140,7 +141,7 @@ class Classifier(nn.Module):
 
 
 class EfficientGCN(nn.Module):
-    """blocks: (channels, stride, depth), scaled already. graph: (K, V, V)."""
+    """blocks: (channels, stride, depth), scaled. graph: (K, V, V)."""
 
     def __init__(
         self,
@@ -153,7 +154,7 @@ class EfficientGCN(nn.Module):
         blocks: Sequence[tuple[int, int, int]],
         fusion_stage: int,
         drop_prob: float,
-        window: int,
+        kernel: int,
         reduct_ratio: int,
     ) -> None:
         super().__init__()
@@ -165,7 +166,7 @@ class EfficientGCN(nn.Module):
             for j, (width, stride, depth) in enumerate(blocks[first:last]):
                 part.add_module(f"block-{j}_scn", SpatialLayer(channel, width, tensor))
                 for k in range(depth):
-                    layer = TemporalSG(width, window, stride if k == 0 else 1, reduct_ratio)
+                    layer = TemporalSG(width, kernel, stride if k == 0 else 1, reduct_ratio)
                     part.add_module(f"block-{j}_tcn-{k}", layer)
                 part.add_module(f"block-{j}_att", AttentionLayer(width, reduct_ratio))
                 channel = width
@@ -177,7 +178,7 @@ class EfficientGCN(nn.Module):
             branch = nn.Sequential()
             branch.add_module("init_bn", nn.BatchNorm2d(channel))
             branch.add_module("stem_scn", SpatialLayer(channel, stem_channel, tensor))
-            branch.add_module("stem_tcn", TemporalBasic(stem_channel, window))
+            branch.add_module("stem_tcn", TemporalBasic(stem_channel, kernel))
             early += add_blocks(branch, 0, fusion_stage, stem_channel)
             self.input_branches.append(branch)
         self.main_stream = nn.Sequential()

@@ -1,9 +1,9 @@
-"""Attention of EfficientGCN: act(BN(x * att(x)) + x), (P, C, T, V) -> (P, C, T, V). For a truncated
-clip (model/tail.py), means over frames are those of the whole clip.
+"""Attention of EfficientGCN: act(BN(x * gate(x)) + x), (P, C, T, V) -> (P, C, T, V).
 
-'stja' is the paper's ST-JointAtt (TPAMI 2022, section 3.4, eq. 7); the others are the ones it is
-compared with there. Where the public Paddle port differs (joint attention pools by maximum, part
-attention cannot run), the original is followed. `fa` has no sigmoid in either code.
+'stja' is ST-JointAtt (TPAMI 2022, section 3.4, eq. 7); the others are the alternatives that the
+paper compares it with. Where the public Paddle port differs (joint attention pools by maximum, part
+attention cannot run), this module follows the original. 'fa' has no sigmoid in either code. For
+truncated clips (model/tail.py), means over frames are those of the whole clip.
 """
 
 from __future__ import annotations
@@ -21,12 +21,25 @@ from model.timing import Timing, timings_of
 
 
 def pooled_frames(x: Tensor, tail: Tail | None) -> Tensor:
-    """Input of a mean over frames: x, or (P, C, 1, V), the mean over the whole clip."""
+    """What a mean over frames is computed from: x, or for truncated clips the mean over the whole
+    clip, (P, C, 1, V)."""
     return x if tail is None else tail.mean(x)
 
 
+def squeeze(in_channel: int, inner: int, out_channel: int, *, bias: bool = True) -> list[nn.Layer]:
+    """Layers of a bottleneck on the mean over T and V, (P, C, T, V) -> (P, C', 1, 1)."""
+    return [
+        nn.AdaptiveAvgPool2D(1),
+        Conv2D(in_channel, inner, 1, bias_attr=bias),
+        nn.BatchNorm2D(inner),
+        nn.ReLU(),
+        Conv2D(inner, out_channel, 1, bias_attr=bias),
+    ]
+
+
 class STJointAttention(nn.Layer):
-    """sigmoid over (C, T) times sigmoid over (C, V), from means over joints and over frames."""
+    """Sigmoid gate over (C, T), from the mean over joints, times one over (C, V), from the mean
+    over frames."""
 
     def __init__(self, channel: int, *, reduct_ratio: int, bias: bool) -> None:
         super().__init__()
@@ -44,12 +57,13 @@ class STJointAttention(nn.Layer):
         joint_gate = F.sigmoid(self.conv_v(over_joints))  # (P, C, 1, V)
         if not self.training:
             return x * joint_gate * time_gate
-        # One product with x has the cheaper backward. Expanded first: Paddle is slow where both
-        # sides of a product are broadcast.
+        # A single product with x has a cheaper backward pass. One gate is expanded first, because
+        # Paddle is slow when both factors are broadcast.
         return x * (joint_gate.expand([-1, -1, x.shape[2], -1]) * time_gate)
 
     def _reduce(self, over_time: Tensor, over_joints: Tensor) -> tuple[Tensor, Tensor]:
-        """The shared 1x1 convolution. In training both go through its BatchNorm together."""
+        """Apply the shared 1x1 convolution; in training to both inputs at once, so that its
+        BatchNorm normalises them together. (P, C, T, 1), (P, C, 1, V) -> the same with C'."""
         if not self.training:
             return self.act(self.fcn(over_time)), self.act(self.fcn(over_joints))
         t, v = over_time.shape[2], over_joints.shape[3]
@@ -60,7 +74,7 @@ class STJointAttention(nn.Layer):
 
 
 class PartAttention(nn.Layer):
-    """Softmax over body parts; every joint takes the weight of its part."""
+    """Softmax over body parts; every joint is gated by the weight of its part."""
 
     def __init__(
         self,
@@ -71,21 +85,14 @@ class PartAttention(nn.Layer):
         parts: Sequence[Sequence[int]],
     ) -> None:
         super().__init__()
-        inner = channel // reduct_ratio
         self.channel, self.num_part = channel, len(parts)
-        bias_attr = None if bias else False
-        self.fcn = nn.Sequential(
-            nn.AdaptiveAvgPool2D(1),
-            Conv2D(channel, inner, 1, bias_attr=bias_attr),
-            nn.BatchNorm2D(inner),
-            nn.ReLU(),
-            Conv2D(inner, channel * self.num_part, 1, bias_attr=bias_attr),
-        )
+        inner, out_channel = channel // reduct_ratio, channel * len(parts)
+        self.fcn = nn.Sequential(*squeeze(channel, inner, out_channel, bias=bias))
         num_joint = sum(len(part) for part in parts)
         members = paddle.zeros([self.num_part, num_joint])
         for row, part in enumerate(parts):
             members[row, list(part)] = 1.0
-        self.register_buffer("members", members, persistable=False)  # (parts, V), one part a joint
+        self.register_buffer("members", members, persistable=False)  # (parts, V) of 0 and 1
 
     def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
         weight = self.fcn(pooled_frames(x, tail)).reshape([-1, self.channel, 1, self.num_part])
@@ -93,25 +100,18 @@ class PartAttention(nn.Layer):
 
 
 class ChannelAttention(nn.Layer):
-    """Squeeze and excite with a reduction of 4."""
+    """Squeeze-and-excitation with a reduction ratio of 4."""
 
     def __init__(self, channel: int) -> None:
         super().__init__()
-        self.fcn = nn.Sequential(
-            nn.AdaptiveAvgPool2D(1),
-            Conv2D(channel, channel // 4, 1),
-            nn.BatchNorm2D(channel // 4),
-            nn.ReLU(),
-            Conv2D(channel // 4, channel, 1),
-            nn.Sigmoid(),
-        )
+        self.fcn = nn.Sequential(*squeeze(channel, channel // 4, channel), nn.Sigmoid())
 
     def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
         return x * self.fcn(pooled_frames(x, tail))  # gate (P, C, 1, 1)
 
 
 class FrameAttention(nn.Layer):
-    """A convolution over 9 frames of each frame's mean and maximum."""
+    """Convolution with kernel size 9 over the mean and the maximum of each frame."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,25 +119,19 @@ class FrameAttention(nn.Layer):
         self.conv = temporal_conv(2, 1, *self.timings)
 
     def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
-        """No mean over frames: every gate depends on 9 frames, truncated clip or not."""
+        """`tail` is ignored: there is no mean over frames."""
         mean = x.mean(axis=[1, 3], keepdim=True)  # (P, 1, T, 1)
         peak = x.max(axis=[1, 3], keepdim=True)
         return x * self.conv(paddle.concat([mean, peak], axis=1))  # gate (P, 1, T, 1)
 
 
 class JointAttention(nn.Layer):
-    """Softmax over joints from each joint's mean over channels and frames."""
+    """Softmax over joints, from the mean over channels and frames of each joint."""
 
     def __init__(self, num_joint: int) -> None:
         super().__init__()
-        self.fcn = nn.Sequential(
-            nn.AdaptiveAvgPool2D(1),
-            Conv2D(num_joint, num_joint // 2, 1),
-            nn.BatchNorm2D(num_joint // 2),
-            nn.ReLU(),
-            Conv2D(num_joint // 2, num_joint, 1),
-            nn.Softmax(axis=1),
-        )
+        layers = squeeze(num_joint, num_joint // 2, num_joint)
+        self.fcn = nn.Sequential(*layers, nn.Softmax(axis=1))
 
     def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
         by_joint = self.fcn(pooled_frames(x, tail).transpose([0, 3, 2, 1]))  # (P, V, 1, 1)
@@ -145,7 +139,7 @@ class JointAttention(nn.Layer):
 
 
 class AttentionLayer(nn.Layer):
-    """x times its gate, then BatchNorm, residual connection and activation."""
+    """Attention, BatchNorm, residual connection and activation."""
 
     def __init__(self, channel: int, attention: nn.Layer, *, act: str) -> None:
         super().__init__()

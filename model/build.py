@@ -1,7 +1,7 @@
-"""Configuration -> network: the only place that joins arguments, graphs and networks.
+"""Configuration -> network: the only module that combines arguments, graphs and networks.
 
-A network family is a file in model/, its argument dataclass in configs/model.py, and a row of
-FAMILIES.
+A network family consists of a file in model/, an argument dataclass in configs/model.py and a row
+in FAMILIES.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ Builder = Callable[[Any, str, Skeleton, Shape], ClipNetwork]
 
 
 def build_network(config: Config, spec: DataSpec, persons: int) -> ClipNetwork:
-    """The network of a configuration with random weights, for clips of that many persons.
+    """The network of a configuration, with random weights. persons: M of its clip tensors.
 
-    Raises UserError where the arguments do not fit each other or the joint layout.
+    Raises UserError where the arguments contradict each other or the joint layout.
     """
     shape = Shape(tuple(branch_channels(config.data.inputs)), persons, spec.num_class)
     build = FAMILIES[type(config.model_args)]
@@ -54,8 +54,7 @@ def build_stgcn(args: STGCNArgs, model_type: str, layout: Skeleton, shape: Shape
         graph,
         edge_importance=args.edge_importance,
         drop_prob=args.drop_prob,
-        kernel_size=args.kernel_size,
-        block_args=args.block_args,
+        blocks=[(c, Timing.centred(args.kernel_size, stride)) for c, stride in args.block_args],
     )
     init_stgcn(network)
     return network
@@ -64,8 +63,8 @@ def build_stgcn(args: STGCNArgs, model_type: str, layout: Skeleton, shape: Shape
 def build_efficientgcn(
     args: EfficientGCNArgs, model_type: str, layout: Skeleton, shape: Shape
 ) -> EfficientGCN:
-    """See `Builder`. Raises UserError for part attention without body parts, and for a reduct_ratio
-    above the channels of the narrowest block."""
+    """See `Builder`. Raises UserError for part attention on a layout without body parts, and for a
+    reduct_ratio above the channels of the narrowest block."""
     if args.att_type == "pa" and not layout.parts:
         raise UserError(f"model_args.att_type is pa, but layout {layout.name} has no body parts")
     kernel, max_distance = args.kernel_size
@@ -112,7 +111,7 @@ def build_efficientgcn(
 
 FAMILIES: dict[type, Builder] = {EfficientGCNArgs: build_efficientgcn, STGCNArgs: build_stgcn}
 
-# Names that configurations use -> parts of EfficientGCN.
+# Layers of EfficientGCN by their names in configurations.
 TEMPORAL_LAYERS: dict[str, Callable[[EfficientGCNArgs, int, Timing], nn.Layer]] = {
     "Basic": lambda a, c, t: temporal.TemporalBasic(c, t, act=a.act_type, bias=a.bias),
     "Bottleneck": lambda a, c, t: temporal.TemporalBottleneck(
@@ -139,9 +138,9 @@ ATTENTIONS: dict[str, Callable[[EfficientGCNArgs, int, Skeleton], nn.Layer]] = {
 def rescale_blocks(
     block_args: Sequence[tuple[int, int, float]], phi: int, scale_args: Sequence[float]
 ) -> list[Block]:
-    """Block list of scaling coefficient phi (TPAMI 2022, section 3.5): width * scale_args[0]^phi
-    to a multiple of 16, depth * scale_args[1]^phi. Python's round, half to even, decides: a depth
-    of 0.5 is 0 and a width of 24 is 32."""
+    """Blocks scaled by coefficient phi (TPAMI 2022, section 3.5): width * scale_args[0]^phi,
+    rounded to a multiple of 16, and depth * scale_args[1]^phi, rounded. Python rounds half to even:
+    depth 0.5 becomes 0, width 24 becomes 32."""
     width, depth = (scale**phi for scale in scale_args)
     return [
         Block(max(16 * round(c * width / 16), 16), int(stride), round(d * depth))

@@ -1,6 +1,6 @@
 """EfficientGCN (Song et al., TPAMI 2022, arXiv 2106.15125): one branch per input, fused early.
 
-Names of sub-layers and parameters equal those of the public Paddle port, whose weights load.
+Sub-layers and parameters are named as in the public Paddle port, so that its weights can be loaded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from paddle import Tensor, nn
 
 from model.attention import AttentionLayer
 from model.conv import Conv2D
-from model.fold import batch_norm_affine
+from model.fold import batch_norm_affine, replace_child
 from model.graph_conv import FoldedGraphConv, graph_conv
 from model.layers import ACTIVATIONS, residual
 from model.network import Classifier, ClipNetwork, Shape, split_persons
@@ -23,7 +23,8 @@ from model.timing import Timing, timings_of
 
 
 class Block(NamedTuple):
-    """Output channels, stride over time of the first temporal layer, number of those layers."""
+    """channel: output channels. stride: of its first temporal layer. depth: number of temporal
+    layers."""
 
     channel: int
     stride: int
@@ -31,10 +32,10 @@ class Block(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Factories of the parts that a configuration chooses.
+    """Factories of the layers that the configuration selects.
 
-    spatial(in_channel, out_channel), temporal(channel, stride), attention(channel) -> layer or
-    None for no attention, stem_temporal(channel).
+    spatial(in_channel, out_channel), stem_temporal(channel), temporal(channel, stride),
+    attention(channel), which returns None for no attention.
     """
 
     spatial: Callable[[int, int], nn.Layer]
@@ -44,9 +45,9 @@ class Parts(NamedTuple):
 
 
 class SpatialGraphConv(nn.Layer):
-    """Graph convolution with a learnt weight on every edge of every partition.
+    """Graph convolution with a learnable weight for every edge of every partition.
 
-    adjacency: (K, V, V). edge=False leaves the adjacency as it is (a constant 1).
+    adjacency: (K, V, V). edge=False: without edge weights.
     """
 
     def __init__(
@@ -54,9 +55,7 @@ class SpatialGraphConv(nn.Layer):
     ) -> None:
         super().__init__()
         num_partition = adjacency.shape[0]
-        self.gcn = Conv2D(
-            in_channel, out_channel * num_partition, 1, bias_attr=None if bias else False
-        )
+        self.gcn = Conv2D(in_channel, out_channel * num_partition, 1, bias_attr=bias)
         self.register_buffer("A", paddle.to_tensor(adjacency, dtype="float32"))
         self.edge = None
         if edge:
@@ -64,7 +63,7 @@ class SpatialGraphConv(nn.Layer):
             self.edge = self.create_parameter(list(adjacency.shape), default_initializer=ones)
 
     def adjacency(self) -> Tensor:
-        """(K, V, V) with the edge weights in it."""
+        """(K, V, V), multiplied by the edge weights."""
         return self.A if self.edge is None else self.A * self.edge
 
     def forward(self, x: Tensor) -> Tensor:
@@ -92,10 +91,10 @@ class SpatialGraphLayer(nn.Layer):
 
     def fold(self) -> None:
         """Fold the convolution and its BatchNorm into constants (model/fold.py)."""
-        conv = self.conv
-        scale, shift = batch_norm_affine(self.bn)
-        self.conv = FoldedGraphConv(conv.adjacency(), conv.gcn.weight, conv.gcn.bias, scale, shift)
-        self.bn = nn.Identity()
+        gcn, affine = self.conv.gcn, batch_norm_affine(self.bn)
+        folded = FoldedGraphConv(self.conv.adjacency(), gcn.weight, gcn.bias, *affine)
+        replace_child(self, "conv", folded)
+        replace_child(self, "bn", nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)) + self.residual(x))
@@ -103,7 +102,7 @@ class SpatialGraphLayer(nn.Layer):
 
 def _block_layers(blocks: list[Block], in_channel: int, parts: Parts) -> list[tuple[str, nn.Layer]]:
     """Named layers of consecutive blocks, in order."""
-    layers = []
+    layers: list[tuple[str, nn.Layer]] = []
     for j, (channel, stride, depth) in enumerate(blocks):
         layers.append((f"block-{j}_scn", parts.spatial(in_channel, channel)))
         for k in range(depth):
@@ -115,17 +114,17 @@ def _block_layers(blocks: list[Block], in_channel: int, parts: Parts) -> list[tu
     return layers
 
 
-def run_layers(layers: nn.Sequential, x: Tensor, tail: Tail | None) -> tuple[Tensor, Tail | None]:
-    """Run layers in order; the tail of truncated clips goes through their convolutions."""
-    for layer in layers:
+def run_layers(branch: nn.Layer, x: Tensor, tail: Tail | None) -> tuple[Tensor, Tail | None]:
+    """Run the layers of a Sequential in order, and carry the tail of truncated clips along."""
+    for layer in branch.children():
         x = layer(x, tail) if isinstance(layer, AttentionLayer) else layer(x)
         tail = tail and tail.through(timings_of([layer]))
     return x, tail
 
 
 class EfficientGCN(ClipNetwork):
-    """blocks: scaled block list. fusion_stage: the first that many blocks run in every branch, the
-    others on the branches' concatenation."""
+    """blocks: scaled by the model size. fusion_stage: number of blocks in every input branch; the
+    remaining blocks process the concatenation of the branches."""
 
     def __init__(
         self,
@@ -158,13 +157,13 @@ class EfficientGCN(ClipNetwork):
 
     @property
     def checkpoint_shapes(self) -> dict[str, list[int]]:
-        """Parameters that checkpoints hold in another shape: the public port classifies by a 3-D
-        convolution, whose weight has one more trailing axis of 1."""
+        """Other shapes that parameters may have in a checkpoint: the public port's classifier is a
+        3-D convolution, whose weight has one more trailing axis of size 1."""
         return {"classifier.fc.weight": [*self.classifier.fc.weight.shape, 1]}
 
     @property
     def timings(self) -> tuple[Timing, ...]:
-        return timings_of([*self.input_branches[0], *self.main_stream])  # branches are alike
+        return timings_of([*self.input_branches[0], *self.main_stream])  # all branches are equal
 
     def trunk(self, clips: Tensor, tail: Tail | None) -> Tensor:
         x = split_persons(clips, self.num_joint)  # (P, I*C, T, V)

@@ -1,8 +1,9 @@
-"""BatchNorm and Dropout leave a network before it is exported.
+"""Fold BatchNorm into constants and remove Dropout, before a network is exported.
 
-In evaluation a BatchNorm is y * scale + shift with constants. Behind a convolution it goes into
-the weights; elsewhere it stays as that product and sum. Static engines would otherwise redo part
-of this at every call. The network is changed in place and is good for evaluation only after.
+In evaluation, BatchNorm computes y * scale + shift with constant scale and shift. After a
+convolution, both are folded into its weight and bias; elsewhere `Affine` computes them. Otherwise
+static engines would repeat part of this in every call. A network is folded in place, and only
+valid for evaluation afterwards.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ from model.conv import Conv2D
 
 
 def batch_norm_affine(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor]:
-    """(scale, shift), each (C,), of a BatchNorm in evaluation."""
+    """(scale, shift), each (C,), of a BatchNorm in evaluation.
+
+    Raises TypeError for one without weight or bias.
+    """
+    if norm.weight is None or norm.bias is None:
+        raise TypeError(f"cannot fold {norm}: it has no weight or no bias")
     scale = norm.weight / (norm._variance + norm._epsilon).sqrt()
     return scale.detach(), (norm.bias - norm._mean * scale).detach()
 
@@ -31,7 +37,7 @@ class Affine(nn.Layer):
 
 
 def fold_conv(conv: nn.Conv2D, norm: nn.BatchNorm2D) -> nn.Conv2D:
-    """A convolution that does what `conv` and then `norm` do in evaluation."""
+    """One convolution that equals `conv` followed by `norm` in evaluation."""
     scale, shift = batch_norm_affine(norm)
     folded = Conv2D(
         conv._in_channels,
@@ -48,10 +54,11 @@ def fold_conv(conv: nn.Conv2D, norm: nn.BatchNorm2D) -> nn.Conv2D:
 
 
 def fold_network(network: nn.Layer) -> None:
-    """Fold every BatchNorm of a network and drop its Dropouts, in place.
+    """Fold every BatchNorm of a network and remove its Dropouts, in place.
 
-    A layer that must fold something in its own way has a method `fold`, called first; a layer
-    with a `conv` followed by a `bn`, and a Sequential with such neighbours, are seen to here.
+    First, the `fold` method of every layer that has one runs. Then BatchNorm is folded into the
+    convolution before it: in layers with the sub-layers `conv` and `bn`, and between neighbours in
+    a Sequential.
     """
     for layer in network.sublayers(include_self=True):
         if hasattr(layer, "fold"):
@@ -62,14 +69,15 @@ def fold_network(network: nn.Layer) -> None:
         for name, follower in zip(names, names[1:]):
             conv, norm = children.get(name), children.get(follower)
             if isinstance(conv, nn.Conv2D) and isinstance(norm, nn.BatchNorm2D):
-                _replace(layer, name, fold_conv(conv, norm))
-                _replace(layer, follower, nn.Identity())
+                replace_child(layer, name, fold_conv(conv, norm))
+                replace_child(layer, follower, nn.Identity())
         for name, child in layer.named_children():
             if isinstance(child, nn.BatchNorm2D):
-                _replace(layer, name, Affine(*batch_norm_affine(child)))
+                replace_child(layer, name, Affine(*batch_norm_affine(child)))
             elif isinstance(child, nn.Dropout):
-                _replace(layer, name, nn.Identity())
+                replace_child(layer, name, nn.Identity())
 
 
-def _replace(parent: nn.Layer, name: str, layer: nn.Layer) -> None:
+def replace_child(parent: nn.Layer, name: str, layer: nn.Layer) -> None:
+    """Put a layer in the position of the sub-layer of that name."""
     parent._sub_layers[name] = layer

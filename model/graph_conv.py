@@ -1,12 +1,18 @@
-"""The one graph convolution of the project, 4-D and without einsum.
+"""The graph convolution of all networks, 4-D and without einsum: a training and an export form.
 
 Published form (ST-GCN, AAAI 2018, eq. 10; EfficientGCN, TPAMI 2022, eq. 3): a 1x1 convolution to
-K*C' channels, then y[.., w] = sum over k, v of x_k[.., v] A[k, v, w]. Here the joints are
-aggregated first and the channels mixed after, which is the same sum in another order and keeps
-every tensor at rank 4 with joints last:
+K*C' channels, then y[.., w] = sum over k, v of x_k[.., v] A[k, v, w]. Both forms compute the same
+sum in another order, and keep every tensor at rank 4.
 
-    y = conv1x1(concat_k(x @ A[k]))          K*C -> C'
-    bias of joint w = sum over k of bias_k * (column sum of A[k] at w)
+1. Training, `graph_conv`: aggregate the joints of each partition, then mix the channels.
+
+       y = conv1x1(concat_k(x @ A[k]))          K*C -> C'
+       bias of joint w = sum over k of bias_k * (column sum of A[k] at w)
+
+2. Export, `FoldedGraphConv`: adjacency, weights, bias and the following BatchNorm are constants.
+   The channels are mixed first, channels last, then all partitions are aggregated at once:
+
+       y = A' @ reshape(x @ W)                  (V, V*K) @ (V*K, C')
 """
 
 from __future__ import annotations
@@ -17,21 +23,21 @@ from paddle import Tensor, nn
 
 
 def aggregate_first(weight: Tensor, num_partition: int) -> Tensor:
-    """(K*C', C, 1, 1) with K slow, as checkpoints store it -> (C', K*C, 1, 1)."""
+    """Weight of a checkpoint (K*C', C, 1, 1), K slow -> weight of form 1 (C', K*C, 1, 1)."""
     out_channel = weight.shape[0] // num_partition
     weight = weight.reshape([num_partition, out_channel, -1])  # (K, C', C)
     return weight.transpose([1, 0, 2]).reshape([out_channel, -1, 1, 1])  # (C', K*C, 1, 1)
 
 
 def joint_bias(bias: Tensor, adjacency: Tensor) -> Tensor:
-    """(K*C',) and (K, V, V) -> the bias that each joint ends up with, (C', 1, V)."""
+    """Bias (K*C',) and adjacency (K, V, V) -> resulting bias of each joint (C', 1, V)."""
     per_partition = bias.reshape([adjacency.shape[0], -1])  # (K, C')
     per_joint = paddle.matmul(per_partition, adjacency.sum(axis=1), transpose_x=True)  # (C', V)
     return per_joint.unsqueeze(1)
 
 
 def graph_conv(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Graph convolution with checkpoint-shaped weights.
+    """Graph convolution in the training form, with weights in the shape of checkpoints.
 
     x: (P, C, T, V). adjacency: (K, V, V), [k, source, target]. weight: (K*C', C, 1, 1), K slow.
     bias: (K*C',) or None. Returns (P, C', T, V).
@@ -40,8 +46,8 @@ def graph_conv(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tensor | None
     gathered = [paddle.matmul(x, adjacency[k]) for k in range(num_partition)]  # K of (P, C, T, V)
     mixing = aggregate_first(weight, num_partition)
     if bias is not None:
-        # A bias reaches joint w times the column sum of A[k] at w. As K more channels of those
-        # sums it costs K more columns in the product, and not a pass over the whole result.
+        # The bias of joint w is weighted by the column sums of A[k] at w. With these sums as K
+        # more input channels, the convolution adds it, without another pass over the result.
         p, _, t, v = x.shape
         gathered.append(adjacency.sum(axis=1).unsqueeze(1).expand([p, num_partition, t, v]))
         per_partition = bias.reshape([num_partition, -1, 1, 1]).transpose([1, 0, 2, 3])  # (C', K)
@@ -49,15 +55,15 @@ def graph_conv(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tensor | None
     return F.conv2d(paddle.concat(gathered, axis=1), mixing)
 
 
-NARROW = 4  # so many times fewer channels in than out: aggregating first costs less
+NARROW = 4  # out_channel / in_channel above which aggregating first is cheaper
 
 
 class FoldedGraphConv(nn.Layer):
-    """A graph convolution and the BatchNorm behind it as constants, for export.
+    """Graph convolution in the export form, with the following BatchNorm folded in.
 
-    Mixes first, then aggregates, both as products of matrices with channels last: all K
-    partitions are one product over K*V joints, and engines that keep channels last in memory
-    rearrange nothing (docs/performance.md). Where few channels come in it aggregates first.
+    It mixes the channels, then aggregates the joints, as two matrix products with channels last:
+    all K partitions are one product over K*V joints, and engines that store channels last need no
+    transposition (docs/performance.md). With few input channels it aggregates first.
 
     adjacency: (K, V, V). weight: (K*C', C, 1, 1), K slow. bias: (K*C',) or None. scale, shift:
     (C',), the BatchNorm as y * scale + shift.
@@ -76,10 +82,10 @@ class FoldedGraphConv(nn.Layer):
         self.narrow = NARROW * weight.shape[1] < out_channel
         if self.narrow:
             self.num_partition = k
-            for index in range(k):  # apart, so that the program slices nothing
+            for index in range(k):  # separate buffers, so that the graph has no slice operators
                 self.register_buffer(f"adjacency_{index}", adjacency[index].detach())
         else:
-            self.mixed_shape = [0, -1, v * k, out_channel]  # 0: as it was
+            self.mixed_shape = [0, -1, v * k, out_channel]  # 0: unchanged
             by_partition = mixing.reshape([out_channel, k, -1]).transpose([2, 1, 0])  # (C, K, C')
             mixing = by_partition.reshape([-1, k * out_channel])
             offset = offset.transpose([1, 2, 0])  # (1, V, C')
@@ -89,7 +95,7 @@ class FoldedGraphConv(nn.Layer):
         self.register_buffer("offset", offset.detach())
 
     def forward(self, x: Tensor, adjacency: Tensor | None = None) -> Tensor:
-        """(P, C, T, V) -> (P, C', T, V); `adjacency` is folded in already and not looked at."""
+        """(P, C, T, V) -> (P, C', T, V). `adjacency` is ignored: it is folded in already."""
         if self.narrow:
             gathered = [
                 paddle.matmul(x, getattr(self, f"adjacency_{k}")) for k in range(self.num_partition)

@@ -1,4 +1,4 @@
-"""Small parts that several layers share: activations, convolutions over time, pooling."""
+"""Building blocks shared by several layers: activations, convolutions over time, pooling."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from model.timing import Timing
 
 
 class Swish(nn.Layer):
-    """x * sigmoid(x). F.silu is the same function with a backward that takes half the time, but
-    its gradient is NaN where x is below -88 in Paddle 3.1; it is used where no value is near."""
+    """x * sigmoid(x). F.silu is the same function with a backward pass that takes half the time,
+    but its gradient is NaN for x below -88 in Paddle 3.1, so all values must be above -80."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # On a GPU, reading the minimum would wait for all pending kernels.
+        # CPU only: on a GPU, reading the minimum would wait for all pending kernels.
         if self.training and x.place.is_cpu_place() and float(x.min()) > -80:
             return F.silu(x)
         return F.swish(x)
 
 
-# Values are classes, so that every layer owns its activation.
+# Classes, not instances: every layer creates its own activation.
 ACTIVATIONS: dict[str, type[nn.Layer]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
@@ -32,8 +32,8 @@ ACTIVATIONS: dict[str, type[nn.Layer]] = {
 
 
 class ConvNorm(nn.Sequential):
-    """A convolution, sub-layer 0, and a BatchNorm, sub-layer 1, as checkpoints of the public port
-    name them."""
+    """Convolution (sub-layer 0) and BatchNorm (sub-layer 1), named as in the public port's
+    checkpoints."""
 
     def forward(self, x: Tensor) -> Tensor:
         return conv_then_norm(x, self[0], self[1])
@@ -47,8 +47,8 @@ def conv_norm(
     groups: int = 1,
     bias: bool = True,
 ) -> ConvNorm:
-    """`temporal_conv` with BatchNorm, (P, C, T, V) -> (P, C', ceil(T / stride), V). Without a
-    timing, a 1x1 convolution."""
+    """`temporal_conv` and BatchNorm, (P, C, T, V) -> (P, C', ceil(T / stride), V). timing None: a
+    1x1 convolution."""
     conv = temporal_conv(in_channel, out_channel, timing or Timing(), groups=groups, bias=bias)
     return ConvNorm(conv, nn.BatchNorm2D(out_channel))
 
@@ -65,19 +65,21 @@ def temporal_conv(
         padding=(timing.padding, 0),
         dilation=(timing.dilation, 1),
         groups=groups,
-        bias_attr=None if bias else False,
+        bias_attr=bias,
     )
 
 
 def residual(in_channel: int, out_channel: int, stride: int = 1, *, bias: bool = True) -> nn.Layer:
-    """Residual connection: identity, or a 1x1 convolution with BatchNorm where sizes change."""
+    """Residual connection, (P, C, T, V) -> (P, C', ceil(T / stride), V): identity where the shapes
+    are equal, else a 1x1 convolution with BatchNorm."""
     if stride == 1 and in_channel == out_channel:
         return nn.Identity()
     return conv_norm(in_channel, out_channel, Timing(stride=stride), bias=bias)
 
 
 def mean_over_frames(x: Tensor, training: bool, tail: Tail | None = None) -> Tensor:
-    """(P, C, T, V) -> (P, C, 1, V). In training a matmul, whose backward is 10 times as fast."""
+    """(P, C, T, V) -> (P, C, 1, V). tail: of truncated clips, else None. In training the mean is
+    a matmul, whose backward pass is 10 times as fast."""
     if tail is not None:
         return tail.mean(x)
     t = x.shape[2]

@@ -1,4 +1,4 @@
-"""What all networks share: the contract, the split of a clip tensor by person, the pooled head."""
+"""The contract of all networks, and what they share: split by person, pooling, classifier."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from model.timing import Geometry, Timing, compose
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes at the two ends of a network. branch_channels: channels of each input branch.
-    persons: M of a clip tensor; 1 gives logits per person. num_class: of the logits."""
+    """Input and output sizes of a network. branch_channels: channels of each input branch.
+    persons: M of a clip tensor; with 1, logits are per person. num_class: size of the logits."""
 
     branch_channels: tuple[int, ...]
     persons: int
@@ -24,11 +24,10 @@ class Shape:
 
 
 class ClipNetwork(nn.Layer):
-    """The contract of every network: clip tensors (N, M*V, I*C, T) in, logits (N, num_class) out,
+    """The contract of every network: clip tensor (N, M*V, I*C, T) in, logits (N, num_class) out,
     and no tensor of rank above 4 in between.
 
-    A subclass implements `trunk` and `head`, and declares `timings`, the convolutions over time on
-    the way from input to output.
+    A subclass implements `trunk` and `head`, and declares `timings`.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -38,7 +37,7 @@ class ClipNetwork(nn.Layer):
 
     @property
     def timings(self) -> tuple[Timing, ...]:
-        """The convolutions over time of the longest path, in order."""
+        """The convolutions over time from input to output, in execution order."""
         raise NotImplementedError
 
     @property
@@ -47,7 +46,7 @@ class ClipNetwork(nn.Layer):
         return compose(self.timings)
 
     def trunk(self, clips: Tensor, tail: Tail | None) -> Tensor:
-        """(N, M*V, I*C, T) -> feature (P, C', T', V). tail: of truncated clips, at the input."""
+        """(N, M*V, I*C, T) -> feature (P, C', T', V). tail: of truncated clips, else None."""
         raise NotImplementedError
 
     def head(self, feature: Tensor) -> Tensor:
@@ -55,9 +54,13 @@ class ClipNetwork(nn.Layer):
         raise NotImplementedError
 
     def forward(self, clips: Tensor, cut: Tensor | None = None) -> Tensor:
-        """Clip tensor -> logits (N, num_class). cut: (N, 1, 1, 1), the share of each clip's frames
-        that was removed (model/tail.py); None for whole clips."""
-        tail = truncated_tail(cut, self.persons)
+        """Clip tensor -> logits (N, num_class). cut: (N, 1, 1, 1), the fraction of each clip's
+        frames that was removed (model/tail.py); None for whole clips."""
+        tail = None
+        if cut is not None:
+            # (N, M, 1, 1); expand would query dynamic shapes in exported graphs.
+            by_person = paddle.concat([cut] * self.persons, axis=1)
+            tail = Tail(by_person.reshape([-1, 1, 1, 1]))
         return self._pooled_logits(self.trunk(clips, tail), tail)
 
     def extract_feature(self, clips: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,16 +87,8 @@ def split_persons(clips: Tensor, num_joint: int) -> Tensor:
     return by_person.transpose([0, 2, 3, 1])  # (P, I*C, T, V)
 
 
-def truncated_tail(cut: Tensor | None, persons: int) -> Tail | None:
-    """(N, 1, 1, 1), the share of each clip's frames that was removed -> the tail of its persons."""
-    if cut is None:
-        return None
-    by_person = paddle.concat([cut] * persons, axis=1)  # (N, M, 1, 1); expand would query shapes
-    return Tail(by_person.reshape([-1, 1, 1, 1]))
-
-
 def mean_over_persons(feature: Tensor, persons: int) -> Tensor:
-    """(P, C, T, V) -> (N, C, 1, 1): mean over T, V and the clip's M persons."""
+    """Mean over T, V and the M persons of each clip, (P, C, T, V) -> (N, C, 1, 1)."""
     c = feature.shape[1]
     pooled = F.adaptive_avg_pool2d(feature, 1)  # (P, C, 1, 1)
     if persons == 1:
@@ -103,7 +98,7 @@ def mean_over_persons(feature: Tensor, persons: int) -> Tensor:
 
 
 class Classifier(nn.Layer):
-    """Dropout, then one linear map to the classes, (P, C, T, V) -> (P, num_class, T, V)."""
+    """Dropout and a linear map to the classes, (P, C, T, V) -> (P, num_class, T, V)."""
 
     def __init__(self, channel: int, num_class: int, drop_prob: float) -> None:
         super().__init__()

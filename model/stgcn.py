@@ -1,7 +1,8 @@
 """ST-GCN (Yan et al., AAAI 2018) in the 4-D form of st-gcn_4d: same weights, same logits, but the
-input is (N, M*V, C, T) and joints are mixed by matmul. Parameter names are those of the original
-(torch's running_mean is Paddle's _mean). Several input branches are fused by concatenation on
-channels, before the first BatchNorm.
+input is (N, M*V, C, T) and joints are aggregated by matmul.
+
+Parameters are named as in the original (torch's running_mean is Paddle's _mean). Input branches are
+concatenated on the channel axis, before the first BatchNorm.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import paddle
 from paddle import Tensor, nn
 
 from model.conv import Conv2D, conv_then_norm
-from model.fold import Affine, batch_norm_affine
+from model.fold import batch_norm_affine
 from model.graph_conv import FoldedGraphConv, graph_conv
 from model.layers import residual, temporal_conv
 from model.network import ClipNetwork, Shape, split_persons
@@ -22,7 +23,7 @@ from model.timing import Timing, timings_of
 
 
 class GraphConv(nn.Layer):
-    """Holds the weights of one graph convolution; the adjacency comes with the call."""
+    """Graph convolution; the adjacency is an argument of the call."""
 
     def __init__(self, in_channel: int, out_channel: int, num_partition: int) -> None:
         super().__init__()
@@ -36,7 +37,7 @@ class GraphConv(nn.Layer):
 class STGCNBlock(nn.Layer):
     """Graph convolution, then convolution over time, with a residual connection.
 
-    (P, C, T, V), (K, V, V) -> (P, C', ceil(T / stride), V).
+    (P, C, T, V), (K, V, V) -> (P, C', ceil(T / stride), V). first: no residual connection.
     """
 
     def __init__(
@@ -59,7 +60,6 @@ class STGCNBlock(nn.Layer):
             nn.BatchNorm2D(out_channel),
             nn.Dropout(drop_prob),
         )
-        # The first block has none.
         self.residual = None if first else residual(in_channel, out_channel, timing.stride)
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
@@ -69,9 +69,8 @@ class STGCNBlock(nn.Layer):
 
 
 class STGCN(ClipNetwork):
-    """adjacency: (K, V, V). edge_importance: learn a weight on every edge, in every block.
-    block_args: output channels and stride over time of each block.
-    """
+    """adjacency: (K, V, V). edge_importance: learn a weight for every edge, in every block. blocks:
+    output channels of each block and its convolution over time."""
 
     def __init__(
         self,
@@ -80,8 +79,7 @@ class STGCN(ClipNetwork):
         *,
         edge_importance: bool,
         drop_prob: float,
-        kernel_size: int,
-        block_args: Sequence[tuple[int, int]],
+        blocks: Sequence[tuple[int, Timing]],
     ) -> None:
         super().__init__(shape)
         num_partition, self.num_joint, _ = adjacency.shape
@@ -89,28 +87,27 @@ class STGCN(ClipNetwork):
         self.register_buffer("A", paddle.to_tensor(adjacency, dtype="float32"))
         self.data_bn = nn.BatchNorm2D(self.num_joint * channel)
         self.st_gcn_networks = nn.LayerList()
-        for index, (out_channel, stride) in enumerate(block_args):
+        for index, (out_channel, timing) in enumerate(blocks):
             self.st_gcn_networks.append(
                 STGCNBlock(
                     channel,
                     out_channel,
                     num_partition,
-                    Timing.centred(kernel_size, stride),
+                    timing,
                     drop_prob=0.0 if index == 0 else drop_prob,
                     first=index == 0,
                 )
             )
             channel = out_channel
-        self.edge_importance = nn.ParameterList()
-        if edge_importance:
-            ones = nn.initializer.Constant(1.0)
-            for _ in block_args:
-                weight = self.create_parameter(list(adjacency.shape), default_initializer=ones)
-                self.edge_importance.append(weight)
+        ones = nn.initializer.Constant(1.0)
+        self.edge_importance = nn.ParameterList(
+            self.create_parameter(list(adjacency.shape), default_initializer=ones)
+            for _ in range(len(blocks) if edge_importance else 0)
+        )
         self.fcn = Conv2D(channel, shape.num_class, 1)
 
     def _adjacencies(self) -> list[Tensor]:
-        """(K, V, V) of each block, edge importance included."""
+        """(K, V, V) of each block, multiplied by its edge importance."""
         weights = list(self.edge_importance)
         return [self.A * w for w in weights] if weights else [self.A] * len(self.st_gcn_networks)
 
@@ -121,8 +118,7 @@ class STGCN(ClipNetwork):
             affine = batch_norm_affine(norm)
             block.gcn = FoldedGraphConv(adjacency, conv.weight, conv.bias, *affine)
             block.tcn[0] = nn.Identity()
-        self.edge_importance = nn.ParameterList()  # in the folded convolutions now
-        self.data_bn = Affine(*batch_norm_affine(self.data_bn))
+        self.edge_importance = nn.ParameterList()  # folded into the convolutions
 
     @property
     def timings(self) -> tuple[Timing, ...]:

@@ -1,7 +1,7 @@
 """Temporal layers of EfficientGCN (TPAMI 2022, section 3.3): (P, C, T, V) -> (P, C, T/stride, V).
 
-Each has a residual connection. The separable ones, Sep and SG, add it without an activation after
-the sum, as the original code does. Names of sub-layers are those of public checkpoints.
+Each has a residual connection. The separable layers, Sep and SG, have no activation after the sum,
+as in the original code. Sub-layers are named as in public checkpoints.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class TemporalBasic(nn.Layer):
 
 
 class TemporalBottleneck(nn.Layer):
-    """The convolution over time runs on channel // reduct_ratio channels."""
+    """Pointwise reduction to channel // reduct_ratio channels, convolution over time, pointwise
+    expansion."""
 
     def __init__(
         self, channel: int, timing: Timing, *, act: str, bias: bool, reduct_ratio: int
@@ -51,7 +52,7 @@ class TemporalBottleneck(nn.Layer):
 
 
 class TemporalSep(nn.Layer):
-    """Depthwise separable (MobileNetV2); with expand_ratio 0 there is no expansion."""
+    """Depthwise separable convolution (MobileNetV2). expand_ratio 0: without the expansion."""
 
     def __init__(
         self, channel: int, timing: Timing, *, act: str, bias: bool, expand_ratio: int
@@ -71,7 +72,8 @@ class TemporalSep(nn.Layer):
 
 
 class TemporalSG(nn.Layer):
-    """Sandglass (MobileNeXt): depthwise, narrow pointwise pair, depthwise with the stride."""
+    """Sandglass (MobileNeXt): depthwise convolution, pointwise reduction and expansion, depthwise
+    convolution with the stride."""
 
     def __init__(
         self, channel: int, timing: Timing, *, act: str, bias: bool, reduct_ratio: int

@@ -1,8 +1,8 @@
-"""A convolution's forward and backward with the persons of a batch shared out over threads.
+"""Forward and backward pass of a convolution, with the persons of a batch divided among threads.
 
-Paddle's CPU convolution takes one image after the other, rearranges it on one core and gives all
-cores only the product. Here each thread takes its own images from beginning to end, which is half
-as fast again on two cores (docs/performance.md).
+Paddle's CPU convolution processes one image after the other: it rearranges the image on one core,
+and only the matrix product uses all cores. Here each thread processes its own images from start to
+end, which is 1.5 times as fast on two cores (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import paddle
 from paddle import Tensor
-from paddle.autograd import PyLayer, PyLayerContext
+from paddle.autograd import PyLayer
 from paddle.base import core
 
 Work = Callable[..., Tensor]
+Bounds = tuple[int, int]  # first person of a share, and the one after its last
 
 
 def over_persons(work: Work, x: Tensor, *weights: Tensor) -> Tensor:
-    """work(x, *weights), where `work` treats every item of axis 0 of x by itself.
+    """work(x, *weights), where `work` computes every item of axis 0 of x independently.
 
-    Threads are used where gradients are wanted, on a CPU, with as many threads as Paddle was given
-    (FLAGS_paddle_num_threads); otherwise this is the plain call. Gradients can be taken once.
+    Where gradients are needed on a CPU, it runs in as many threads as Paddle may use
+    (FLAGS_paddle_num_threads), and gradients can be computed once; otherwise it is a plain call.
     """
     if not paddle.in_dynamic_mode() or not paddle.is_grad_enabled() or x.stop_gradient:
         return work(x, *weights)
@@ -34,48 +36,49 @@ def over_persons(work: Work, x: Tensor, *weights: Tensor) -> Tensor:
 
 
 class _OverPersons(PyLayer):
+    # ctx: Any, because Paddle's type of it does not declare `bounds` and `shares`.
     @staticmethod
-    def forward(ctx: PyLayerContext, work: Work, count: int, x: Tensor, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, work: Work, count: int, x: Tensor, *weights: Tensor) -> Tensor:
         p = x.shape[0]
         ctx.bounds = [(p * n // count, p * (n + 1) // count) for n in range(count)]
 
-        def one_share(given: tuple[tuple[int, int], list[Tensor]]) -> tuple[list[Tensor], Tensor]:
+        def forward_share(given: tuple[Bounds, list[Tensor]]) -> tuple[list[Tensor], Tensor]:
             (first, last), (own_x, *own_weights) = given
             leaves = [_leaf(own_x[first:last]), *own_weights]
             with paddle.enable_grad():
                 return leaves, work(*leaves)
 
-        # Each thread gets tensors of its own here: Paddle writes to the gradient's bookkeeping of
-        # a tensor that it slices, and two threads at that at once corrupt the heap.
+        # Every thread needs its own tensor objects: slicing writes to the gradient metadata of the
+        # sliced tensor, and concurrent writes corrupt the heap.
         handles = [[x.detach(), *map(_leaf, weights)] for _ in ctx.bounds]
-        ctx.shares = _in_threads(one_share, list(zip(ctx.bounds, handles)))
+        ctx.shares = _in_threads(forward_share, list(zip(ctx.bounds, handles)))
         return paddle.concat([y.detach() for _, y in ctx.shares], axis=0)
 
     @staticmethod
-    def backward(ctx: PyLayerContext, grad: Tensor) -> tuple[Tensor, ...]:
-        def one_share(
-            given: tuple[tuple[list[Tensor], Tensor], tuple[int, int], Tensor],
-        ) -> list[Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        def backward_share(
+            given: tuple[tuple[list[Tensor], Tensor], Bounds, Tensor],
+        ) -> list[Tensor | None]:
             (leaves, y), (first, last), own_grad = given
             paddle.autograd.backward([y], [own_grad[first:last]])
             return [leaf.grad for leaf in leaves]
 
         handles = [grad.detach() for _ in ctx.bounds]
-        grads = _in_threads(one_share, list(zip(ctx.shares, ctx.bounds, handles)))
+        grads = _in_threads(backward_share, list(zip(ctx.shares, ctx.bounds, handles)))
         ctx.shares = None
         of_x, *of_weights = zip(*grads)
         return paddle.concat(of_x, axis=0), *(paddle.add_n(list(parts)) for parts in of_weights)
 
 
 def _leaf(tensor: Tensor) -> Tensor:
-    """The same numbers at the beginning of a graph of their own."""
+    """A leaf of a new autograd graph that shares the tensor's memory."""
     leaf = tensor.detach()
     leaf.stop_gradient = False
     return leaf
 
 
 def _in_threads(work: Callable, shares: list) -> list:
-    """work(share) of all, each on one core."""
+    """work(share) of all shares, in order. Paddle uses one thread within each."""
     core.set_num_threads(1)
     try:
         return list(_pool().map(work, shares))
@@ -85,7 +88,7 @@ def _in_threads(work: Callable, shares: list) -> list:
 
 @cache
 def _num_threads() -> int:
-    return paddle.get_flags("FLAGS_paddle_num_threads")["FLAGS_paddle_num_threads"]
+    return int(paddle.get_flags("FLAGS_paddle_num_threads")["FLAGS_paddle_num_threads"])
 
 
 @cache

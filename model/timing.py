@@ -1,9 +1,10 @@
-"""Temporal geometry: the only place that knows kernel, stride, dilation and padding over time.
+"""Temporal geometry: the only module that interprets kernel size, stride, dilation and padding over
+time.
 
-Every temporal layer declares `timings`, its convolutions over time in the order in which they run.
-Composed, they give what the rest of the system asks for: receptive field, delay, total stride, and
-how short a clip with a constant tail may be truncated (model/tail.py). Residual connections have a
-kernel of one frame and never widen the receptive field, so they declare nothing.
+Every temporal layer declares `timings`, its convolutions over time in execution order. `compose`
+derives from them the receptive field, the delay, the total stride, and the length to which a clip
+with a zero-padded tail may be truncated (model/tail.py). Residual connections have a kernel size of
+1 and never widen the receptive field, so they are not declared.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any
 class Timing:
     """One convolution over time.
 
-    kernel: taps. stride, dilation: in frames of its input. padding: zero frames before the first
-    one; after the last one there are as many as make ceil(T / stride) outputs. Output o depends on
-    the input frames from o * stride - padding to o * stride + delay.
+    kernel: kernel size. stride, dilation: in input frames. padding: zero frames before the first
+    input frame; after the last one, as many are added as ceil(T / stride) output frames need.
+    Output frame o depends on input frames o * stride - padding to o * stride + delay.
     """
 
     kernel: int = 1
@@ -29,23 +30,23 @@ class Timing:
 
     @classmethod
     def centred(cls, kernel: int, stride: int = 1, dilation: int = 1) -> Timing:
-        """Of an odd kernel that looks as far ahead as back."""
+        """A convolution with an odd kernel size and equal context before and after each frame."""
         return cls(kernel, stride, dilation, dilation * (kernel - 1) // 2)
 
     @property
     def delay(self) -> int:
-        """Input frames that an output needs after its own one."""
+        """Input frames that output frame o depends on after frame o * stride."""
         return self.dilation * (self.kernel - 1) - self.padding
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Of a chain of temporal layers, in frames of the network's input.
+    """A chain of temporal layers, measured in frames of the network's input.
 
-    receptive_field: frames that one output depends on. delay: those of them after the output's own
-    frame, o * stride. stride: input frames for each output frame. tail_margin: a clip that stays
-    constant from frame L on may be truncated to L + tail_margin frames, where L and the length of
-    the whole clip are multiples of the stride.
+    receptive_field: frames that one output frame depends on. delay: how many of them follow the
+    output's own frame, o * stride. stride: input frames per output frame. tail_margin: a clip that
+    is constant from frame L on may be truncated to L + tail_margin frames, where L and the length
+    of the whole clip are multiples of the stride.
     """
 
     receptive_field: int = 1
@@ -55,14 +56,14 @@ class Geometry:
 
 
 def compose(timings: Iterable[Timing]) -> Geometry:
-    """The geometry of convolutions that run one after the other.
+    """Geometry of convolutions in sequence.
 
-    The margin holds for means over frames anywhere on the way too, because it never falls from
-    one layer to the next.
+    The margin is also large enough for means over frames at intermediate layers, because it never
+    decreases from one layer to the next.
     """
     receptive_field, delay, stride = 1, 0, 1
-    # Of the constant tail at this layer: frames after L until it starts, and from its last frame
-    # to the end of the clip.
+    # Extent of the constant tail at this layer: output frames from L to its first frame, and from
+    # its last frame to the end of the clip.
     before, after = 0, 0
     for timing in timings:
         receptive_field += timing.dilation * (timing.kernel - 1) * stride
@@ -74,11 +75,11 @@ def compose(timings: Iterable[Timing]) -> Geometry:
 
 
 def frames_after(after: int, timing: Timing) -> int:
-    """Output frames after the last one of a constant tail. after: the same of the input, whose
-    length is a multiple of the stride."""
+    """Output frames after the last constant one of a tail. after: the same count for the input,
+    whose length is a multiple of the stride."""
     return -(-(after + timing.delay + 1) // timing.stride) - 1
 
 
 def timings_of(layers: Iterable[Any]) -> tuple[Timing, ...]:
-    """The convolutions over time of layers that run one after the other."""
+    """The convolutions over time of layers in sequence."""
     return tuple(timing for layer in layers for timing in getattr(layer, "timings", ()))

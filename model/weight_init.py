@@ -1,4 +1,4 @@
-"""Weight initialisation, one rule a network family, as the original trainers do it."""
+"""Random weights: one initialisation rule per network family, as in the original trainers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from paddle.nn.initializer import Constant, Normal
 
 
 def init_efficientgcn(network: nn.Layer) -> None:
-    """Kaiming normal by fan-out with gain sqrt(2) for convolutions, biases 0. The classifier
-    starts near zero with std 0.001, as in the original (the public Paddle port draws 1.0)."""
+    """Convolutions: Kaiming normal by fan-out with gain sqrt(2), biases 0. Classifier: N(0, 0.001),
+    as in the original (the public Paddle port uses a standard deviation of 1)."""
     for name, layer in network.named_sublayers():
         if not isinstance(layer, nn.Conv2D):
             continue
@@ -23,11 +23,11 @@ def init_efficientgcn(network: nn.Layer) -> None:
 
 
 def init_stgcn(network: nn.Layer) -> None:
-    """N(0, 0.02) for convolutions, biases 0, BatchNorm weights N(1, 0.02)."""
+    """Convolutions: N(0, 0.02), biases 0. BatchNorm weights: N(1, 0.02)."""
     for layer in network.sublayers():
         if isinstance(layer, nn.Conv2D):
             Normal(0.0, 0.02)(layer.weight)
             if layer.bias is not None:
                 Constant(0.0)(layer.bias)
-        elif isinstance(layer, nn.BatchNorm2D):
+        elif isinstance(layer, nn.BatchNorm2D) and layer.weight is not None:
             Normal(1.0, 0.02)(layer.weight)

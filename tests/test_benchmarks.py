@@ -1,4 +1,4 @@
-"""The benchmarks of inference run, and what they print is there."""
+"""The benchmarks run and print the expected rows."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ from deploy.engines.engine import CPU_ENGINES, ENGINES
 from model.conv import Conv2D
 
 ROOT = Path(__file__).resolve().parent.parent
+SMALL = "stem_channel: 8, block_args: [[16, 1, 0], [16, 1, 0], [16, 2, 1]]"
 
 
 def bench(name: str, *options: str) -> subprocess.CompletedProcess:
     command = [sys.executable, f"benchmarks/{name}.py", *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in ROOT.glob("benchmarks/bench_*.py")))
+def test_help(name: str) -> None:
+    done = bench(name, "--help")
+    assert done.returncode == 0 and "python benchmarks/" in done.stdout, done.stderr
 
 
 @pytest.mark.slow
@@ -34,15 +41,14 @@ def test_startup() -> None:
 
 @pytest.mark.slow
 def test_inference(tmp_path: Path) -> None:
-    """Export proves the engines right, the benchmark itself the port's form."""
-    keys = "stem_channel: 8, block_args: [[16, 1, 0], [16, 1, 0], [16, 2, 1]]"
-    small = f"base: 9001\ndataset: ntu-xsub\nmodel_args: {{{keys}}}\n"
+    """Export verifies every engine; the benchmark itself verifies the port's form."""
+    small = f"base: 9001\ndataset: ntu-xsub\nmodel_args: {{{SMALL}}}\n"
     (tmp_path / "small.yaml").write_text(small)
     argv = ["-c", str(tmp_path / "small.yaml"), "--batches", "1", "16", "--rounds", "1", "--port"]
     done = bench("bench_inference", *argv, "--growth", str(tmp_path / "growth.png"))
     assert done.returncode == 0, done.stderr
     row = r"^  (\S.*?)  +[\d.e+]+ /s .* ([\d.]+) x$"
-    cases = re.split(r"^(?=\S.*clips a second$)", done.stdout, flags=re.MULTILINE)[1:]
+    cases = re.split(r"^(?=\S.*\(clips/s\)$)", done.stdout, flags=re.MULTILINE)[1:]
     single, port = ENGINES[1:], "public port's form, paddle"
     quick = [name for name in single if name != "onednn"]
     rows = [[name for name, _ in re.findall(row, case, re.MULTILINE)] for case in cases]
@@ -52,10 +58,24 @@ def test_inference(tmp_path: Path) -> None:
     assert (tmp_path / "growth.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_work_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a network whose multiply-adds are plain to see."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    from bench_inference import multiply_adds
+@pytest.mark.slow
+def test_memory() -> None:
+    settings = ["dataset=ntu-xsub", f"model_args={{{SMALL}}}"]
+    argv = ["-c", "9001", "--engines", "openvino", "--clips", "20", "--set", *settings]
+    done = bench("bench_memory", *argv)
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^  (\S+)((?: +\d+){11})$", done.stdout, re.MULTILINE)
+    assert [name for name, _ in rows] == ["openvino"]
+
+
+def test_user_errors_of_a_subprocess_are_passed_on() -> None:
+    done = bench("bench_memory", "-c", "9001", "--clips", "1", "--set", "nonsense=1")
+    assert done.returncode == 2 and "nonsense" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_multiply_adds_are_counted() -> None:
+    """On a network whose multiply-adds are known."""
+    from benchmarks.bench_inference import multiply_adds
 
     class Network(paddle.nn.Layer):
         def __init__(self) -> None:
@@ -66,7 +86,7 @@ def test_work_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
             x = clips.transpose([0, 2, 3, 1])  # (P, C, T, V)
             return paddle.matmul(self.conv(x), paddle.ones([25, 7]))
 
-    convolution = 8 * 10 * 25 * (6 // 2 * 5)  # numbers out, each of so many products
+    convolution = 8 * 10 * 25 * (6 // 2 * 5)  # output size, products per output
     assert multiply_adds(Network(), 20, 6, 25) == convolution + 8 * 10 * 7 * 25
 
 

@@ -114,7 +114,7 @@ def hostile(mark: Path) -> dict[str, Any]:
         "torch._utils._import_dotted_name is not": Name(
             "torch._utils", "_import_dotted_name", ("os.system",)
         ),
-        "stgcn.Model is not admitted; save the weights alone": Name("stgcn", "Model", ()),
+        "stgcn.Model is not admitted; save only the weights": Name("stgcn", "Model", ()),
         "without storage": Name("torch._utils", "_rebuild_tensor", ([1.0], 0, (1,), (1,))),
         "size unlike stride": Tensor(ROW, 0, (2, 2), (1,)),
         r"\(0, -1, 1\) for offset": Tensor(ROW, 0, (-1,), (1,)),
@@ -125,12 +125,12 @@ def hostile(mark: Path) -> dict[str, Any]:
         r"tensor of \(4,\) values at 21": Tensor(ROW, 21, (4,), (1,)),
         r"at 0, stride \(10, 3\)": Tensor(ROW, 0, (3, 3), (10, 3)),
         r"tensor of \(1000000, 1000000\) values": Tensor(ROW, 0, (10**6, 10**6), (0, 0)),
-        "negated or conjugated": Tensor(ROW, 0, (1,), (1,), rest=(False, {}, {"neg": True})),
+        "stored negated or conjugated": Tensor(ROW, 0, (1,), (1,), rest=(False, {}, {"neg": True})),
         "ComplexFloatStorage is not admitted": Storage(
             np.zeros(2, np.float32), "0", type_name="ComplexFloatStorage"
         ),
         "storage 0 has (16 bytes|4 values) instead of": Tensor(lying, 2**39, (1,), (1,)),
-        "described twice": [Tensor(lying, 0, (1,), (1,)), Tensor(ROW, 0, (1,), (1,))],
+        "two different descriptions": [Tensor(lying, 0, (1,), (1,)), Tensor(ROW, 0, (1,), (1,))],
         "_Storage is not admitted as data": ROW,
         "a function is not admitted as data": Name("torch._utils", "_rebuild_tensor_v2"),
         "memoryview": Name("builtins", "bytearray", (2**45,)),
@@ -151,11 +151,11 @@ def test_legacy_files_that_lie(tmp_path: Path) -> None:
     path = tmp_path / "old.pt"
     whole = WRITERS["legacy"](path, tensors({"a": np.arange(4, dtype=np.float32)})).read_bytes()
     for content, message in (
-        (whole[:-1], "16 bytes of a storage wanted, 15 left"),
+        (whole[:-1], "a storage needs 16 bytes, the file has 15 left"),
         (whole.replace(b"\x04\0\0\0\0\0\0\0", b"\x05\0\0\0\0\0\0\0"), "5 values instead of 4"),
-        (pickle.dumps({"weights": 1}, 2), "it does not begin as torch's files do"),
+        (pickle.dumps({"weights": 1}, 2), "it does not begin like torch's files"),
         (pickle.dumps(MAGIC_NUMBER, 2) + pickle.dumps(7, 2) * 2, "format version 7"),
-        (whole.replace(b"0q\x01a.", b"1q\x01a."), "its list of storages is not that of"),
+        (whole.replace(b"0q\x01a.", b"1q\x01a."), "its list of storages differs from"),
         (whole.replace(b"\x80\x02]", b"\x80\x02\x04"), "damaged pickle: KeyError"),
         (b"", "not a torch file of plain weights"),
     ):
@@ -171,12 +171,12 @@ def test_legacy_files_that_lie(tmp_path: Path) -> None:
 
 def test_zip_archives_that_are_no_weights(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
-    with pytest.raises(UserError, match="a TorchScript program; save the weights alone"):
+    with pytest.raises(UserError, match="a TorchScript program; save only the weights"):
         read_torch(write_zip(path, [], constants_pkl=b""))
     with pytest.raises(UserError, match="storage 0 has 3 bytes instead of 96"):
         read_torch(write_zip(path, Tensor(ROW, 0, (1,), (1,)), **{"data/0": b"abc"}))
     lacking = b"\x80\x02(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x009NK\x01tQ."
-    with pytest.raises(UserError, match="archive/data/9, which has storage 9, is missing"):
+    with pytest.raises(UserError, match="archive/data/9, the values of storage 9, is missing"):
         read_torch(write_zip(path, [], data_pkl=lacking))
     for method, name, message in (
         (zipfile.ZIP_DEFLATED, "a/data.pkl", "a compressed zip archive"),
@@ -258,7 +258,7 @@ def test_networks_travel_through_torch_files(
     norms = sum(name.endswith("num_batches_tracked") for name in state)
     assert f"{path}: torch's {form} format, {len(state)} tensors" in text
     assert (f"tensors in '{place}'" in text) == bool(place)
-    assert f"{len(state)} prefix module. taken away" in text
+    assert f"{len(state)} prefix module. removed" in text
     assert f"{norms} dropped (BatchNorm counters" in text
     assert f"{2 * norms} BatchNorm statistics renamed" in text
     assert ("20 dropped (conv0" in text) == (config == "1001")
@@ -298,18 +298,18 @@ def test_weights_of_another_network_are_listed(
 
 def test_where_weights_are_looked_for(tmp_path: Path) -> None:
     array = np.ones(2, np.float32)
-    for place in convert_weights.PLACES:
+    for place in convert_weights.STATE_KEYS:
         found = convert_weights.state_dict_of({"epoch": 1, place: {"a": array}}, "w.pt")
         assert found == ({"a": array}, place)
     for content, message in (
         (
             {"epoch": 1, "optimizer": {}},
-            r"it holds epoch, optimizer\); looked .* model, state_dict",
+            r"the file contains epoch, optimizer, allowed .* model, state_dict",
         ),
-        ([array], "it holds a list"),
-        ({"model": {"a": 1}}, "it holds model"),
+        ([array], "contains a list"),
+        ({"model": {"a": 1}}, "contains model"),
     ):
-        with pytest.raises(UserError, match=f"w.pt: no weights found in it .*{message}"):
+        with pytest.raises(UserError, match=f"w.pt: no weights found; .*{message}"):
             convert_weights.state_dict_of(content, "w.pt")
     with pytest.raises(UserError, match="-o is 'w.pth'; allowed: a name that ends in .pdparams"):
         convert_weights.main([str(tmp_path / "w.pt"), "-c", "1001", "-o", "w.pth"])

@@ -1,4 +1,4 @@
-"""Forms that training takes because they are faster: equal to the plain ones, gradients too."""
+"""The faster forms used in training equal the plain ones, and so do their gradients."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_bias_before_a_batch_norm_moves_only_the_running_mean() -> None:
     np.testing.assert_allclose(norm._variance.numpy(), plain_norm._variance.numpy(), rtol=1e-3)
     conv.clear_gradients()
     conv_then_norm(x, conv, norm).sum().backward()
-    assert conv.bias.grad.numpy().tolist() == [0.0] * 4  # there, for weight decay
+    assert conv.bias.grad.numpy().tolist() == [0.0] * 4  # exists, for weight decay
     norm.eval()
     np.testing.assert_array_equal(conv_then_norm(x, conv, norm).numpy(), norm(conv(x)).numpy())
 
@@ -124,7 +124,7 @@ def test_benchmark_refuses_nonsense() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["ST-GCN", "EfficientGCN-B0"])
 def test_benchmark_of_training_runs(network: str) -> None:
-    """It checks by itself that ours and the plain writing give the same logits."""
+    """The benchmark itself checks that ours and the plain form compute the same logits."""
     small = ["--batch", "1", "--frames", "8", "--persons", "1", "--steps", "1", "--rounds", "1"]
     done = bench("--only", network, *small)
     assert done.returncode == 0, done.stderr

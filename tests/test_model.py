@@ -101,7 +101,7 @@ def test_stgcn_without_edge_importance_uses_the_bare_graph() -> None:
 
 
 def test_person_order_matters() -> None:
-    """V-major merging runs without error and is wrong: a moved joint must change the logits."""
+    """Merging with V slow raises no error but is wrong: a moved joint must change the logits."""
     network = stgcn(num_class=5)
     randomise(network)
     x = random_clips(1, 3, 16, 25, 2)

@@ -56,8 +56,7 @@ def test_every_length_of_stgcn(kernel_size: int) -> None:
 
 
 def check_every_length(network: paddle.nn.Layer) -> None:
-    """From no real frame to no padding, at the margin and a stride more; half the margin is
-    wrong."""
+    """From no real frame to no padding: exact at the margin and one stride above, wrong at half."""
     margin, stride = network.geometry.tail_margin, network.geometry.stride
     wrong = 0.0
     for real in (0, 1, 2, 3, 20, 41, 58, 75, FRAMES - 1, FRAMES):
@@ -76,7 +75,7 @@ def check_every_length(network: paddle.nn.Layer) -> None:
 
 @pytest.mark.parametrize("name", ["EfficientGCN", "ST-GCN"])
 def test_the_margin_is_the_smallest(name: str) -> None:
-    """One stride less is wrong. Dense kernels: depthwise ones have little weight at the edge."""
+    """One stride less is wrong. Basic layers: in depthwise ones, outer frames weigh little."""
     dense = {**SMALL, "layer_type": "Basic"}
     network = ready(small_stgcn() if name == "ST-GCN" else efficientgcn(branches=3, **dense))
     margin, stride = network.geometry.tail_margin, network.geometry.stride
@@ -86,8 +85,8 @@ def test_the_margin_is_the_smallest(name: str) -> None:
 
 
 def test_published_margins() -> None:
-    """Computed by hand: of each mean, the frames before and after that kernels of 5
-    (EfficientGCN-B0) or 9 (ST-GCN) affect, one representative frame, and the total stride of 4."""
+    """By hand, for each mean: the frames at both ends of the tail that kernel sizes of 5
+    (EfficientGCN-B0) or 9 (ST-GCN) change, one representative frame, and the total stride of 4."""
     for network, margin in ((efficientgcn(), 32), (stgcn(), 156)):
         assert (network.geometry.tail_margin, network.geometry.stride) == (margin, 4)
 

@@ -1,4 +1,4 @@
-"""Temporal geometry: composed by hand, and measured on every network by changing one frame."""
+"""Temporal geometry: checked by hand, and measured on every network by changing one frame."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ BLOCKS = ((8, 1), (16, 2), (16, 1), (16, 2))
 def test_by_hand() -> None:
     assert compose([]) == Geometry(receptive_field=1, delay=0, stride=1, tail_margin=1)
     assert compose([Timing.centred(9)]) == Geometry(9, 4, 1, 9)
-    # 5 frames, then 3 of every second one of these: 4 + 2 * 2 * 1 more, and 3 dilated by 2 at
-    # stride 2: 2 * 2 * 2 more.
+    # Kernel size 5 adds 4 frames to the receptive field; 3 with stride 2 adds 2 (its stride counts
+    # afterwards); 3 with dilation 2 at a total stride of 2 adds 2 * 2 * 2.
     chain = [Timing.centred(5), Timing.centred(3, stride=2), Timing.centred(3, dilation=2)]
     found = compose(chain)
     assert (found.receptive_field, found.delay, found.stride) == (1 + 4 + 2 + 8, 2 + 1 + 4, 2)
     causal = Timing(kernel=9, padding=8)
     assert causal.delay == 0 and compose([causal, causal]) == Geometry(17, 0, 1, 17)
-    # ST-GCN as published: ten convolutions over 9 frames, the fifth and the eighth with stride 2.
+    # Published ST-GCN: ten convolutions with kernel size 9, the fifth and eighth with stride 2.
     published = stgcn().geometry
     assert (published.receptive_field, published.delay) == (1 + 8 * 5 + 16 * 3 + 32 * 2, 76)
 
@@ -45,7 +45,7 @@ NETWORKS += [("ST-GCN", {"block_args": BLOCKS, "kernel_size": k}) for k in (3, 9
 
 @pytest.mark.parametrize(("family", "changes"), NETWORKS, ids=str)
 def test_measured(family: str, changes: dict[str, Any]) -> None:
-    """Attention that takes means over all frames has no receptive field, so it is left out."""
+    """Without attention that computes means over all frames: its receptive field is the clip."""
     if family == "ST-GCN":
         network: ClipNetwork = stgcn(persons=1, num_class=5, **changes)
     else:

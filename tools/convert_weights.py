@@ -1,11 +1,11 @@
-"""PyTorch weights of ST-GCN and EfficientGCN -> .pdparams, without torch and without running what
-is pickled in the file.
+"""Convert PyTorch weights of ST-GCN and EfficientGCN to .pdparams, without torch and without
+executing code from the file.
 
     python tools/convert_weights.py st_gcn.ntu-xsub.pt -c 1001 -o xsub.pdparams
     python main.py -c 1001 -e -pp xsub.pdparams
 
-The weights are loaded into the network of the configuration -c first, so every name that is
-missing, left over or of another shape is an error that lists them.
+The weights are first loaded into the network of configuration -c: missing names, unexpected names
+and other shapes are an error that lists them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":  # run as a script: the project's root stands in for this folder
+if __name__ == "__main__":  # run as a script: the project's root replaces this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
@@ -30,13 +30,13 @@ from tools.torch_reader import read_torch
 from training.checkpoint import load_weights, save_checkpoint, weights_of
 from utils import prepare_process
 
-# Where training programs keep the state dict in what they save; else it is the whole content.
-PLACES = ("model", "state_dict", "model_state_dict", "net")
+# Keys under which training code saves the state dict; otherwise it is the whole content.
+STATE_KEYS = ("model", "state_dict", "model_state_dict", "net")
 _DATA_PARALLEL = "module."
 _RENAMED = {"running_mean": "_mean", "running_var": "_variance"}
 _DROPPED = {
-    r"num_batches_tracked": "BatchNorm counters, which Paddle has not",
-    r"st_gcn_networks\.\d+\.gcn\.conv0\.(weight|bias)": "conv0, which ST-GCN in 4-D never used",
+    r"num_batches_tracked": "BatchNorm counters, which Paddle does not have",
+    r"st_gcn_networks\.\d+\.gcn\.conv0\.(weight|bias)": "conv0, which the 4-D ST-GCN does not use",
 }
 
 
@@ -44,7 +44,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", metavar="IN", help="what torch.save wrote: .pt, .pth, .pth.tar")
+    parser.add_argument("source", metavar="IN", help="file of torch.save: .pt, .pth, .pth.tar")
     parser.add_argument("-c", "--config", required=True, help="number in configs/, or a .yaml file")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a .pdparams file")
     parser.add_argument(
@@ -55,20 +55,20 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def state_dict_of(content: Any, source: str) -> tuple[dict[str, np.ndarray], str]:
-    """The weights in what a torch file holds, and where they were found ('' for all of it).
+    """The weights in the content of a torch file, and their key ('' for the whole content).
 
-    Raises UserError naming the keys that are there instead.
+    Raises UserError, which lists the keys of the content, if there are none.
     """
     if _is_state_dict(content):
         return content, ""
     keys = list(content) if isinstance(content, dict) else []
-    for place in PLACES:
-        if place in keys and _is_state_dict(content[place]):
-            return content[place], place
+    for key in STATE_KEYS:
+        if key in keys and _is_state_dict(content[key]):
+            return content[key], key
     shown = ", ".join(map(str, keys[:8])) or f"a {type(content).__name__}"
     raise UserError(
-        f"{source}: no weights found in it (it holds {shown}); looked for them under "
-        f"{', '.join(PLACES)}"
+        f"{source}: no weights found; the file contains {shown}, allowed keys of weights: "
+        f"{', '.join(STATE_KEYS)}"
     )
 
 
@@ -83,10 +83,10 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def paddle_names(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Counter[str]]:
-    """A torch state dict under this project's names, and what was done to how many tensors.
+    """A torch state dict with this project's names, and the number of tensors per kind of change.
 
-    The names are those of torch but for BatchNorm's statistics; shapes are equal, because neither
-    network has a Linear layer (ST-GCN and EfficientGCN, public code).
+    Only BatchNorm's statistics have other names. Shapes are equal, because neither ST-GCN nor
+    EfficientGCN has a Linear layer in its public code.
     """
     done: Counter[str] = Counter()
     parallel = all(name.startswith(_DATA_PARALLEL) for name in state)
@@ -103,7 +103,7 @@ def paddle_names(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray]
         else:
             weights[name] = array
     if parallel:
-        done[f"prefix {_DATA_PARALLEL} taken away"] = len(state)
+        done[f"prefix {_DATA_PARALLEL} removed"] = len(state)
     return weights, done
 
 
@@ -113,11 +113,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.output.endswith(".pdparams"):
         raise UserError(f"-o is {args.output!r}; allowed: a name that ends in .pdparams")
     content, form = read_torch(args.source)
-    state, place = state_dict_of(content, args.source)
-    print(
-        f"{args.source}: torch's {form} format, {len(state)} tensors"
-        + f" in '{place}'" * bool(place)
-    )
+    state, key = state_dict_of(content, args.source)
+    found = f"{len(state)} tensors" + f" in '{key}'" * bool(key)
+    print(f"{args.source}: torch's {form} format, {found}")
     weights, done = paddle_names(state)
     for what, count in done.items():
         print(f"  {count:4d} {what}")

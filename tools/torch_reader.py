@@ -1,11 +1,12 @@
-"""PyTorch's checkpoint files (.pt, .pth, .pth.tar) as plain data and NumPy arrays: without torch,
-and without running what is pickled in them.
+"""Read PyTorch checkpoints (.pt, .pth, .pth.tar) as plain data and NumPy arrays, without torch and
+without executing code from the file.
 
-Formats, from torch's own `serialization.py` and `_utils.py` (versions 0.4 to 2.13). Since 1.6 a
-zip archive: `<name>/data.pkl` describes, `<name>/data/<key>` has the numbers of a storage, and
-`<name>/byteorder` theirs (little where it is absent). Before, one file of pickles (magic number,
-version, system, content, keys of the storages), then for each key the number of its values and
-the values, always little-endian. In both a tensor is a view of a storage: offset, size, stride.
+Formats, from torch's `serialization.py` and `_utils.py` (versions 0.4 to 2.13). Since 1.6, a zip
+archive: `<name>/data.pkl` is the content, `<name>/data/<key>` the values of a storage, and
+`<name>/byteorder` their byte order (little-endian if it is absent). Before, a sequence of pickles
+(magic number, version, system, content, keys of the storages), then for each key the number of
+values and the values, always little-endian. In both, a tensor is a view of a storage: offset, size,
+stride.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import struct
 import zipfile
 from collections.abc import Iterable
 from math import prod
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from safe_io import PathLike, PlainUnpickler, StandIn, pickle_mistakes, without_
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
-_BFLOAT16 = "bfloat16"  # unknown to NumPy: the upper half of a float32
+_BFLOAT16 = "bfloat16"  # which NumPy does not have: the upper half of a float32
 _VALUES = {
     "FloatStorage": "f4",
     "DoubleStorage": "f8",
@@ -38,17 +39,17 @@ _VALUES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
-_ONLY_WEIGHTS = "save the weights alone, with torch.save(model.state_dict(), FILE)"
+_ONLY_WEIGHTS = "save only the weights, with torch.save(model.state_dict(), FILE)"
 
 
 class _ValueKind(StandIn):
-    """For a storage type such as torch.FloatStorage."""
+    """Stands in for a storage type such as torch.FloatStorage."""
 
     def __init__(self, values: str) -> None:
         self.is_bfloat16 = values == _BFLOAT16
         self.dtype = np.dtype("u2" if self.is_bfloat16 else values)
 
-    def read(self, content: bytes, byteorder: str) -> np.ndarray:
+    def read(self, content: bytes, byteorder: Literal["<", ">"]) -> np.ndarray:
         array = np.frombuffer(content, self.dtype.newbyteorder(byteorder))
         if not self.is_bfloat16:
             return array
@@ -56,7 +57,7 @@ class _ValueKind(StandIn):
 
 
 class _Storage(StandIn):
-    """For a storage: a row of `count` values, which `array` has once they are read."""
+    """Stands in for a storage: 1-D, `count` values. `array` is empty until they are read."""
 
     def __init__(self, kind: _ValueKind, count: int) -> None:
         self.kind, self.count = kind, count
@@ -68,7 +69,7 @@ class _Storage(StandIn):
 
 
 class _Tensor(StandIn):
-    """For a tensor. torch trusts offset, size and stride; here they must stay in the storage."""
+    """Stands in for a tensor. Unlike torch, it checks that the view is inside the storage."""
 
     def __init__(self, storage: _Storage, offset: int, size: tuple, stride: tuple) -> None:
         numbers = (offset, *size, *stride)
@@ -95,24 +96,24 @@ class _Tensor(StandIn):
 
 
 def _tensor(storage: _Storage, offset: int, size: tuple, stride: tuple, *rest: Any) -> _Tensor:
-    """For torch._utils._rebuild_tensor and _v2. rest: requires_grad, hooks and, since 2.0, marks
-    of values that are kept negated or conjugated."""
+    """Stands in for torch._utils._rebuild_tensor and _v2. rest: requires_grad, hooks and, since
+    2.0, flags of values that are stored negated or conjugated."""
     if len(rest) > 2 and rest[2]:
-        raise pickle.UnpicklingError("a tensor whose values are kept negated or conjugated")
+        raise pickle.UnpicklingError("a tensor whose values are stored negated or conjugated")
     return _Tensor(storage, offset, size, stride)
 
 
 def _parameter(tensor: _Tensor, *_: Any) -> _Tensor:
-    """For torch._utils._rebuild_parameter."""
+    """Stands in for torch._utils._rebuild_parameter."""
     return tensor
 
 
 class _TorchUnpickler(PlainUnpickler):
-    """Plain data, tensors and parameters. storages: those that the content mentions, by key."""
+    """Plain data, tensors and parameters. storages: the storages of the content, by key."""
 
     admitted = {
         **PlainUnpickler.admitted,
-        ("collections", "Counter"): dict,  # milestones of a learning rate
+        ("collections", "Counter"): dict,  # milestones of a learning rate schedule
         ("torch", "Size"): tuple,
         ("torch", "device"): lambda *text: " ".join(map(str, text)),
         ("torch._utils", "_rebuild_tensor"): _tensor,
@@ -120,7 +121,7 @@ class _TorchUnpickler(PlainUnpickler):
         ("torch._utils", "_rebuild_parameter"): _parameter,
         **{("torch", name): _ValueKind(values) for name, values in _VALUES.items()},
     }
-    drops_state_of = (dict,)  # a state_dict carries the versions of its modules as an attribute
+    drops_state_of = (dict,)  # a state_dict has the versions of its modules as an attribute
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, encoding="latin1")
@@ -133,10 +134,10 @@ class _TorchUnpickler(PlainUnpickler):
             raise pickle.UnpicklingError(f"{error}; {_ONLY_WEIGHTS}") from None
 
     def persistent_load(self, pid: Any) -> _Storage:
-        """('storage', type, key, where it was, number of values, and None or the old format's
-        view of another storage)."""
+        """pid: ('storage', type, key, device, number of values, and in the old format a view of
+        another storage or None)."""
         if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
-            raise pickle.UnpicklingError("it refers to something that is no storage")
+            raise pickle.UnpicklingError("a persistent id that is not a storage")
         _, kind, key, _, count, *view = pid
         if not isinstance(kind, _ValueKind) or not isinstance(key, str) or view not in ([], [None]):
             raise pickle.UnpicklingError(f"a storage of an unknown kind; {_ONLY_WEIGHTS}")
@@ -144,16 +145,16 @@ class _TorchUnpickler(PlainUnpickler):
             raise pickle.UnpicklingError(f"a storage of {count} values")
         known = self.storages.setdefault(key, _Storage(kind, count))
         if (known.kind, known.count) != (kind, count):
-            raise pickle.UnpicklingError(f"storage {key} is described twice, differently")
+            raise pickle.UnpicklingError(f"storage {key} has two different descriptions")
         return known
 
 
 def read_torch(path: PathLike) -> tuple[Any, str]:
-    """What `torch.save` wrote, with NumPy arrays for tensors, and the name of the file's format.
+    """Content of a file of `torch.save`, with NumPy arrays for tensors, and the file's format.
 
-    Arrays may be read-only and share memory, as the tensors did; bfloat16 becomes float32.
-    Raises UserError when the file is missing, damaged, holds anything but plain data and tensors
-    (code), or is of a format that is not read.
+    Arrays may be read-only, and share memory as the tensors did; bfloat16 becomes float32. Raises
+    UserError if the file is missing or damaged, contains anything but plain data and tensors, or
+    has an unknown format.
     """
     with pickle_mistakes(path, "a torch file of plain weights"), open(path, "rb") as file:
         head = file.read(512)
@@ -163,7 +164,7 @@ def read_torch(path: PathLike) -> tuple[Any, str]:
         if head[257:262] == b"ustar":
             raise UserError(
                 f"{path}: a tar archive, torch's format before version 0.2 or a packed folder; "
-                "unpack it, or load it with an old torch and save it again"
+                "unpack it, or load it with an old version of torch and save it again"
             )
         return _read_legacy(file), "legacy"
 
@@ -194,7 +195,7 @@ def _read_archive(archive: zipfile.ZipFile, file_size: int) -> Any:
     for key, storage in unpickler.storages.items():
         entry = f"{top}data/{key}"
         if entry not in names:
-            raise pickle.UnpicklingError(f"{entry}, which has storage {key}, is missing")
+            raise pickle.UnpicklingError(f"{entry}, the values of storage {key}, is missing")
         raw = archive.read(entry)
         if len(raw) != storage.num_byte:
             raise pickle.UnpicklingError(
@@ -205,12 +206,12 @@ def _read_archive(archive: zipfile.ZipFile, file_size: int) -> Any:
 
 
 def _check_entries(entries: Iterable[zipfile.ZipInfo], file_size: int) -> None:
-    """torch compresses nothing. So nothing needs to unfold here, and no archive can hold more
-    than its file does."""
+    """torch does not compress, so compressed archives are rejected: no archive can then contain
+    more bytes than its file."""
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise pickle.UnpicklingError("a compressed zip archive, which torch does not write")
     if sum(entry.file_size for entry in entries) > file_size:
-        raise pickle.UnpicklingError("a zip archive that claims more than its file has")
+        raise pickle.UnpicklingError("a zip archive that claims more bytes than its file has")
 
 
 def _read_legacy(file: IO[bytes]) -> Any:
@@ -218,14 +219,14 @@ def _read_legacy(file: IO[bytes]) -> Any:
     for _ in range(3):
         heads.append(PlainUnpickler(file, encoding="latin1").load())
         if heads[0] != _MAGIC_NUMBER:
-            raise pickle.UnpicklingError("it does not begin as torch's files do")
+            raise pickle.UnpicklingError("it does not begin like torch's files")
     if heads[1] != _LEGACY_VERSION:
         raise pickle.UnpicklingError(f"format version {heads[1]!r}; allowed: {_LEGACY_VERSION}")
     unpickler = _TorchUnpickler(file)
     content = unpickler.load()
     keys = PlainUnpickler(file, encoding="latin1").load()
     if not isinstance(keys, list) or sorted(keys) != sorted(unpickler.storages):
-        raise pickle.UnpicklingError("its list of storages is not that of its content")
+        raise pickle.UnpicklingError("its list of storages differs from its content")
     for key in keys:
         storage = unpickler.storages[key]
         (count,) = struct.unpack("<q", _read_exactly(file, 8))
@@ -238,8 +239,8 @@ def _read_legacy(file: IO[bytes]) -> Any:
 
 
 def _read_exactly(file: IO[bytes], num_byte: int) -> bytes:
-    """Asks how much there is before it sets memory aside."""
+    """Raises EOFError, before memory is allocated, where the file has fewer bytes left."""
     left = os.fstat(file.fileno()).st_size - file.tell()
     if num_byte > left:
-        raise EOFError(f"{num_byte} bytes of a storage wanted, {left} left in the file")
+        raise EOFError(f"a storage needs {num_byte} bytes, the file has {left} left")
     return file.read(num_byte)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import paddle
@@ -18,8 +15,7 @@ from paddle.base import core
 from model import threads
 from model.conv import Conv2D, conv_then_norm
 from model.layers import Swish, mean_over_frames
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.processes import run_python
 
 
 @pytest.fixture
@@ -110,10 +106,8 @@ def test_mean_over_frames_takes_either_form() -> None:
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
-def bench(*options: str) -> subprocess.CompletedProcess:
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "benchmarks/bench_training.py", *options]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+def bench(*options: str) -> CompletedProcess[str]:
+    return run_python("benchmarks/bench_training.py", *options, environ={"OMP_NUM_THREADS": "1"})
 
 
 def test_benchmark_refuses_nonsense() -> None:

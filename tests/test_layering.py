@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.processes import ROOT, run_process
+
 OURS = {"configs", "dataset", "reader", "model", "scheduler", "deploy", "training"} | {
     p.stem for p in ROOT.glob("*.py")
 }
@@ -75,7 +75,7 @@ def test_imports_follow_the_table(path: Path) -> None:
 
 
 def test_nothing_large_or_private_is_tracked() -> None:
-    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    done = run_process(["git", "ls-files"])
     if done.returncode != 0:
         pytest.skip("not a git checkout")
     for name in filter(None, done.stdout.splitlines()):

@@ -15,9 +15,8 @@ from networks import network_of
 import configs
 import main as cli
 from errors import run_command
+from tests.processes import ROOT
 from training.checkpoint import load_checkpoint, save_checkpoint
-
-ROOT = Path(__file__).resolve().parent.parent
 
 # Dies as by kill -9 at the moment when the third last.pdparams would get its name.
 DIE_WHILE_SAVING = """

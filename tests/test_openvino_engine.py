@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from deploy.engines import openvino_engine
 from deploy.engines.engine import open_engine
 from deploy.engines.openvino_engine import OpenVINOEngine, cache_folder
 from errors import UserError
+from tests.processes import run_python
 
 FRAMES = 64  # room for a cut tail, which the `models` fixture has not
 
@@ -75,7 +74,7 @@ def test_streams_answer_like_one(model_file: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     for seed in range(8):
         np.testing.assert_allclose(found[seed], expected[seed], rtol=0, atol=1e-6)
 
@@ -97,12 +96,11 @@ def work():
     done.append(engine.run(feeds, alone=False))
 threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
 [thread.start() for thread in threads]
-[thread.join(30) for thread in threads]
+[thread.join(300) for thread in threads]
 os._exit(len(done))
 """
-    root = Path(openvino_engine.__file__).parents[2]
     for _ in range(3):
-        assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 2
+        assert run_python("-c", code).returncode == 2
 
 
 def test_blobs_are_kept_and_few(model_file: Path, tmp_path: Path, monkeypatch) -> None:

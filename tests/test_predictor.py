@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -18,9 +16,9 @@ from dataset.storage import open_clips
 from deploy.engines import probe as apart
 from deploy.predictor import LARGEST, Predictor
 from errors import UserError
+from tests.processes import ROOT, run_python
 from tests.small_models import SET, eval_clips, logits_by_dygraph
 
-ROOT = Path(__file__).resolve().parent.parent
 SHAPE = (2, 3, 16, 25, 2)
 
 
@@ -142,13 +140,7 @@ def test_the_example_of_the_manual_runs(models: Path, tmp_path: Path) -> None:
         shutil.copy(models / f"person/small{suffix}", tmp_path / f"xsub{suffix}")
     text = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
     example = text.split("```python\n")[1].split("```")[0]
-    done = subprocess.run(
-        [sys.executable, "-c", example],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = run_python("-c", example, cwd=tmp_path, environ={"PYTHONPATH": str(ROOT)})
     assert done.stdout == "(1, 12)\n", done.stderr
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from keypoint_data import annotation, body, write_pickle
 from torch_files import tensors, write_zip
 
 import configs
+from tests.processes import ROOT, run_process
 from training.checkpoint import load_checkpoint
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| .* \| `(python .*)` \|$", README, flags=re.MULTILINE)
 NUM_NTU = 13  # commands of the first table
@@ -31,13 +30,7 @@ def run(command: str, folder: Path) -> str:
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-    )
+    done = run_process(["bash", "-c", command], cwd=folder, environ={"PATH": path})
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -49,11 +42,7 @@ def test_every_command_on_ntu(tmp_path: Path) -> None:
     from dataset.synthetic.recordings import write_recordings
 
     write_recordings(tmp_path / "raw", subjects=(1, 2, 3), cameras=(1, 2))
-    subprocess.run(
-        [sys.executable, "-m", "zipfile", "-c", "nturgbd_skeletons_s001_to_s017.zip", "raw"],
-        cwd=tmp_path,
-        check=True,
-    )
+    run("python -m zipfile -c nturgbd_skeletons_s001_to_s017.zip raw", tmp_path)
     assert len(COMMANDS) == NUM_NTU + 12, "a table has changed: look at these tests"
     generate, train, resume, evaluate, by_engine, export, *others = COMMANDS[:NUM_NTU]
     per_person, onnx, cut, infer, measure, compare, synthetic = others

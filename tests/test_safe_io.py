@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,8 +14,7 @@ import pytest
 import safe_io
 from errors import UserError, choose, nearest_hint, run_command
 from safe_io import dump_pickle, load_pickle, whole_file
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.processes import run_process
 
 
 def test_whole_file_appears_only_at_the_end(tmp_path: Path) -> None:
@@ -113,7 +111,7 @@ def test_a_closed_pipe_is_no_bug() -> None:
         "sys.exit(errors.run_command(main))"
     )
     command = f'{sys.executable} -c "{code}" | head -1; exit ${{PIPESTATUS[0]}}'
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    done = run_process(["bash", "-c", command])
     assert (done.returncode, done.stderr) == (141, "")
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.processes import ROOT, run_process
+
 MODEL = "EfficientGCN-B0"
 CONFIG = f"test_tipc/configs/{MODEL}/train_infer_python.txt"
 # In place of Python: shows what it was called with, and leaves what a training or export leaves.
@@ -49,14 +49,9 @@ def edit(project: Path, changes: dict[int, str]) -> None:
 
 def bash(
     project: Path, script: str, *argv: str, python: str = sys.executable
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", f"test_tipc/{script}.sh", *argv],
-        cwd=project,
-        env={**os.environ, "PYTHON": python},
-        capture_output=True,
-        text=True,
-    )
+) -> CompletedProcess[str]:
+    command = ["bash", f"test_tipc/{script}.sh", *argv]
+    return run_process(command, cwd=project, environ={"PYTHON": python})
 
 
 def run_chain(
@@ -249,5 +244,5 @@ def test_no_command_at_all_is_red(project: Path) -> None:
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_has_nothing_to_say() -> None:
     scripts = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "test_tipc").glob("*.sh"))
-    done = subprocess.run(["shellcheck", "-x", *scripts], cwd=ROOT, capture_output=True, text=True)
+    done = run_process(["shellcheck", "-x", *scripts])
     assert done.returncode == 0, done.stdout

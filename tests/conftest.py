@@ -1,4 +1,8 @@
-"""Process set-up before anything imports Paddle, and the fixtures that many tests share."""
+"""Settings that count only before Paddle is imported, and fixtures that several tests share.
+
+Nothing here imports Paddle outside the fixtures: tests of readers, data and configurations start
+without it.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import utils  # noqa: E402 - needs the line above
+import utils  # noqa: E402 - the line above makes it importable
 
-utils.prepare_process()
-_cache = tempfile.TemporaryDirectory()  # of compiled programs: not the user's
+utils.prepare_environment()
+_cache = tempfile.TemporaryDirectory()  # for compiled programs, instead of the user's folder
 os.environ["XDG_CACHE_HOME"] = _cache.name
 
 

@@ -196,7 +196,6 @@ def test_wrong_weights_are_refused_by_name(tmp_path: Path) -> None:
             load_checkpoint(tmp_path / "x.pdparams")
 
 
-@pytest.mark.filterwarnings("ignore:When training:UserWarning")
 def test_optimizer_state_survives_other_parameter_names() -> None:
     """Paddle numbers parameters by process; ours are stored under the network's own names. A step
     with the stored momentum must be the step that the first optimizer would make."""

@@ -71,7 +71,6 @@ def test_a_threads_error_reaches_the_caller(three_threads: None) -> None:
         threads.over_persons(lambda x: x * (1 / 0), x)
 
 
-@pytest.mark.filterwarnings("ignore:When training:UserWarning")
 def test_bias_before_a_batch_norm_moves_only_the_running_mean() -> None:
     paddle.seed(0)
     conv, plain_norm, norm = Conv2D(3, 4, 1), nn.BatchNorm2D(4), nn.BatchNorm2D(4)

@@ -170,7 +170,6 @@ PARTS += [{"fusion_stage": s} for s in (0, 3)]
 
 
 @pytest.mark.parametrize("changes", PARTS, ids=str)
-@pytest.mark.filterwarnings("ignore:When training:UserWarning")
 def test_every_part_trains_and_folds(changes: dict) -> None:
     """Right shape, finite, a gradient on every parameter; folding changes nothing."""
     paddle.seed(0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,12 +67,26 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_run(tiny_data: Path) -> Callable[[Path], list[str]]:
+    """work_dir -> --set arguments of a network and a run so small that an epoch takes a second."""
+
+    def keys(work_dir: Path) -> list[str]:
+        return [
+            *(
+                "--set",
+                f"dataset_args.ntu.root_folder={tiny_data}",
+                "dataset_args.ntu.num_frame=16",
+            ),
+            *("model_args.stem_channel=8", "model_args.block_args=[[16,1,0],[16,1,0],[16,2,1]]"),
+            *("scheduler_args.cosine.max_epoch=4", "scheduler_args.cosine.warm_up=1"),
+            *("dataset_args.ntu.train_batch_size=8", f"work_dir={work_dir}"),
+        ]
+
+    return keys
+
+
 @pytest.fixture
-def tiny_keys(tiny_data: Path, tmp_path: Path) -> list[str]:
-    """--set arguments of a network and a run so small that an epoch takes a second."""
-    return [
-        *("--set", f"dataset_args.ntu.root_folder={tiny_data}", "dataset_args.ntu.num_frame=16"),
-        *("model_args.stem_channel=8", "model_args.block_args=[[16,1,0],[16,1,0],[16,2,1]]"),
-        *("scheduler_args.cosine.max_epoch=4", "scheduler_args.cosine.warm_up=1"),
-        *("dataset_args.ntu.train_batch_size=8", f"work_dir={tmp_path / 'work'}"),
-    ]
+def tiny_keys(small_run: Callable[[Path], list[str]], tmp_path: Path) -> list[str]:
+    """`small_run` in the folder `work` of the test."""
+    return small_run(tmp_path / "work")

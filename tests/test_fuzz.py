@@ -27,7 +27,7 @@ from tests.fuzz_cases import CANARY, any_bytes, mutate
 QUICK = int(os.environ.get("SKELETON_FUZZ", "40"))
 MANY = max(QUICK, 1000)
 SEED = int(os.environ.get("SKELETON_FUZZ_SEED", "0"))
-PATIENCE = 60.0  # seconds, for any one case
+HANG = 300.0  # seconds after which a case is taken for a hang
 PORT_EVERY = 25  # cases; the others have a meta file. A port's model costs a process of its own.
 TOLERANCE = 1e-4  # of logits, relative to their scale
 
@@ -140,7 +140,7 @@ def run_case(number: int, folder: Path, base: Path, network: Network) -> str:
     import infer
     from errors import run_command
 
-    deploy.engines.probe.SECONDS = PATIENCE / 2
+    deploy.engines.probe.SECONDS = HANG / 2
     rng = random.Random(f"{SEED}-{number}")
     is_port = number % PORT_EVERY == PORT_EVERY - 1
     shutil.copytree(base / ("port" if is_port else "own"), folder)
@@ -213,9 +213,9 @@ class Worker:
     def run(self, number: int) -> tuple[str, bool]:
         self.pipe.send(number)
         try:
-            if self.pipe.poll(PATIENCE):
+            if self.pipe.poll(HANG):
                 return self.pipe.recv()
-            return f"case {number}: no end within {PATIENCE:.0f} s", False
+            return f"case {number}: no end within {HANG:.0f} s", False
         except EOFError:
             self.process.join()
             return f"case {number}: the process died ({self.process.exitcode})", False

@@ -95,7 +95,7 @@ def test_one_predictor_a_thread(models: Path, tiny_data: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     assert sorted(found) == [0, 1, 2]
     for number, answers in found.items():
         for logits in answers:

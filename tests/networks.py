@@ -83,3 +83,30 @@ def randomise(network: paddle.nn.Layer, seed: int = 0) -> None:
         else:
             value = 0.1 * r
         state[key].set_value(value.astype(np.float32))
+
+
+def measured_geometry(
+    network: ClipNetwork, num_joint: int, num_frame: int, reach: int
+) -> tuple[int, int, int]:
+    """(receptive field, delay, stride) of a network for one person, in input frames, found by
+    changing one frame after the other. num_frame: a multiple of the stride. reach: frames that
+    are tried on either side of the middle, more than the receptive field."""
+    network.eval()
+    shape = (1, num_joint, sum(network.branch_channels), num_frame)
+    clip = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
+    before = score_map_of(network, clip)
+    stride = num_frame // before.shape[2]
+    middle = before.shape[2] // 2  # output frame
+    frames = []  # input frames on which it depends
+    for t in range(middle * stride - reach, middle * stride + reach):
+        changed = clip.copy()
+        changed[..., t] *= -1000
+        if (score_map_of(network, changed)[:, :, middle] != before[:, :, middle]).any():
+            frames.append(t)
+    return frames[-1] - frames[0] + 1, frames[-1] - middle * stride, stride
+
+
+def score_map_of(network: ClipNetwork, clips: np.ndarray) -> np.ndarray:
+    """Clip tensor -> score map (P, num_class, T', V)."""
+    with paddle.no_grad():
+        return network.extract_feature(paddle.to_tensor(clips))[0].numpy()

@@ -27,7 +27,7 @@ os.environ["XDG_CACHE_HOME"] = _cache.name
 @pytest.fixture(scope="session")
 def samples() -> Path:
     """The folder with `samples/` and `golden/`: $SKELETON_SAMPLES, or `../shared` beside the
-    checkout. Tests that need it are skipped without, unless $SKELETON_REQUIRE_SAMPLES is 1."""
+    checkout. Without it the test is skipped, or fails if $SKELETON_REQUIRE_SAMPLES is 1."""
     folder = Path(os.environ.get("SKELETON_SAMPLES", ROOT.parent / "shared"))
     if not (folder / "samples").is_dir():
         reason = f"real samples not found in {folder}; set SKELETON_SAMPLES"
@@ -39,7 +39,7 @@ def samples() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Root of generated data: 48 synthetic clips of 4 subjects, original and transformed."""
+    """Root folder of generated data: 48 synthetic clips of 4 subjects, original and transformed."""
     import configs
     import generator
     from dataset.synthetic.recordings import write_recordings
@@ -58,8 +58,8 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights that tell clips apart, exported whole, by person, with a fixed batch and with the
-    feature: `<name>/small.pdmodel`."""
+    """Static models `<name>/small.pdmodel` of a small network: whole, person, fixed and feature
+    (tests/small_models.py)."""
     from tests.small_models import export_small
 
     folder = tmp_path_factory.mktemp("models")

@@ -1,4 +1,4 @@
-"""Small networks, plain references and golden weights that several tests share."""
+"""Small networks, their weights and measurements, shared by several tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {"stem_channel": 8, "block_args": ((16, 1, 1), (16, 1, 0
 
 
 def efficientgcn(phi: int = 0, branches: int = 3, persons: int = 2, **changes: Any) -> EfficientGCN:
-    """For 25 joints and 60 classes. changes: of `model_args`."""
+    """For 25 joints and 60 classes. branches: how many inputs. changes: of `model_args`."""
     args = EfficientGCNArgs(**changes)
     shape = Shape((6,) * branches, persons, 60)
     return build.build_efficientgcn(args, args.model_types[phi], NTU_25, shape)
@@ -40,7 +40,7 @@ def stgcn(
 
 
 def network_of(config: Config, persons: int = 2) -> ClipNetwork:
-    """Of a configuration, with its weights, or random ones of its seed."""
+    """The network of a configuration, with its pretrained weights or random ones of its seed."""
     set_seed(config.seed)
     network = build.build_network(
         config, data_spec(config.dataset, config.data.own_layout), persons
@@ -62,7 +62,7 @@ def clip_tensor_of(x: np.ndarray) -> paddle.Tensor:
 
 
 def randomise(network: paddle.nn.Layer, seed: int = 0) -> None:
-    """The golden arrays' rule for weights: drawn in the order of the torch names."""
+    """Weights as in the golden arrays: drawn in the order of the parameters' names in torch."""
     rng = np.random.RandomState(seed)
     state = network.state_dict()
     torch_name = {

@@ -1,4 +1,4 @@
-"""The benchmarks of inference run, and what they print is there."""
+"""The benchmarks of start-up and inference run and print every row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_startup() -> None:
 
 @pytest.mark.slow
 def test_inference(tmp_path: Path) -> None:
-    """Export proves the engines right, the benchmark itself the port's form."""
+    """Export compares the engines with the network, the benchmark the public port's form."""
     keys = "stem_channel: 8, block_args: [[16, 1, 0], [16, 1, 0], [16, 2, 1]]"
     small = f"base: 9001\ndataset: ntu-xsub\nmodel_args: {{{keys}}}\n"
     (tmp_path / "small.yaml").write_text(small)
@@ -45,8 +45,8 @@ def test_inference(tmp_path: Path) -> None:
     assert (tmp_path / "growth.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_work_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a network whose multiply-adds are plain to see."""
+def test_multiply_adds_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a network whose multiply-adds can be counted by hand."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from bench_inference import multiply_adds
 
@@ -59,11 +59,11 @@ def test_work_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
             x = clips.transpose([0, 2, 3, 1])  # (P, C, T, V)
             return paddle.matmul(self.conv(x), paddle.ones([25, 7]))
 
-    convolution = 8 * 10 * 25 * (6 // 2 * 5)  # numbers out, each of so many products
+    convolution = 8 * 10 * 25 * (6 // 2 * 5)  # outputs, and products of each
     assert multiply_adds(Network(), 20, 6, 25) == convolution + 8 * 10 * 7 * 25
 
 
 @pytest.mark.parametrize("name", ["bench_startup", "bench_inference"])
-def test_nonsense_is_refused(name: str) -> None:
+def test_a_wrong_number_is_refused(name: str) -> None:
     done = run_python(f"benchmarks/{name}.py", "--rounds", "0")
     assert done.returncode == 2 and "--rounds is 0; allowed: 1 or more" in done.stderr

@@ -1,4 +1,4 @@
-"""Temporal geometry: composed by hand, and measured on every network by changing one frame."""
+"""Temporal geometry: by hand, and measured on every network by changing one frame."""
 
 from __future__ import annotations
 

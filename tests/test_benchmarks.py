@@ -1,9 +1,10 @@
-"""The benchmarks of start-up and inference run and print every row."""
+"""The benchmarks of inference run, and what they print is there."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import paddle
 import pytest
@@ -13,9 +14,13 @@ from model.conv import Conv2D
 from tests.processes import ROOT, run_python
 
 
+def bench(name: str, *options: str) -> CompletedProcess[str]:
+    return run_python(f"benchmarks/{name}.py", *options)
+
+
 @pytest.mark.slow
 def test_startup() -> None:
-    done = run_python("benchmarks/bench_startup.py", "--rounds", "1")
+    done = bench("bench_startup", "--rounds", "1")
     assert done.returncode == 0, done.stderr
     rows = dict(re.findall(r"^  (\S.*?)  +([\d.]+) s \(", done.stdout, re.MULTILINE))
     engines = ("auto", *CPU_ENGINES[".pdmodel"])
@@ -25,14 +30,12 @@ def test_startup() -> None:
 
 @pytest.mark.slow
 def test_inference(tmp_path: Path) -> None:
-    """Export compares the engines with the network, the benchmark the public port's form."""
+    """Export proves the engines right, the benchmark itself the port's form."""
     keys = "stem_channel: 8, block_args: [[16, 1, 0], [16, 1, 0], [16, 2, 1]]"
     small = f"base: 9001\ndataset: ntu-xsub\nmodel_args: {{{keys}}}\n"
     (tmp_path / "small.yaml").write_text(small)
     argv = ["-c", str(tmp_path / "small.yaml"), "--batches", "1", "16", "--rounds", "1", "--port"]
-    done = run_python(
-        "benchmarks/bench_inference.py", *argv, "--growth", str(tmp_path / "growth.png")
-    )
+    done = bench("bench_inference", *argv, "--growth", str(tmp_path / "growth.png"))
     assert done.returncode == 0, done.stderr
     row = r"^  (\S.*?)  +[\d.e+]+ /s .* ([\d.]+) x$"
     cases = re.split(r"^(?=\S.*clips a second$)", done.stdout, flags=re.MULTILINE)[1:]
@@ -45,8 +48,8 @@ def test_inference(tmp_path: Path) -> None:
     assert (tmp_path / "growth.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_multiply_adds_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a network whose multiply-adds can be counted by hand."""
+def test_work_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a network whose multiply-adds are plain to see."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from bench_inference import multiply_adds
 
@@ -59,11 +62,11 @@ def test_multiply_adds_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
             x = clips.transpose([0, 2, 3, 1])  # (P, C, T, V)
             return paddle.matmul(self.conv(x), paddle.ones([25, 7]))
 
-    convolution = 8 * 10 * 25 * (6 // 2 * 5)  # outputs, and products of each
+    convolution = 8 * 10 * 25 * (6 // 2 * 5)  # numbers out, each of so many products
     assert multiply_adds(Network(), 20, 6, 25) == convolution + 8 * 10 * 7 * 25
 
 
 @pytest.mark.parametrize("name", ["bench_startup", "bench_inference"])
-def test_a_wrong_number_is_refused(name: str) -> None:
-    done = run_python(f"benchmarks/{name}.py", "--rounds", "0")
+def test_nonsense_is_refused(name: str) -> None:
+    done = bench(name, "--rounds", "0")
     assert done.returncode == 2 and "--rounds is 0; allowed: 1 or more" in done.stderr

@@ -1,4 +1,4 @@
-"""A dilated convolution over time: training, folding, export and truncated clips."""
+"""A dilated convolution over time stays dilated in training, folding, export and cut tails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def dilated(dilation: int = 3) -> Conv2D:
 
 
 def plain(conv: Conv2D, x: paddle.Tensor) -> np.ndarray:
-    """The same by Paddle's own function."""
+    """By Paddle's own function, which takes the settings one by one."""
     y = F.conv2d(x, conv.weight, conv.bias, padding=[6, 0], dilation=[3, 1])
     return y.numpy()
 
@@ -55,7 +55,7 @@ def test_folding() -> None:
 
 
 def dilated_stgcn() -> paddle.nn.Layer:
-    """An ST-GCN whose second block reaches 2 * 3 frames to either side."""
+    """An ST-GCN whose second block looks 2 * 3 frames to each side."""
     blocks = ((8, 1), (8, 1), (8, 2))
     network = stgcn(num_class=12, persons=1, kernel_size=5, block_args=blocks)
     timing = Timing.centred(5, dilation=3)
@@ -66,8 +66,8 @@ def dilated_stgcn() -> paddle.nn.Layer:
     return network
 
 
-def test_truncated_clip() -> None:
-    """Margin of 2 + 6 + 2 frames at each end, at stride 2: exact, and wrong one stride below."""
+def test_cut_tail() -> None:
+    """2 + 6 + 2 frames at each side, in steps of 2: exact at the margin, wrong a stride below."""
     network = dilated_stgcn()
     margin, stride = network.geometry.tail_margin, network.geometry.stride
     assert (margin, stride) == (22, 2)

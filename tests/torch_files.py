@@ -1,4 +1,4 @@
-"""Writes torch's two checkpoint formats without torch, whose global names are pickled as opcodes."""
+"""Writes torch's two checkpoint formats without torch: its global names are written as opcodes."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from dataset.protocols import data_spec
 from deploy.exporting.contracts import CONTRACTS, ExportOptions
 from deploy.exporting.formats import FORMATS
 from errors import UserError, run_command
-from utils import prepare_process, set_seed, setup_logging
+from utils import prepare_process, setup_logging
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -69,14 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare_process(config.cpu_setup and not args.no_cpu_setup)
     setup_logging()
     from deploy.exporting.export import export_network
-    from model.build import build_network
-    from training.checkpoint import load_pretrained
+    from training.checkpoint import load_network
 
     spec = data_spec(config.dataset, config.data.own_layout)
-    set_seed(config.seed)
-    network = build_network(config, spec, spec.num_person)
-    if config.pretrained_path:
-        load_pretrained(network, config.pretrained_path)
+    network = load_network(config, spec)
     options = ExportOptions(
         format=args.format,
         contract=args.contract,

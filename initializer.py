@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 from paddle import nn
@@ -20,10 +20,9 @@ from dataset.pipeline import ClipPipeline
 from dataset.protocols import data_spec
 from dataset.storage import open_split
 from errors import UserError
-from model.build import build_network
 from scheduler import schedules
 from training import parallel
-from training.checkpoint import load_pretrained
+from training.checkpoint import load_network
 from training.session import Data, Optimizer, Session, TrainingSession
 from training.tasks import ClipClassification, Task
 
@@ -48,12 +47,10 @@ class Initializer:
         if load_weights and self.config.finetune and not self.config.pretrained_path:
             raise UserError("finetune needs weights to start from: -ft -pp FILE.pdparams")
         train, evaluation = self._train_data(), self._eval_data("eval")
-        network: nn.Layer = build_network(self.config, self.spec, self.spec.num_person)
-        if load_weights and self.config.pretrained_path:
-            load_pretrained(network, self.config.pretrained_path, fitting=self.config.finetune)
-        _log_size(network, self.config.model_type)
-        if self.config.sync_bn:
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        config = self.config if load_weights else replace(self.config, pretrained_path="")
+        network = load_network(config, self.spec)
+        if config.sync_bn:
+            nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place
         scheduler = self._scheduler(train.sampler.num_steps)
         return TrainingSession(
             self.config,
@@ -69,9 +66,7 @@ class Initializer:
     def for_evaluation(self, split: str) -> Session:
         """Network, task and every clip of `split` ('train' or 'eval'), in order."""
         data = self._eval_data(split)
-        network = build_network(self.config, self.spec, self.spec.num_person)
-        load_pretrained(network, self.config.pretrained_path)
-        _log_size(network, self.config.model_type)
+        network = load_network(self.config, self.spec)
         return Session(self.config, self._task(), network, data)
 
     def _task(self) -> Task:
@@ -186,8 +181,3 @@ class Initializer:
         table = {"Momentum": Momentum, "Adam": Adam}
         trainable = [p for p in network.parameters() if not p.stop_gradient]
         return table[config.optimizer](parameters=trainable, **settings)
-
-
-def _log_size(network: nn.Layer, model_type: str) -> None:
-    size = sum(p.size for p in network.parameters() if not p.stop_gradient)
-    logging.info("Model: %s, %s trainable parameters", model_type, f"{size:,}")

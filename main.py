@@ -25,7 +25,7 @@ from deploy.engines.engine import AUTO, CPU_ENGINES, ENGINES
 from errors import UserError, run_command
 from training import parallel
 from training.run_folder import last_checkpoint, new_run_dir, record_session, settings_of
-from utils import log_to_file, num_cores, prepare_process, set_seed, setup_logging
+from utils import log_to_file, num_cores, prepare_process, setup_logging
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor
@@ -142,15 +142,10 @@ def extract(config: Config) -> int:
     setup_logging()
     from deploy.exporting.contracts import ExportOptions
     from deploy.exporting.export import export_network
-    from model.build import build_network
-    from training.checkpoint import load_pretrained
+    from training.checkpoint import load_network
 
     spec = data_spec(config.dataset, config.data.own_layout)
-    set_seed(config.seed)
-    network = build_network(config, spec, spec.num_person)
-    if config.pretrained_path:
-        load_pretrained(network, config.pretrained_path)
-    export_network(network, config, spec, ExportOptions())
+    export_network(load_network(config, spec), config, spec, ExportOptions())
     return 0
 
 

@@ -70,11 +70,11 @@ def exported(config: str, weights: Path) -> dict[str, Predictor]:
     from deploy.exporting.contracts import ExportOptions
     from deploy.exporting.export import export_network
     from deploy.predictor import Predictor
-    from training.checkpoint import load_pretrained
+    from training.checkpoint import load_network
 
     loaded = configs.load(config, {"pretrained_path": str(weights)})
-    network, spec = network_of(loaded)
-    load_pretrained(network, str(weights))
+    spec = data_spec(loaded.dataset, loaded.data.own_layout)
+    network = load_network(loaded, spec)
     found: dict[str, Predictor] = {}
     for kind, suffix in (("paddle", ".pdmodel"), ("onnx", ".onnx")):
         options = ExportOptions(format=kind, per_person=True)

@@ -25,15 +25,13 @@ def write_port_model(config_name: str, weights: str, target: str, batch: int) ->
     from paddle.static import InputSpec
 
     from benchmarks.plain_networks import use_plain_forms
-    from model.build import build_network
-    from training.checkpoint import load_pretrained
+    from training.checkpoint import load_network
 
     use_plain_forms(port_attention=True)
-    config = configs.load(config_name)
+    config = configs.load(config_name, {"pretrained_path": weights})
     spec = data_spec(config.dataset, config.data.own_layout)
     persons, joints = spec.num_person, spec.skeleton.num_joint
-    network = build_network(config, spec, persons)
-    load_pretrained(network, weights)
+    network = load_network(config, spec)
     channels, frames = network.branch_channels, config.data.num_frame
     clip_shape = [batch, persons * joints, sum(channels), frames]
 

@@ -1,22 +1,22 @@
 # shellcheck shell=bash
-# Sourced by prepare.sh and test_train_inference_python.sh: the reading of train_infer_python.txt.
+# Sourced by prepare.sh and test_train_inference_python.sh: reads train_infer_python.txt.
 
-stop() { # MESSAGE: a mistake of the user
+stop() { # MESSAGE: a user error
     printf 'error: %s\n' "$1" >&2
     exit 2
 }
 
-# The file's lines into the array `lines`. Everything else counts them from 1, as an editor does.
+# Reads the file into the array `lines`. Line numbers elsewhere count from 1.
 read_config() { # FILE
-    local place
+    local heading
     [[ -f $1 ]] || stop "$1: no such file; allowed: test_tipc/configs/<model>/train_infer_python.txt"
     mapfile -t lines < "$1"
     lines=("${lines[@]%$'\r'}")
     [[ ${#lines[@]} -eq 51 ]] ||
         stop "$1: ${#lines[@]} lines; the layout, which is read by line number, has 51"
-    for place in 1:train_params 23:eval_params 27:infer_params; do
-        [[ ${lines[${place%:*} - 1]} == *"=${place#*:}="* ]] ||
-            stop "$1: line ${place%:*} must be the heading ${place#*:}; a line is missing or too many"
+    for heading in 1:train_params 23:eval_params 27:infer_params; do
+        [[ ${lines[${heading%:*} - 1]} == *"=${heading#*:}="* ]] ||
+            stop "$1: line ${heading%:*} must be the heading ${heading#*:}; a line is missing or extra"
     done
 }
 
@@ -27,11 +27,11 @@ check_mode() { # MODE
     esac
 }
 
-key_of() { # LINE -> what is in front of its first colon
+key_of() { # LINE -> the text before its first colon
     printf '%s' "${lines[$1 - 1]%%:*}"
 }
 
-value_of() { # LINE -> what is behind its first colon
+value_of() { # LINE -> the text after its first colon
     printf '%s' "${lines[$1 - 1]#*:}"
 }
 

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # bash test_tipc/prepare.sh test_tipc/configs/<model>/train_infer_python.txt <mode>
 #
-# Makes what the test of a model works on, by the project's own commands: synthetic recordings of
-# two subjects, one to train and one to evaluate, and the data of them. Nothing is downloaded. Run
-# it in the project's folder.
+# Generates the data for the test of a model: synthetic recordings of two subjects, one for training
+# and one for evaluation. Nothing is downloaded. Run it in the project's folder.
 set -euo pipefail
 # shellcheck source=test_tipc/common_func.sh
 source test_tipc/common_func.sh

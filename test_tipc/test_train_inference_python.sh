@@ -3,7 +3,7 @@
 #
 # CONFIG: test_tipc/configs/<model>/train_infer_python.txt. MODE: lite_train_lite_infer or
 # whole_infer. GPU: for whole_infer, which one. Exit code 0 when every command succeeded, 1 when
-# one failed, 2 for a wrong call. Run it in the project's folder; test_tipc/README.md has the rest.
+# one failed, 2 for a wrong call. Run it in the project's folder. See test_tipc/README.md.
 set -euo pipefail
 
 # shellcheck source=test_tipc/common_func.sh
@@ -19,10 +19,10 @@ python=$(python_of_config)
 output=test_tipc/output/$model_name/$mode
 status_log=$output/results_python.log
 succeeded=0 failed=0
-runner=("$python") # what every command begins with
-words=()           # the command that is being put together
+runner=("$python") # the first words of every command
+words=()           # the command that is being built
 
-add_option() { # KEY VALUE: to `words`; null is left out, and True and False are flags
+add_option() { # KEY VALUE: append to `words`; null is omitted, True and False are flags
     if [[ $1 == null || $2 == null || -z $2 ]]; then
         return
     elif [[ $1 == -* && $2 == True ]]; then
@@ -32,13 +32,13 @@ add_option() { # KEY VALUE: to `words`; null is left out, and True and False are
     fi
 }
 
-begin() { # COMMAND...: `words` afresh, from the words of a line. Nothing in it is run by a shell.
+begin() { # COMMAND: start `words` with the words of a line. No shell evaluates them.
     local given
     read -ra given <<< "$1"
     words=("${runner[@]}" "${given[@]}")
 }
 
-run() { # LOG: `words`, its output into LOG, and a line of the result
+run() { # LOG: run `words` with its output in LOG, and print a line of the result
     local verdict=successfully status=0
     "${words[@]}" > "$1" 2>&1 || status=$?
     if [[ $status -eq 0 ]]; then
@@ -53,14 +53,14 @@ run() { # LOG: `words`, its output into LOG, and a line of the result
     return "$status"
 }
 
-the_file() { # FOLDER PATTERN -> the only file there that fits
+the_file() { # FOLDER PATTERN -> the only file there that matches
     local found
     mapfile -t found < <(compgen -G "$1/$2")
-    [[ ${#found[@]} -eq 1 ]] || stop "${#found[@]} files fit $1/$2; one is needed"
+    [[ ${#found[@]} -eq 1 ]] || stop "${#found[@]} files match $1/$2; exactly one is required"
     printf '%s' "${found[0]}"
 }
 
-infer_once() { # MODEL DATA NAME BATCH_SIZE PRECISION: `words` has the options of the device
+infer_once() { # MODEL DATA NAME BATCH_SIZE PRECISION: `words` holds the device's options
     add_option "$(key_of 44)" "$4"
     add_option "$(key_of 46)" "$5"
     add_option "$(key_of 47)" "$1"
@@ -102,7 +102,7 @@ infer_on_gpu() { # MODEL DATA
     done
 }
 
-infer() { # FOLDER DATA CHAIN: the exported model there, in every way that lines 41 to 46 name
+infer() { # FOLDER DATA CHAIN: run the exported model with all settings of lines 41 to 46
     local chain=$3 model use_gpu use_gpus engines threads_list batches tensorrts precisions
     model=$(the_file "$1" "$(value_of 47)")
     IFS='|' read -ra use_gpus <<< "$(value_of 41)"
@@ -120,7 +120,7 @@ infer() { # FOLDER DATA CHAIN: the exported model there, in every way that lines
     done
 }
 
-line_of_trainer() { # NAME -> its line, 16 to 21; the line of its export is 14 below
+line_of_trainer() { # NAME -> its line, 16 to 21; its export command is 14 lines below
     local line
     for line in 16 17 18 19 20 21; do
         if [[ $(key_of "$line") == "$1" && $(value_of "$line") != null ]]; then
@@ -138,13 +138,13 @@ begin_training() { # GPU COMMAND: `runner` and `words` for the CPU (-1), a GPU (
     fi
     if [[ $1 == *,* ]]; then
         begin "-m paddle.distributed.launch $2"
-        runner=(env "CUDA_VISIBLE_DEVICES=${1%%,*}" "$python") # one is enough for what follows
+        runner=(env "CUDA_VISIBLE_DEVICES=${1%%,*}" "$python") # the following commands use one
     else
         begin "$2"
     fi
 }
 
-train_and_infer() { # GPU USE_GPU AMP TRAINER: stops at the first failure, for the rest needs it
+train_and_infer() { # GPU USE_GPU AMP TRAINER: stops at the first failure
     local line name folder weights
     line=$(line_of_trainer "$4")
     name=$4_gpus_$1_autocast_$3

@@ -1,4 +1,4 @@
-"""Mutated and hostile files for tests/test_fuzz.py: everything here follows from a `Random`."""
+"""Mutated and hostile files for tests/test_fuzz.py: a `Random` determines everything."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import yaml
 
 Mutation = Callable[[random.Random, Path], None]  # changes the file in place
 
-CANARY = "canary"  # the name of a file that hostile content would make in the working directory
+CANARY = "canary"  # a file that hostile content would create in the working directory
 EXTREMES = (b"\0", b"\xff", b"\x7f", b"\x80")
 OPCODES = [op.code.encode("latin1") for op in pickletools.opcodes]
 
 
 def any_bytes(rng: random.Random, path: Path) -> None:
-    """Flips, cuts, copies, insertions and splices, one to three of them."""
+    """One to three bit flips, truncations, deletions, copies, insertions and splices."""
     content = bytearray(path.read_bytes())
     others = sorted(p for p in path.parent.iterdir() if p.is_file())
     for _ in range(rng.choice((1, 1, 2, 3))):
@@ -52,8 +52,8 @@ def any_bytes(rng: random.Random, path: Path) -> None:
     path.write_bytes(content)
 
 
-def no_file(rng: random.Random, path: Path) -> None:
-    """Something else under the name: nothing, a folder, a link to itself, a pipe, another file."""
+def replaced_file(rng: random.Random, path: Path) -> None:
+    """Another object under the name: an empty file, a folder, a link, a pipe, another file."""
     content = path.read_bytes()
     others = sorted(p for p in path.parent.iterdir() if p.is_file() and p != path)
     path.unlink()
@@ -80,7 +80,7 @@ def _npy(descr: str, order: str, shape: str, body: bytes) -> bytes:
 
 
 def npy_header(rng: random.Random, path: Path) -> None:
-    """A header that says other things about the same numbers."""
+    """Another type, order or shape in the header of the same numbers."""
     clips = np.load(path)
     descr = rng.choice(
         ["'<f4'"] * 4
@@ -113,7 +113,7 @@ def npy_header(rng: random.Random, path: Path) -> None:
 
 
 def npy_content(rng: random.Random, path: Path) -> None:
-    """Sound files of other numbers, kinds and sizes."""
+    """Valid files of other values, types and shapes."""
     clips = np.load(path)
     what = rng.randrange(12)
     if what == 0:
@@ -151,7 +151,7 @@ def npy_content(rng: random.Random, path: Path) -> None:
 
 
 class Hostile:
-    """Its pickle makes a file wherever it is loaded without care."""
+    """Its pickle creates a file when an unrestricted unpickler loads it."""
 
     def __reduce__(self) -> tuple:
         return os.system, (f"touch {CANARY}",)
@@ -166,7 +166,7 @@ def _short(text: str) -> bytes:
 
 
 def hostile_pickles() -> list[bytes]:
-    """Ways to run code, by every opcode that calls something, and to use up memory."""
+    """Pickles that run code, by every opcode that calls something, or exhaust memory."""
     command, python = _text(f"touch {CANARY}"), _text(f"open('{CANARY}', 'w')")
     name = _text(CANARY)
     made = [pickle.dumps(Hostile(), protocol) for protocol in range(6)]
@@ -188,8 +188,8 @@ def hostile_pickles() -> list[bytes]:
         b"cbuiltins\ngetattr\n(cbuiltins\ndict\n" + _text("get") + b"tR.",
         b"(lp0\ncbuiltins\ntuple\n(g0\ntR}" + _text("__reduce__") + b"cposix\nsystem\nsb.",
         b"\x82\1.",  # an extension
-        b"Pname\n.",  # something persistent
-        b"]\x94h\0a0h\0.",  # a list that holds itself
+        b"Pname\n.",  # a persistent id
+        b"]\x94h\0a0h\0.",  # a list that contains itself
         b"cbuiltins\nbytearray\n(J\xff\xff\xff\x7ftR.",
         b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
         b"(" * 100_000 + b"t" * 100_000 + b".",
@@ -205,20 +205,20 @@ def hostile_labels(rng: random.Random, path: Path) -> None:
 
 
 def label_opcodes(rng: random.Random, path: Path) -> None:
-    """Another opcode in the place of one or two, or a hostile pickle in the midst."""
+    """One or two opcodes replaced, or a hostile pickle inserted."""
     content = path.read_bytes()
-    places = [place for _, _, place in pickletools.genops(content)]
+    positions = [position for _, _, position in pickletools.genops(content)]
     for _ in range(rng.choice((1, 1, 2))):
-        at = rng.choice(places)
+        at = rng.choice(positions)
         content = content[:at] + rng.choice(OPCODES) + content[at + 1 :]
     if rng.random() < 0.3:
-        at = rng.choice(places)
+        at = rng.choice(positions)
         content = content[:at] + rng.choice(hostile_pickles())[:-1] + content[at:]
     path.write_bytes(content)
 
 
 def label_content(rng: random.Random, path: Path) -> None:
-    """Sound pickles of the same, of nearly the same and of other things."""
+    """Valid pickles of the same content in other types, of wrong labels and of other objects."""
     names, labels, lengths = pickle.loads(path.read_bytes())
     same = (names, labels, lengths)
     content = rng.choice(
@@ -241,7 +241,7 @@ def label_content(rng: random.Random, path: Path) -> None:
 
 
 def yaml_value(rng: random.Random, path: Path) -> None:
-    """Another value for a key, or none; another tag; code."""
+    """Another value, tag or code for one key, or the case of its line swapped."""
     lines = path.read_text(encoding="utf-8").splitlines()
     at = rng.randrange(len(lines))
     key = lines[at].split(":")[0]
@@ -262,17 +262,17 @@ def yaml_value(rng: random.Random, path: Path) -> None:
 
 
 def yaml_text(rng: random.Random, path: Path) -> None:
-    """Lines left out and doubled, remarks, bombs, loops, depths, and other ways to write a text."""
+    """Missing and repeated lines, comments, nested aliases, cycles, deep nesting, encodings."""
     lines = path.read_text(encoding="utf-8").splitlines()
     at = rng.randrange(len(lines))
     bomb = ["a0: &a0 [x, x]"]
     bomb += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
     deep = rng.choice(("[", "{a: ", "- ", "? ")) * rng.choice((10, 3000))
-    remark = rng.choice(("# a remark", "", "---", "...", "\t", "%YAML 9.9", "<<: {a: 1}"))
+    comment = rng.choice(("# a remark", "", "---", "...", "\t", "%YAML 9.9", "<<: {a: 1}"))
     texts = [
         lines[:at] + lines[at + 1 :],
         lines[:at] + lines[at : at + 1] + lines[at:],
-        lines[:at] + [remark] + lines[at:],
+        lines[:at] + [comment] + lines[at:],
         bomb + lines,
         ["skeleton:", *(f"  {line}" for line in bomb), *lines],
         [*lines, f"x: {deep}"],
@@ -285,16 +285,16 @@ def yaml_text(rng: random.Random, path: Path) -> None:
 
 
 MUTATIONS: dict[str, list[Mutation]] = {
-    "x_data.npy": [any_bytes, npy_header, npy_content, no_file],
-    "x_label.pkl": [any_bytes, label_opcodes, hostile_labels, label_content, no_file],
-    "m.meta.yaml": [any_bytes, yaml_text, yaml_value, no_file],
-    "m.pdmodel": [any_bytes, any_bytes, no_file],
-    "m.pdiparams": [any_bytes, any_bytes, no_file],
+    "x_data.npy": [any_bytes, npy_header, npy_content, replaced_file],
+    "x_label.pkl": [any_bytes, label_opcodes, hostile_labels, label_content, replaced_file],
+    "m.meta.yaml": [any_bytes, yaml_text, yaml_value, replaced_file],
+    "m.pdmodel": [any_bytes, any_bytes, replaced_file],
+    "m.pdiparams": [any_bytes, any_bytes, replaced_file],
 }
 
 
 def mutate(rng: random.Random, folder: Path) -> tuple[str, str]:
-    """Change one file of a folder; (its name, the mutation's)."""
+    """Change one file of a folder. Returns its name and the mutation's."""
     name = rng.choice(sorted(MUTATIONS))
     mutation = rng.choice(MUTATIONS[name])
     mutation(rng, folder / name)

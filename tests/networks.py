@@ -1,4 +1,4 @@
-"""Small networks, plain references and golden weights that several tests share."""
+"""Small networks, their weights and measurements, shared by several tests."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from model import build
 from model.efficientgcn import EfficientGCN
 from model.network import ClipNetwork, Shape
 from model.stgcn import STGCN
-from training.checkpoint import load_pretrained
-from utils import set_seed
+from training.checkpoint import load_network
 
 NTU_25 = skeleton("ntu-25")
 
@@ -24,7 +23,7 @@ SMALL: dict[str, Any] = {"stem_channel": 8, "block_args": ((16, 1, 1), (16, 1, 0
 
 
 def efficientgcn(phi: int = 0, branches: int = 3, persons: int = 2, **changes: Any) -> EfficientGCN:
-    """For 25 joints and 60 classes. changes: of `model_args`."""
+    """For 25 joints and 60 classes. branches: how many inputs. changes: of `model_args`."""
     args = EfficientGCNArgs(**changes)
     shape = Shape((6,) * branches, persons, 60)
     return build.build_efficientgcn(args, args.model_types[phi], NTU_25, shape)
@@ -39,15 +38,9 @@ def stgcn(
     return build.build_stgcn(STGCNArgs(**changes), "ST-GCN", layout, shape)
 
 
-def network_of(config: Config, persons: int = 2) -> ClipNetwork:
-    """Of a configuration, with its weights, or random ones of its seed."""
-    set_seed(config.seed)
-    network = build.build_network(
-        config, data_spec(config.dataset, config.data.own_layout), persons
-    )
-    if config.pretrained_path:
-        load_pretrained(network, config.pretrained_path)
-    return network
+def network_of(config: Config) -> ClipNetwork:
+    """The network of a configuration, with its pretrained weights or random ones of its seed."""
+    return load_network(config, data_spec(config.dataset, config.data.own_layout))
 
 
 def num_trainable(network: paddle.nn.Layer) -> int:
@@ -62,7 +55,7 @@ def clip_tensor_of(x: np.ndarray) -> paddle.Tensor:
 
 
 def randomise(network: paddle.nn.Layer, seed: int = 0) -> None:
-    """The golden arrays' rule for weights: drawn in the order of the torch names."""
+    """Weights as in the golden arrays: drawn in the order of the parameters' names in torch."""
     rng = np.random.RandomState(seed)
     state = network.state_dict()
     torch_name = {
@@ -83,3 +76,30 @@ def randomise(network: paddle.nn.Layer, seed: int = 0) -> None:
         else:
             value = 0.1 * r
         state[key].set_value(value.astype(np.float32))
+
+
+def measured_geometry(
+    network: ClipNetwork, num_joint: int, num_frame: int, reach: int
+) -> tuple[int, int, int]:
+    """(receptive field, delay, stride) of a network for one person, in input frames, found by
+    changing one frame after the other. num_frame: a multiple of the stride. reach: frames that
+    are tried on either side of the middle, more than the receptive field."""
+    network.eval()
+    shape = (1, num_joint, sum(network.branch_channels), num_frame)
+    clip = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
+    before = score_map_of(network, clip)
+    stride = num_frame // before.shape[2]
+    middle = before.shape[2] // 2  # output frame
+    frames = []  # input frames on which it depends
+    for t in range(middle * stride - reach, middle * stride + reach):
+        changed = clip.copy()
+        changed[..., t] *= -1000
+        if (score_map_of(network, changed)[:, :, middle] != before[:, :, middle]).any():
+            frames.append(t)
+    return frames[-1] - frames[0] + 1, frames[-1] - middle * stride, stride
+
+
+def score_map_of(network: ClipNetwork, clips: np.ndarray) -> np.ndarray:
+    """Clip tensor -> score map (P, num_class, T', V)."""
+    with paddle.no_grad():
+        return network.extract_feature(paddle.to_tensor(clips))[0].numpy()

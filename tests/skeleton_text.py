@@ -1,5 +1,5 @@
-"""Valid `.skeleton` text from arrays, folders of it, and configs that point there, for tests that
-need no real recordings."""
+"""Valid `.skeleton` text from arrays, folders of such files, and configurations that read them, for
+tests without real recordings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REST_OF_JOINT = "277.419 191.8218 1036.233 519.1677 -0.2059419 0.05349901 0.9692
 
 
 def random_frames(seed: int, *num_bodies: int) -> list[list[np.ndarray]]:
-    """Frames with so many bodies each. Four decimals, which text holds without loss."""
+    """Frames with these numbers of bodies. Four decimals, which text represents exactly."""
     rng = np.random.default_rng(seed)
     return [
         [np.round(rng.normal(size=(25, 3)) + (0, 0, 3), 4) for _ in range(n)] for n in num_bodies

@@ -1,4 +1,4 @@
-"""A small network, exported in several forms (the fixture `models`), and what it must answer."""
+"""A small network exported in several forms (the fixture `models`), and its expected logits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SET = ["--set", *(f"{key}={json.dumps(value)}" for key, value in SMALL.items())]
 
 
 def write_weights(config: Config, path: Path) -> None:
-    """Weights of which every clip gets another answer; fresh ones give nearly the same to all."""
+    """Weights that give every clip different logits; random ones give nearly the same to all."""
     network = network_of(config)
     rng = np.random.RandomState(0)
     for parameter in network.parameters():
@@ -35,8 +35,8 @@ def write_weights(config: Config, path: Path) -> None:
 
 
 def export_small(folder: Path) -> None:
-    """Weights that tell clips apart, exported whole, by person, with a fixed batch and with the
-    feature: `<name>/small.pdmodel`."""
+    """Write `<name>/small.pdmodel`: for whole clips, per person, with a fixed batch, and with the
+    feature as second output."""
     write_weights(configs.load("9001", SMALL), folder / "small.pdparams")
     argv = ["-c", "9001", "-pp", str(folder / "small.pdparams"), *SET]
     for name, flags in {
@@ -49,6 +49,7 @@ def export_small(folder: Path) -> None:
 
 
 def logits_by_dygraph(models: Path, clips: np.ndarray) -> np.ndarray:
+    """Raw clips (N, C, T, V, M) -> logits (N, num_class) of the network behind `models`."""
     config = configs.load("9001", {**SMALL, "pretrained_path": str(models / "small.pdparams")})
     network = network_of(config)
     network.eval()

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import paddle
 import pytest
 
 from deploy.engines.engine import CPU_ENGINES, ENGINES
 from model.conv import Conv2D
+from tests.processes import ROOT, run_python
 
-ROOT = Path(__file__).resolve().parent.parent
 SMALL = "stem_channel: 8, block_args: [[16, 1, 0], [16, 1, 0], [16, 2, 1]]"
 
 
-def bench(name: str, *options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, f"benchmarks/{name}.py", *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def bench(name: str, *options: str) -> CompletedProcess[str]:
+    return run_python(f"benchmarks/{name}.py", *options)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in ROOT.glob("benchmarks/bench_*.py")))
@@ -36,7 +34,6 @@ def test_startup() -> None:
     engines = ("auto", *CPU_ENGINES[".pdmodel"])
     commands = ["main.py --help", "infer.py --help", "export.py --help", "import paddle"]
     assert list(rows) == [*commands, *(f"infer.py, one clip, {name}" for name in engines)]
-    assert all(float(seconds) > 0 for seconds in rows.values())
 
 
 @pytest.mark.slow

@@ -196,7 +196,6 @@ def test_wrong_weights_are_refused_by_name(tmp_path: Path) -> None:
             load_checkpoint(tmp_path / "x.pdparams")
 
 
-@pytest.mark.filterwarnings("ignore:When training:UserWarning")
 def test_optimizer_state_survives_other_parameter_names() -> None:
     """Paddle's parameter names depend on the process; the stored state uses the network's names. A
     step with the stored momentum must equal the step of the first optimizer."""

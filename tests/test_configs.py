@@ -1,26 +1,17 @@
-"""Every configuration loads, builds and runs; wrong ones are refused by name."""
+"""Every configuration loads; wrong ones are refused by name."""
 
 from __future__ import annotations
 
-import typing
 from pathlib import Path
 
-import numpy as np
-import paddle
 import pytest
 import yaml
-from networks import network_of
 
 import configs
-from configs import model as model_args
 from configs.checks import ConfigError
 from configs.schema import Config
-from dataset.graph import STRATEGIES
 from dataset.protocols import DataSpec, data_spec
 from errors import UserError
-from model import build
-from model.build import build_network
-from model.layers import ACTIVATIONS
 
 NAMES = sorted(path.stem for path in configs.FOLDER.glob("*.yaml"))
 PROTOCOLS = ["ntu-xsub", "ntu-xview", "ntu-xsub120", "ntu-xset120"]
@@ -54,25 +45,6 @@ def test_published_hyper_parameters() -> None:
     assert stgcn.lr_scheduler == "step" and stgcn.scheduler_args.step.step_lr == (10, 50)
     assert (stgcn.max_epoch, stgcn.model_args.drop_prob) == (80, 0.5)
     assert (stgcn.dataset_args.ntu.inputs, stgcn.dataset_args.ntu.num_frame) == ("X", 300)
-
-
-# What differs from one that is built in its input's letter alone (tested below) is left out.
-BUILT = [name for name in NAMES if name[0] == "2" or name[2] == "0" or name in ("1011", "1131")]
-
-
-@pytest.mark.parametrize("name", BUILT)
-def test_every_config_builds_and_runs(name: str) -> None:
-    config = configs.load(name)
-    spec = spec_of(config)
-    network = build_network(config, spec, spec.num_person)
-    network.eval()
-    shape = (1, spec.num_person * spec.skeleton.num_joint, 3 if name < "2" else 18, 16)
-    clips = paddle.to_tensor(np.random.RandomState(0).randn(*shape).astype("float32"))
-    with paddle.no_grad():
-        logits = network(clips)
-    assert list(logits.shape) == [1, spec.num_class]
-    assert len(spec.class_names) == spec.num_class
-    assert np.isfinite(logits.numpy()).all()
 
 
 def test_streams_differ_in_their_input_alone() -> None:
@@ -123,9 +95,6 @@ def test_overrides_reach_any_key() -> None:
 def test_another_family_starts_its_model_args_afresh() -> None:
     config = configs.load("2001", {"model_type": "ST-GCN", "dataset_args.ntu.inputs": "JB"})
     assert config.model_args.strategy == "spatial" and config.dataset_args.ntu.inputs == "JB"
-    network = network_of(config)  # branches fused on channels
-    network.eval()
-    assert list(network(paddle.ones([1, 50, 12, 16])).shape) == [1, 60]
     late = {
         "model_args.strategy": "uniform",
         "dataset_args.ntu.inputs": "X",
@@ -211,12 +180,3 @@ def test_every_key_is_explained() -> None:
     for name in ("1001", "2001"):
         for key in leaves(yaml.safe_load(configs.dump(configs.load(name)))):
             assert f"`{key}`" in page, key
-
-
-def test_choices_are_those_of_the_parts() -> None:
-    """A name that configurations may use exists once more, in the table of its parts."""
-    assert set(model_args.ACT_TYPES) == set(ACTIVATIONS)
-    assert set(model_args.LAYER_TYPES) == set(build.TEMPORAL_LAYERS)
-    assert set(model_args.ATT_TYPES) == {*build.ATTENTIONS, "none"}
-    assert set(model_args.STRATEGIES) == set(STRATEGIES)
-    assert set(typing.get_args(model_args.ModelArgs)) == set(build.FAMILIES)

@@ -1,8 +1,8 @@
-"""infer.py on mutated data, labels, meta files, programs and parameters: a right answer, or one
-line and exit code 2; no traceback, no hang, no dead process, no code run from a file.
+"""infer.py on mutated data, labels, metadata, models and weights: a correct answer, or one line and
+exit code 2; no traceback, hang or crash, and no code of a file is run.
 
 $SKELETON_FUZZ is the number of cases (default 40; 1,000 in the slow test), $SKELETON_FUZZ_SEED
-chooses others (default 0).
+selects others (default 0).
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import network_of
 
 from tests.fuzz_cases import CANARY, any_bytes, mutate
+from tests.networks import network_of
 
 QUICK = int(os.environ.get("SKELETON_FUZZ", "40"))
 MANY = max(QUICK, 1000)
 SEED = int(os.environ.get("SKELETON_FUZZ_SEED", "0"))
-PATIENCE = 60.0  # seconds, for any one case
-PORT_EVERY = 25  # cases; the others have a meta file. A port's model costs a process of its own.
+HANG = 300.0  # seconds after which a case is taken for a hang
+# One case in so many is a model of the public port. It has no metadata, so it is probed in a
+# subprocess first.
+PORT_EVERY = 25
 TOLERANCE = 1e-4  # of logits, relative to their scale
 
 FILES = ("x_data.npy", "x_label.pkl", "m.meta.yaml", "m.pdmodel", "m.pdiparams")
@@ -37,7 +39,7 @@ Network = Callable[[np.ndarray], np.ndarray]  # clips -> logits
 
 @pytest.fixture(scope="module")
 def whole_files(models: Path, tiny_data: Path, tmp_path_factory) -> Path:
-    """`own/` and `port/`: sound files of a model of ours, and of one without meta file."""
+    """`own/` and `port/`: valid files of one of our models, and of one without metadata."""
     import paddle
 
     from dataset.storage import open_clips
@@ -72,7 +74,7 @@ def small_network(weights: Path) -> object:
 
 
 def reference(weights: Path) -> Network:
-    """The network itself, which shares no code with static inference but its features."""
+    """The dygraph network, which shares with static inference only the input features."""
     import paddle
 
     from dataset.features import clip_tensor
@@ -89,11 +91,11 @@ def reference(weights: Path) -> Network:
 
 
 def answer_is_wrong(output: Path, folder: Path, network: Network, is_port: bool) -> str:
-    """What is wrong with the answer that was given; '' if nothing is."""
+    """What is wrong with an answer; '' if nothing."""
     rows = json.loads(output.read_text(encoding="utf-8"))["clips"]
-    if is_port:  # nobody can tell what its files should say
-        sound = all(np.isfinite(row["top"][0]["probability"]) for row in rows)
-        return "" if rows and sound else "no numbers"
+    if is_port:  # the right answer of damaged weights is unknown
+        finite = all(np.isfinite(row["top"][0]["probability"]) for row in rows)
+        return "" if rows and finite else "no finite numbers"
     clips = np.load(folder / "x_data.npy", allow_pickle=False)
     with np.errstate(all="ignore"):
         expected = network(clips)
@@ -101,12 +103,12 @@ def answer_is_wrong(output: Path, folder: Path, network: Network, is_port: bool)
         return f"{len(rows)} answers for {len(clips)} clips, or the network gives NaN"
     noise = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     for row, logits in zip(rows, expected):
-        share = np.exp(logits - logits.max(), dtype=np.float64)
-        share /= share.sum()
-        for place, top in enumerate(row["top"]):
-            if logits[top["class"]] < np.sort(logits)[-1 - place] - 2 * noise:
-                return f"class {top['class']} at place {place} of {row['name']}"
-            if noise < 0.1 and abs(share[top["class"]] - top["probability"]) > 2 * noise + 1e-6:
+        softmax = np.exp(logits - logits.max(), dtype=np.float64)
+        softmax /= softmax.sum()
+        for rank, top in enumerate(row["top"]):
+            if logits[top["class"]] < np.sort(logits)[-1 - rank] - 2 * noise:
+                return f"class {top['class']} at rank {rank} of {row['name']}"
+            if noise < 0.1 and abs(softmax[top["class"]] - top["probability"]) > 2 * noise + 1e-6:
                 return f"probability {top['probability']} of {row['name']}"
     if not (folder / "x_label.pkl").is_file():
         return ""
@@ -115,16 +117,16 @@ def answer_is_wrong(output: Path, folder: Path, network: Network, is_port: bool)
 
 
 def read_labels(folder: Path) -> list[int]:
-    """[] where Python's reader in C is stricter than the one in Python: a frame of another size."""
+    """[] where Python's C unpickler is stricter than the one written in Python: frame sizes."""
     with open(folder / "x_label.pkl", "rb") as file:
         try:
-            return list(PlainReader(file, encoding="latin1").load()[1])
+            return list(ArrayUnpickler(file, encoding="latin1").load()[1])
         except pickle.UnpicklingError:
             return []
 
 
-class PlainReader(pickle.Unpickler):
-    """Python's own reader, of what names nothing but arrays."""
+class ArrayUnpickler(pickle.Unpickler):
+    """Python's unpickler, restricted to NumPy arrays."""
 
     def find_class(self, module: str, name: str) -> object:
         if module.split(".")[0] != "numpy" or name not in (
@@ -135,12 +137,12 @@ class PlainReader(pickle.Unpickler):
 
 
 def run_case(number: int, folder: Path, base: Path, network: Network) -> str:
-    """One mutated set of files through infer.py; what is wrong with its end, '' if nothing is."""
+    """Run infer.py on one mutated set of files. Returns what is wrong with the outcome, or ''."""
     import deploy.engines.probe
     import infer
     from errors import run_command
 
-    deploy.engines.probe.SECONDS = PATIENCE / 2
+    deploy.engines.probe.SECONDS = HANG / 2
     rng = random.Random(f"{SEED}-{number}")
     is_port = number % PORT_EVERY == PORT_EVERY - 1
     shutil.copytree(base / ("port" if is_port else "own"), folder)
@@ -150,34 +152,34 @@ def run_case(number: int, folder: Path, base: Path, network: Network) -> str:
     else:
         name, mutation = mutate(rng, folder)
     what = f"case {number}, {mutation} of {name}"
-    output, said = folder.with_suffix(".json"), folder.with_suffix(".txt")
+    output, stderr = folder.with_suffix(".json"), folder.with_suffix(".txt")
     engine = rng.choice(("paddle", "paddle", "paddle", "auto"))
     argv = ["--model_file", folder / "m.pdmodel", "--data_file", folder / "x_data.npy", "-np"]
     argv += ["--engine", engine, "--output", output, "--cpu_threads", 1, "--no_cpu_setup"]
-    with open(said, "wb") as file:
-        kept = os.dup(2)
+    with open(stderr, "wb") as file:
+        saved = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:
             code = run_command(lambda: infer.main([str(a) for a in argv]))
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
-    lines = said.read_text(encoding="utf-8", errors="replace").splitlines()
+            os.dup2(saved, 2)
+            os.close(saved)
+    lines = stderr.read_text(encoding="utf-8", errors="replace").splitlines()
     if any(base.parent.rglob(CANARY)) or Path(CANARY).exists():
         return f"{what}: code of the file was run"
     if code == 2:
         clear = len(lines) == 1 and lines[0].startswith("error: ") and len(lines[0]) < 700
-        return "" if clear and not output.exists() else f"{what}: says {lines}"
+        return "" if clear and not output.exists() else f"{what}: prints {lines}"
     if code or lines:
-        return f"{what}: exit code {code}, says {lines}"
+        return f"{what}: exit code {code}, prints {lines}"
     wrong = answer_is_wrong(output, folder, network, is_port)
     return f"{what}: wrong answer: {wrong}" if wrong else ""
 
 
 def serve(pipe: Connection, base: Path) -> None:
-    """A process that answers the number of a case with what is wrong, and with whether infer.py
-    gave an answer."""
+    """The worker process: receives numbers of cases, sends (what is wrong, whether infer.py
+    answered)."""
     import utils
 
     utils.prepare_process(cpu_setup=False)
@@ -191,11 +193,11 @@ def serve(pipe: Connection, base: Path) -> None:
         folder = work / f"case-{number}"
         try:
             wrong = run_case(number, folder, base, network)
-        except Exception as error:  # a traceback of infer.py's, or a case that is wrong itself
+        except Exception as error:  # a bug of infer.py, or of the case itself
             import traceback
 
-            place = traceback.format_exc().strip().splitlines()[-4:]
-            wrong = f"case {number}: {type(error).__name__}: {error}: {place}"
+            lines = traceback.format_exc().strip().splitlines()[-4:]
+            wrong = f"case {number}: {type(error).__name__}: {error}: {lines}"
         answered = folder.with_suffix(".json").exists()
         if not wrong:
             shutil.rmtree(folder)
@@ -203,6 +205,8 @@ def serve(pipe: Connection, base: Path) -> None:
 
 
 class Worker:
+    """A process that runs one case after the other."""
+
     def __init__(self, base: Path) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
@@ -213,9 +217,9 @@ class Worker:
     def run(self, number: int) -> tuple[str, bool]:
         self.pipe.send(number)
         try:
-            if self.pipe.poll(PATIENCE):
+            if self.pipe.poll(HANG):
                 return self.pipe.recv()
-            return f"case {number}: no end within {PATIENCE:.0f} s", False
+            return f"case {number}: did not end within {HANG:.0f} s", False
         except EOFError:
             self.process.join()
             return f"case {number}: the process died ({self.process.exitcode})", False
@@ -226,7 +230,7 @@ class Worker:
 
 
 def fuzz(base: Path, numbers: range) -> tuple[list[str], int]:
-    """(everything that was wrong, how many cases were answered)."""
+    """Run cases. Returns everything that was wrong, and the number of answers."""
     found: list[str] = []
     answers = 0
     worker = Worker(base)
@@ -236,7 +240,7 @@ def fuzz(base: Path, numbers: range) -> tuple[list[str], int]:
             answers += answered
             if wrong:
                 found.append(wrong)
-            if "no end within" in wrong or "process died" in wrong:
+            if "did not end" in wrong or "process died" in wrong:
                 worker.stop()
                 worker = Worker(base)
     finally:
@@ -247,7 +251,7 @@ def fuzz(base: Path, numbers: range) -> tuple[list[str], int]:
 def test_mutated_files(whole_files: Path) -> None:
     found, answers = fuzz(whole_files, range(QUICK))
     assert not found, "\n".join(found)
-    assert QUICK // 20 <= answers <= QUICK // 2, "some mutations leave the answer as it is"
+    assert QUICK // 20 <= answers <= QUICK // 2, "some mutations change no answer"
 
 
 @pytest.mark.slow

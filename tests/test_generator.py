@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from generator import generate
 from reader.ntu.prenormalise import transform
 from reader.ntu.reader import parse
 from safe_io import load_pickle
+from tests.processes import run_python
 from tests.skeleton_text import (
     DATASET,
     clip_name,
@@ -32,8 +31,6 @@ from tests.skeleton_text import (
     some_recordings,
     write_recordings,
 )
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def load_split(folder: Path, phase: str) -> tuple[np.ndarray, tuple[list, list, list]]:
@@ -269,7 +266,7 @@ def test_a_missing_path_is_named_with_its_key(tmp_path: Path):
 
 def test_importing_the_generator_does_not_import_paddle():
     code = "import sys, generator; sys.exit('paddle' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
+    assert run_python("-c", code).returncode == 0
 
 
 @pytest.mark.parametrize("dataset", ["ntu-xsub", "ntu-xview"])

@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from dataset import writer
 from dataset.writer import FILES
 from errors import UserError
 from generator import generate
+from tests.processes import ROOT, is_running, run_python, wait_until
 from tests.skeleton_text import (
     DATASET,
     clip_name,
@@ -27,8 +25,6 @@ from tests.skeleton_text import (
     some_recordings,
     write_recordings,
 )
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -113,16 +109,9 @@ def run_until_killed(config_keys: dict, function: str, count: int, workers: int)
     # The workers of the killed process must be able to import the script's main module.
     path = Path(config_keys["dataset_args.ntu.root_folder"]).parent / "kill.py"
     path.write_text(script)
-    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=60)
+    done = run_python(path)
     assert done.returncode == -signal.SIGKILL, done.stderr
     return [int(number) for number in done.stdout.split()]
-
-
-def is_running(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.parametrize(
@@ -155,10 +144,9 @@ def test_a_kill_leaves_nothing_half_and_a_rerun_gives_the_same_bytes(
     if "manifest.json" in left:
         assert left == old
     assert len(processes) == (workers if workers > 1 else 0)
-    end = time.monotonic() + 20
-    while any(is_running(process) for process in processes):
-        assert time.monotonic() < end, "worker processes outlive the killed run"
-        time.sleep(0.05)
+    wait_until(
+        lambda: not any(map(is_running, processes)), "worker processes outlive the killed run"
+    )
     assert made_from(new_source, "out") == new  # hashes() sees that no temporary file is left
 
 
@@ -185,8 +173,8 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path):
         for n in range(count):
             (source / f"{clip_name(1 + n % 50, 1, repeat=1 + n // 50)}.skeleton").symlink_to(one)
         script = MEASURE.format(overrides={**keys, "dataset_args.ntu.synthetic_path": str(source)})
-        command = [sys.executable, "-c", script]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=60)
+        done = run_python("-c", script)
+        assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout))
     assert peaks[1] - peaks[0] < 30  # MB
 

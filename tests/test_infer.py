@@ -6,8 +6,6 @@ import csv
 import json
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +21,9 @@ from deploy.engines.paddle_engine import PaddleEngine
 from deploy.meta import meta_path
 from deploy.predictor import Predictor
 from errors import UserError, run_command
+from tests.processes import run_python
 from tests.small_models import SMALL, eval_clips, logits_by_dygraph
 from tools import merge_predictions
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_empty_person_slots_are_not_run(models: Path, tiny_data: Path) -> None:
@@ -202,12 +199,7 @@ def test_damaged_models_are_refused(models: Path, tmp_path: Path, tiny_data: Pat
             (tmp_path / f"m{name}").write_bytes(content if name == suffix else good)
         meta_path(tmp_path / "m").write_text(meta_path(models / "whole/small").read_text())
         argv = ["--model_file", tmp_path / "m.pdmodel", "--data_file", eval_clips(tiny_data)]
-        done = subprocess.run(
-            [sys.executable, "infer.py", *map(str, argv), "--engine", "paddle"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
+        done = run_python("infer.py", *argv, "--engine", "paddle")
         assert done.returncode == 2 and done.stderr.startswith("error: "), done.stderr[-500:]
         assert done.stderr.count("\n") == 1
 
@@ -279,7 +271,6 @@ def test_openvino_answers_without_importing_paddle(models: Path, tiny_data: Path
     """Importing Paddle takes longer than the rest of the start-up."""
     argv = ["--model_file", models / "person/small.pdmodel", "--data_file", eval_clips(tiny_data)]
     code = "import sys, infer; infer.main(sys.argv[1:]); assert 'paddle' not in sys.modules"
-    command = [sys.executable, "-c", code, *map(str, argv), "-np"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = run_python("-c", code, *argv, "-np")
     assert done.returncode == 0, done.stderr
     assert "Engine: openvino (auto)" in done.stdout and "Infer Mean Accuracy" in done.stdout

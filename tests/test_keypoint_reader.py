@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +26,8 @@ from tests.keypoint_data import (
     write_index,
     write_pickle,
 )
+from tests.processes import ROOT, run_python
 from tests.skeleton_text import hashes
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def on_disk(array: np.ndarray, max_frame: int = 16, num_person: int = 1) -> np.ndarray:
@@ -510,9 +507,7 @@ def test_the_documentation_is_true(tmp_path: Path):
     (tmp_path / "stick.yaml").write_text(layout)
     (tmp_path / "sports.yaml").write_text(config.replace("1101", str(ROOT / "configs/1101.yaml")))
     for command in (["-c", code], [ROOT / "main.py", "-c", "sports.yaml", "-gd", "--workers", "1"]):
-        done = subprocess.run(
-            [sys.executable, *command], cwd=tmp_path, timeout=60, capture_output=True, text=True
-        )
+        done = run_python(*command, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     (report,) = (tmp_path / "data").rglob("report.txt")
     assert report.read_text() == next(text for kind, text in blocks if "Data check" in text)
@@ -528,10 +523,7 @@ def test_generation_of_ones_own_data_does_not_import_paddle(tmp_path: Path):
         "import sys, main; code = main.main(sys.argv[1:]); "
         "sys.exit(code or 3 * ('paddle' in sys.modules))"
     )
-    command = [sys.executable, "-c", code, "-c", str(tmp_path / "mine.yaml"), "-gd", "-np"]
-    done = subprocess.run(
-        [*command, "--workers", "1"], cwd=ROOT, timeout=60, capture_output=True, text=True
-    )
+    done = run_python("-c", code, "-c", tmp_path / "mine.yaml", "-gd", "-np", "--workers", "1")
     assert done.returncode == 0, done.stderr
     assert "Data check of" in done.stdout
     assert "2 training and 2 evaluation clips are in" in done.stdout

@@ -26,10 +26,10 @@ from dataset.storage import PHASES, content_hash, open_clips
 from dataset.synthetic.recordings import write_recordings
 from dataset.writer import FILES
 from safe_io import read_yaml
+from tests.processes import ROOT
 from tests.skeleton_text import hashes
 from training.checkpoint import load_checkpoint
 
-ROOT = Path(__file__).resolve().parent.parent
 KILLS = int(os.environ.get("SKELETON_KILLS", "5"))
 SEED = int(os.environ.get("SKELETON_KILL_SEED", "0"))
 PATIENCE = 300.0  # seconds, for any one process

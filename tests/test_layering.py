@@ -1,17 +1,19 @@
-"""Who may import whom (docs/architecture.md), and rules that keep the house in order."""
+"""Which module may import which (docs/architecture.md), and rules for every source file."""
 
 from __future__ import annotations
 
 import ast
-import subprocess
+import graphlib
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-OURS = {"configs", "dataset", "reader", "model", "scheduler", "deploy", "training"} | {
-    p.stem for p in ROOT.glob("*.py")
-}
+from tests.processes import ROOT, run_process, run_python
+
+FOLDERS = ["configs", "dataset", "reader", "model", "scheduler", "deploy", "training"]
+FOLDERS += ["tools", "benchmarks"]
+OURS = {*FOLDERS, *(path.stem for path in ROOT.glob("*.py"))}
+COMMAND_LINES = {"main", "export", "infer"}
 # Folder or file -> what it may import; everything may import errors and safe_io.
 MAY_IMPORT = {
     "errors.py": set(),
@@ -49,12 +51,18 @@ MAY_IMPORT = {
         "paddle",
     },
     "infer.py": {"utils", "report", "deploy", "dataset"},
+    # Programs that nothing imports.
+    "tools": {*OURS, "paddle"},
+    "benchmarks": {*OURS, "paddle"},
 }
 SOURCES = sorted(ROOT.glob("*.py"))
-SOURCES += sorted(path for name in OURS for path in (ROOT / name).glob("**/*.py"))
+SOURCES += sorted(path for name in FOLDERS for path in (ROOT / name).glob("**/*.py"))
+each_source = pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 
 
 def imports_of(path: Path) -> set[str]:
+    """Full names of all that a file imports, at any depth: 'a.b' for `import a.b`, 'a.b.c' for
+    `from a.b import c`."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -64,19 +72,77 @@ def imports_of(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+@each_source
 def test_imports_follow_the_table(path: Path) -> None:
-    place = str(path.relative_to(ROOT))
-    allowed = MAY_IMPORT.get(place, MAY_IMPORT.get(place.split("/")[0]))
-    assert allowed is not None, f"{place} has no row in the table"
+    file = path.relative_to(ROOT).as_posix()
+    allowed = MAY_IMPORT.get(file, MAY_IMPORT.get(file.split("/")[0]))
+    assert allowed is not None, f"{file} has no row in the table"
     for name in imports_of(path):
         top = name.split(".")[0]
         if top in (OURS | {"paddle"}) - {"errors", "safe_io"}:
-            assert any(name == a or name.startswith(f"{a}.") for a in allowed), f"{place}: {name}"
+            assert any(name == a or name.startswith(f"{a}.") for a in allowed), f"{file}: {name}"
+
+
+def test_no_import_cycle_between_files() -> None:
+    """Imports inside functions and for type checking count too."""
+    modules = {module_of(path) for path in SOURCES}
+    graph = {module_of(path): project_imports(path, modules) for path in SOURCES}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def project_imports(path: Path, modules: set[str]) -> set[str]:
+    """Those of the project's modules that a file imports itself."""
+    folder = path.relative_to(ROOT).parent.as_posix()
+    found = set()
+    for name in imports_of(path):
+        names = [name, name.rpartition(".")[0]]  # of a module, or of something inside one
+        if folder in ("tools", "benchmarks"):  # a script finds the files beside it by bare name
+            names += [f"{folder}.{name}" for name in names]
+        found |= set([name for name in names if name in modules][:1])
+    return found
+
+
+def module_of(path: Path) -> str:
+    """'deploy/engines/engine.py' -> 'deploy.engines.engine'; of a package, its `__init__.py`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@each_source
+def test_command_lines_are_imported_by_no_module(path: Path) -> None:
+    """main.py, export.py and infer.py parse, load and dispatch; they hold nothing to share."""
+    found = {name.split(".")[0] for name in imports_of(path)} & COMMAND_LINES
+    assert not found, f"{path.relative_to(ROOT)} imports {found}"
+
+
+# Test files that run without Paddle, whose import takes longer than most of these tests.
+WITHOUT_PADDLE = [
+    *("augment", "configs", "data_check", "features", "generator", "generator_safety", "graph"),
+    *("keypoint_reader", "kinetics_reader", "matching", "pipeline", "prenormalise", "reader"),
+    *("safe_io", "schedules", "skeletons", "synthetic", "synthetic_clips"),
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "option"),
+    [(WITHOUT_PADDLE, "--collect-only"), (["configs", "features"], "--exitfirst")],
+)
+def test_tests_of_readers_and_data_never_import_paddle(names: list[str], option: str) -> None:
+    code = (
+        "import sys, pytest\n"
+        "code = pytest.main(sys.argv[1:])\n"
+        "sys.exit(code or 3 * ('paddle' in sys.modules))"
+    )
+    files = [f"tests/test_{name}.py" for name in names]
+    done = run_python("-c", code, "-p", "no:cacheprovider", option, *files)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_nothing_large_or_private_is_tracked() -> None:
-    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    done = run_process(["git", "ls-files"])
     if done.returncode != 0:
         pytest.skip("not a git checkout")
     for name in filter(None, done.stdout.splitlines()):
@@ -86,12 +152,14 @@ def test_nothing_large_or_private_is_tracked() -> None:
             assert path.suffix not in {".skeleton", ".pdparams", ".pdmodel", ".pyc"}, name
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+@each_source
 def test_public_functions_are_documented(path: Path) -> None:
-    """Modules, and public classes and functions at their top level, say what they are for."""
+    """Docstrings of modules, and of public classes and functions at their top level."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    silent = {"parse", "main", "train", "evaluate", "generate", "extract"}  # command lines
+    silent = {"parse", "main", "train", "evaluate", "generate", "extract"}  # of command lines
     assert ast.get_docstring(tree) is not None or not tree.body
+    if path.parent.name in ("tools", "benchmarks"):
+        return
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
             on_root = path.parent == ROOT and node.name in silent

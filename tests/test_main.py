@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
-import subprocess
-import sys
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,8 @@ from networks import network_of
 import configs
 import main as cli
 from errors import run_command
+from tests.processes import run_python
 from training.checkpoint import load_checkpoint, save_checkpoint
-
-ROOT = Path(__file__).resolve().parent.parent
 
 # Dies as by kill -9 at the moment when the third last.pdparams would get its name.
 DIE_WHILE_SAVING = """
@@ -34,6 +34,8 @@ import main
 sys.exit(main.main(sys.argv[1:]))
 """
 
+AUGMENT = ("random_rotate=20", "random_choose=12", "jitter=0.01")
+
 
 def run_dirs(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "work/9001_EfficientGCN-B0_synthetic-xsub").iterdir())
@@ -45,8 +47,7 @@ def weights(run_dir: Path, name: str = "last") -> dict[str, np.ndarray]:
 
 def run_main(*argv: str) -> str:
     """What main.py prints, in a process of its own that must end well."""
-    command = [sys.executable, "main.py", *argv]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = run_python("main.py", *argv)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -57,69 +58,116 @@ def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A training of 4 epochs that nothing interrupted. argv: of main.py, but for the work_dir."""
+
+    argv: Callable[[Path], list[str]]
+    run_dir: Path
+    log: str
+
+    def copy_to(self, tmp_path: Path) -> Path:
+        """The run's folder in a work_dir of a test's own."""
+        shutil.copytree(self.run_dir.parent, tmp_path / "work" / self.run_dir.parent.name)
+        return run_dirs(tmp_path)[0]
+
+
+@pytest.fixture(scope="module")
+def finished(
+    small_run: Callable[[Path], list[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
+    """Trained in a process of its own, as a user's is: a static engine that ran in this process may
+    have changed the number of MKL's threads, and with it the order of sums."""
+
+    def argv(tmp_path: Path) -> list[str]:
+        augment = [f"dataset_args.ntu.augment.{key}" for key in AUGMENT]
+        return ["-c", "9001", "-np", *small_run(tmp_path / "work"), *augment]
+
+    folder = tmp_path_factory.mktemp("finished")
+    log = run_main(*argv(folder))
+    (run_dir,) = run_dirs(folder)
+    return Finished(argv, run_dir, log)
+
+
 @pytest.mark.slow
-def test_train_resume_after_a_kill_and_evaluate(
-    tiny_keys: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """4 epochs in one go = 2 + kill in the middle of saving + the rest, bit for bit. Each in a
-    process of its own, as a user's are: a static engine that ran in this one may have changed the
-    number of MKL's threads, and with it the order of sums."""
-    argv = ["-c", "9001", "-np", *tiny_keys, "dataset_args.ntu.augment.random_rotate=20"]
-    argv += ["dataset_args.ntu.augment.random_choose=12", "dataset_args.ntu.augment.jitter=0.01"]
-    log = run_main(*argv)
+def test_training_leaves_curves_log_and_configuration(finished: Finished) -> None:
+    log, run_dir = finished.log, finished.run_dir
     assert re.search(r"Epoch: 4/4, Training accuracy: \d+/24\(\d+\.\d\d%\), Training time: ", log)
     pattern = r"Top-1 accuracy: \d+/24\(.*%\), Top-5 accuracy: \d+/24\(.*%\), Mean loss:\d+\.\d{4}"
     assert re.search(pattern, log)
     assert re.search(r"Evaluating time: .*s, Speed: .* sequences/second", log)
-    (whole,) = run_dirs(tmp_path)
-    assert len(list(csv.reader((whole / "curves.csv").open()))) == 5
-    assert (whole / "curves.png").is_file()
-    assert "Finish training!" in (whole / "log.txt").read_text()
-    assert configs.load(str(whole / "config.yaml")).dataset_args.ntu.num_frame == 16
+    assert len(list(csv.reader((run_dir / "curves.csv").open()))) == 5
+    assert (run_dir / "curves.png").is_file()
+    assert "Finish training!" in (run_dir / "log.txt").read_text()
+    assert configs.load(str(run_dir / "config.yaml")).dataset_args.ntu.num_frame == 16
 
-    killed = subprocess.run([sys.executable, "-c", DIE_WHILE_SAVING, *argv], cwd=ROOT)
-    assert killed.returncode == -9
-    cut = run_dirs(tmp_path)[1]
-    assert load_checkpoint(cut / "last.pdparams")["epoch"] == 2
-    assert list(cut.glob(".*.part"))
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_bits(finished: Finished, tmp_path: Path) -> None:
+    """Killed while it saves its third checkpoint, resumed in the same folder: weights, optimizer
+    and history are those of the run that nothing interrupted."""
+    argv = finished.argv(tmp_path)
+    assert run_python("-c", DIE_WHILE_SAVING, *argv).returncode == -9
+    (run_dir,) = run_dirs(tmp_path)
+    assert load_checkpoint(run_dir / "last.pdparams")["epoch"] == 2
+    assert list(run_dir.glob(".*.part"))
     run_main("-r", *argv)
-    assert not list(cut.glob(".*.part"))
-    assert run_dirs(tmp_path) == [whole, cut], "a resumed run goes on in its own folder"
-    assert_same(weights(cut), weights(whole))
-    both = [load_checkpoint(d / "last.pdparams") for d in (cut, whole)]
-    assert both[0]["history"] == both[1]["history"] and both[0]["epoch"] == 4
-    for name, array in both[0]["opt"].items():
-        np.testing.assert_array_equal(array, both[1]["opt"][name])
+    assert not list(run_dir.glob(".*.part"))
+    assert run_dirs(tmp_path) == [run_dir]
+    resumed, whole = (load_checkpoint(d / "last.pdparams") for d in (run_dir, finished.run_dir))
+    assert_same(resumed["model"], whole["model"])
+    assert resumed["history"] == whole["history"] and resumed["epoch"] == 4
+    for name, array in resumed["opt"].items():
+        np.testing.assert_array_equal(array, whole["opt"][name])
 
-    capsys.readouterr()
-    best = load_checkpoint(whole / "best.pdparams")
-    assert cli.main([*argv, "-e", "-pp", str(whole / "best.pdparams")]) == 0
-    log = capsys.readouterr().out
-    right = round(24 * float(best["best_state"]["acc_top1"]))
-    assert f"Top-1 accuracy: {right}/24" in log and "Mean class accuracy" in log
-    evaluation = next(d for d in run_dirs(tmp_path) if d.name.startswith("evaluate-eval"))
+
+@pytest.mark.slow
+def test_evaluation_repeats_the_best_epoch_at_any_batch_size(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights_file = finished.run_dir / "best.pdparams"
+    argv = ["-e", "-pp", str(weights_file), *finished.argv(tmp_path)]
+    best = load_checkpoint(weights_file)["best_state"]
+    right = round(24 * float(best["acc_top1"]))
+    for keys in ([], *([f"dataset_args.ntu.eval_batch_size={batch}"] for batch in (5, 24))):
+        assert cli.main([*argv, *keys]) == 0
+        log = capsys.readouterr().out
+        assert f"Top-1 accuracy: {right}/24" in log and "Mean class accuracy" in log
+    evaluation = run_dirs(tmp_path)[0]
+    assert evaluation.name.startswith("evaluate-eval")
     matrix = np.array(list(csv.reader((evaluation / "confusion.csv").open())))[1:, 1:].astype(int)
-    np.testing.assert_array_equal(matrix, best["best_state"]["cm"])
-    for batch in (5, 24):
-        keys = [f"dataset_args.ntu.eval_batch_size={batch}"]
-        assert cli.main([*argv, *keys, "-e", "-pp", str(whole / "best.pdparams")]) == 0
-        assert f"Top-1 accuracy: {right}/24" in capsys.readouterr().out
-
+    np.testing.assert_array_equal(matrix, best["cm"])
     assert "Model: EfficientGCN-B0" in (evaluation / "log.txt").read_text()
 
-    assert run_command(lambda: cli.main(["-r", *argv, "model_args.drop_prob=0.5"])) == 2
+
+@pytest.mark.slow
+def test_what_cannot_be_resumed_is_named(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other settings, a complete run, a newest run without a checkpoint."""
+    argv = ["-r", *finished.argv(tmp_path)]
+    run_dir = finished.copy_to(tmp_path)
+    assert run_command(lambda: cli.main([*argv, "model_args.drop_prob=0.5"])) == 2
     assert "other settings of model_args.drop_prob" in capsys.readouterr().err
-    assert cli.main(["-r", *argv]) == 0
+    assert cli.main(argv) == 0
     assert "complete: nothing to resume" in capsys.readouterr().out
-    (whole.parent / "2099-01-01_00-00-00").mkdir()
-    assert run_command(lambda: cli.main(["-r", *argv])) == 2
+    (run_dir.parent / "2099-01-01_00-00-00").mkdir()
+    assert run_command(lambda: cli.main(argv)) == 2
     assert "2099-01-01_00-00-00 has no last.pdparams" in capsys.readouterr().err
 
-    content = load_checkpoint(whole / "last.pdparams")
-    for change in ({"opt": {}}, {"epoch": "x"}, {"history": [{}]}, {"best_state": {}}):
-        save_checkpoint(tmp_path / "odd.pdparams", {**content, **change})
-        code = run_command(lambda: cli.main(["-r", *argv, "-pp", str(tmp_path / "odd.pdparams")]))
-        assert code == 2 and "odd.pdparams" in capsys.readouterr().err
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change", [{"opt": {}}, {"epoch": "x"}, {"history": [{}]}, {"best_state": {}}], ids=str
+)
+def test_a_damaged_checkpoint_is_named(
+    finished: Finished, change: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = load_checkpoint(finished.run_dir / "last.pdparams")
+    save_checkpoint(tmp_path / "odd.pdparams", {**content, **change})
+    argv = ["-r", *finished.argv(tmp_path), "-pp", str(tmp_path / "odd.pdparams")]
+    assert run_command(lambda: cli.main(argv)) == 2
+    assert "odd.pdparams" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -223,7 +271,7 @@ def test_help_and_generation_never_import_paddle(tmp_path: Path) -> None:
     )
     path = f"dataset_args.ntu.ntu60_path={tmp_path}"
     for argv in ([], ["-c", "2001", "-gd", "--set", path]):
-        done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True)
+        done = run_python("-c", code, *argv)
         assert done.returncode == 0, done.stderr
 
 

@@ -7,14 +7,6 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from networks import (
-    SMALL,
-    clip_tensor_of,
-    efficientgcn,
-    num_trainable,
-    randomise,
-    stgcn,
-)
 
 from dataset.graph import adjacency
 from dataset.skeletons import layout_names, skeleton
@@ -22,6 +14,14 @@ from model.build import rescale_blocks
 from model.fold import fold_network
 from model.graph_conv import graph_conv
 from model.layers import ACTIVATIONS
+from tests.networks import (
+    SMALL,
+    clip_tensor_of,
+    efficientgcn,
+    num_trainable,
+    randomise,
+    stgcn,
+)
 from training.checkpoint import load_checkpoint, load_weights, weights_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -92,7 +92,7 @@ def test_stgcn_runs_any_layout_persons_channels_frames(layout: str, strategy: st
     assert list(feature.shape) == [6, 256, 4, bones.num_joint]
 
 
-def test_stgcn_without_edge_importance_uses_the_bare_graph() -> None:
+def test_stgcn_without_edge_importance_uses_the_graph_unweighted() -> None:
     with_ones, without = stgcn(num_class=5), stgcn(num_class=5, edge_importance=False)
     state = {k: v for k, v in with_ones.state_dict().items() if "edge_importance" not in k}
     assert without.set_state_dict(state) == ([], [])
@@ -101,7 +101,7 @@ def test_stgcn_without_edge_importance_uses_the_bare_graph() -> None:
 
 
 def test_person_order_matters() -> None:
-    """Merging with V slow raises no error but is wrong: a moved joint must change the logits."""
+    """A clip tensor merged with V slow has the right shape and must give other logits."""
     network = stgcn(num_class=5)
     randomise(network)
     x = random_clips(1, 3, 16, 25, 2)
@@ -115,7 +115,7 @@ def test_person_order_matters() -> None:
 @pytest.mark.parametrize(
     "network_of", [lambda m: efficientgcn(persons=m, **SMALL), lambda m: stgcn(persons=m)]
 )
-def test_one_contract_for_logits_score_map_and_persons(network_of) -> None:
+def test_the_mean_of_score_map_and_of_persons_is_the_logits(network_of) -> None:
     pair, single = network_of(2), network_of(1)
     randomise(pair)
     single.set_state_dict(pair.state_dict())
@@ -170,9 +170,8 @@ PARTS += [{"fusion_stage": s} for s in (0, 3)]
 
 
 @pytest.mark.parametrize("changes", PARTS, ids=str)
-@pytest.mark.filterwarnings("ignore:When training:UserWarning")
 def test_every_part_trains_and_folds(changes: dict) -> None:
-    """Right shape, finite, a gradient on every parameter; folding changes nothing."""
+    """Output shape, finite logits, a gradient on every parameter; folding keeps the logits."""
     paddle.seed(0)
     network = efficientgcn(branches=2, **{**SMALL, **changes})
     randomise(network)
@@ -202,7 +201,7 @@ def test_stgcn_folds() -> None:
 
 
 def attention_reference(name: str, layer, x: np.ndarray) -> np.ndarray:
-    """The gates in NumPy from the published definitions; x (P, C, T, V)."""
+    """The attention weights in NumPy, from the published definitions; x: (P, C, T, V)."""
 
     def conv(c, y):  # 1x1
         bias = c.bias.numpy()[:, None, None] if c.bias is not None else 0
@@ -249,7 +248,7 @@ def test_attention_equals_numpy(name: str) -> None:
     np.testing.assert_allclose(got, x * attention_reference(name, layer, x), atol=1e-5)
 
 
-def test_initial_spread() -> None:
+def test_standard_deviations_of_random_weights() -> None:
     """The classifier starts near zero (std 0.001), convolutions by fan-out."""
     paddle.seed(0)
     network = efficientgcn()
@@ -260,7 +259,7 @@ def test_initial_spread() -> None:
 
 
 def test_released_names_and_shapes() -> None:
-    """Names and shapes of the public port's file, the rank-5 classifier weight among them."""
+    """Those of the public port's checkpoint, the rank-5 weight of the classifier included."""
     golden = {}
     for line in (GOLDEN / "efficientgcn_b0_names.txt").read_text().splitlines():
         name, _, shape = line.partition(" ")
@@ -295,7 +294,7 @@ ACTIVATION_VALUES = {
 
 @pytest.mark.parametrize("name", sorted(ACTIVATION_VALUES))
 def test_activations_far_from_zero(name: str) -> None:
-    """Values, and gradients that stay finite where exp overflows float32."""
+    """Values, and gradients that are finite where exp overflows float32."""
     x = paddle.to_tensor([-200.0, -1.0, 0.5, 200.0], stop_gradient=False)
     y = ACTIVATIONS[name]()(x)
     y.sum().backward()

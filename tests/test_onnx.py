@@ -26,9 +26,9 @@ from deploy.meta import read_meta
 from deploy.predictor import Predictor
 from errors import UserError, run_command
 from model.layers import ACTIVATIONS
+from tests.processes import ROOT
 from tests.small_models import SET, eval_clips, logits_by_dygraph
 
-ROOT = Path(__file__).resolve().parent.parent
 FORMS = {"whole": [], "chip": ["--batch_size", "1", "--whole_clips", "--per_person"]}
 
 

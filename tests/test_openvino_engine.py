@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from deploy.exporting.contracts import ExportOptions
 from deploy.exporting.export import export_network
 from errors import UserError
 from tests.networks import network_of
+from tests.processes import run_python
 
 FRAMES = 64  # enough to truncate clips, unlike in the fixture `models`
 
@@ -80,7 +79,7 @@ def test_concurrent_runs_equal_exclusive_ones(model_file: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     for seed in range(8):
         np.testing.assert_allclose(found[seed], expected[seed], rtol=0, atol=1e-6)
 
@@ -102,12 +101,11 @@ def work():
     done.append(engine.run(feeds, exclusive=False))
 threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
 [thread.start() for thread in threads]
-[thread.join(30) for thread in threads]
+[thread.join(300) for thread in threads]
 os._exit(len(done))
 """
-    root = Path(openvino_engine.__file__).parents[2]
     for _ in range(3):
-        assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 2
+        assert run_python("-c", code).returncode == 2
 
 
 def test_cached_blobs_are_limited(model_file: Path, tmp_path: Path, monkeypatch) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -22,9 +20,9 @@ from deploy.engines import engine as engines
 from deploy.engines import probe
 from deploy.predictor import Predictor
 from errors import UserError
+from tests.processes import ROOT, run_python
 from tests.small_models import SET, SMALL, eval_clips, logits_by_dygraph, write_weights
 
-ROOT = Path(__file__).resolve().parent.parent
 SHAPE = (2, 3, 16, 25, 2)
 
 
@@ -102,7 +100,7 @@ def test_one_predictor_per_thread(models: Path, tiny_data: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
     assert sorted(found) == [0, 1, 2]
     for number, answers in found.items():
         for logits in answers:
@@ -253,13 +251,7 @@ def test_the_example_in_the_docs_runs(models: Path, tmp_path: Path) -> None:
         shutil.copy(models / f"person/small{suffix}", tmp_path / f"xsub{suffix}")
     text = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
     example = text.split("```python\n")[1].split("```")[0]
-    done = subprocess.run(
-        [sys.executable, "-c", example],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = run_python("-c", example, cwd=tmp_path, environ={"PYTHONPATH": str(ROOT)})
     assert done.stdout == "(1, 12)\n", done.stderr
 
 

@@ -1,21 +1,20 @@
-"""Commands of the README do what the README says: each is run, on data that the project makes."""
+"""Every command of the README is run, on data that the project generates; links and flags exist."""
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from keypoint_data import annotation, body, write_pickle
-from torch_files import tensors, write_zip
 
 import configs
+from tests.keypoint_data import annotation, body, write_pickle
+from tests.processes import ROOT, run_process
+from tests.torch_files import tensors, write_zip
 from training.checkpoint import load_checkpoint
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| .* \| `(python .*)` \|$", README, flags=re.MULTILINE)
 NUM_NTU = 13  # commands of the first table
@@ -26,37 +25,27 @@ TINY = f"--set dataset_args.ntu.num_frame=16 dataset_args.ntu.num_workers=0 {SMA
 
 
 def run(command: str, folder: Path) -> str:
-    """What a command prints when it is typed in `folder`, as if the project were there."""
+    """Run a command in `folder` as if it were the project's. Returns what it prints."""
     for name in ("main.py", "export.py", "infer.py", "tools", "dataset"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-    )
+    done = run_process(["bash", "-c", command], cwd=folder, environ={"PATH": path})
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
 @pytest.mark.slow
 def test_every_command_on_ntu(tmp_path: Path) -> None:
-    """In the order of the table, in an empty folder, with files of the names that it uses; only
-    the network is made small, and NTU recordings are synthetic ones with some other classes."""
+    """In the order of the table, in an empty folder, with files of the names that it uses. Only the
+    network is smaller, and the recordings are synthetic."""
     from dataset.synthetic.recordings import write_recordings
 
     write_recordings(tmp_path / "raw", subjects=(1, 2, 3), cameras=(1, 2))
-    subprocess.run(
-        [sys.executable, "-m", "zipfile", "-c", "nturgbd_skeletons_s001_to_s017.zip", "raw"],
-        cwd=tmp_path,
-        check=True,
-    )
-    assert len(COMMANDS) == NUM_NTU + 12, "a table has changed: look at these tests"
+    run("python -m zipfile -c nturgbd_skeletons_s001_to_s017.zip raw", tmp_path)
+    assert len(COMMANDS) == NUM_NTU + 12, "a table has changed: adapt these tests"
     generate, train, resume, evaluate, by_engine, export, *others = COMMANDS[:NUM_NTU]
-    per_person, onnx, cut, infer, measure, compare, synthetic = others
+    per_person, onnx, tiny, infer, measure, compare, synthetic = others
     run(generate, tmp_path)
     assert "Finish training!" in run(f"{train} {TINY}", tmp_path)
     assert "Resuming" in run(f"{resume} {TINY}", tmp_path)
@@ -74,7 +63,7 @@ def test_every_command_on_ntu(tmp_path: Path) -> None:
     run(f"{export} {TINY}", tmp_path)
     run(f"{per_person} {TINY}", tmp_path)
     run(f"{onnx} {TINY}", tmp_path)
-    run(cut, tmp_path)
+    run(tiny, tmp_path)
     assert "Infer Mean Accuracy" in run(infer, tmp_path)
     assert "clips/s" in run(f"{measure} -b 2", tmp_path)
     assert "onnxruntime (.onnx)" in run(compare, tmp_path)
@@ -84,7 +73,7 @@ def test_every_command_on_ntu(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_command_on_own_recordings(tmp_path: Path) -> None:
-    """The second table, on a pickle of random clips and small networks."""
+    """The second table, on a pickle of random clips, with small networks."""
     names = {part: [f"{part}{n}" for n in range(27)] for part in ("train", "test")}
     clips = [
         annotation(name, n, body(n, num_joint=20)[None])

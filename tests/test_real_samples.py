@@ -1,5 +1,5 @@
-"""The whole job on seven real NTU RGB+D recordings with the weights that the public Paddle port
-released: data, evaluation, export and every engine, against golden arrays."""
+"""Seven real NTU RGB+D recordings and the weights released by the public Paddle port: data
+generation, evaluation, export and every engine, against golden arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import paddle
 import pytest
-from networks import NTU_25, network_of
 
 import configs
 import export as export_cli
@@ -20,6 +19,7 @@ from dataset.features import clip_tensor
 from dataset.protocols import protocol
 from deploy.engines.engine import CPU_ENGINES
 from deploy.predictor import Predictor
+from tests.networks import NTU_25, network_of
 
 pytestmark = pytest.mark.slow
 CASES = {"2001": ("xsub", "original"), "2002": ("xview", "transformed")}
@@ -77,8 +77,8 @@ def test_seven_of_seven(
 
 @pytest.fixture(scope="module", params=sorted(CASES))
 def exported(request, samples: Path, tmp_path_factory: pytest.TempPathFactory):
-    """(config, folder): static models of released weights, whole and by person, and the seven
-    clips as a data file with labels."""
+    """(config, folder): static models of the released weights, for whole clips and per person, and
+    the seven clips as a data file with labels."""
     config, folder = request.param, tmp_path_factory.mktemp("static")
     for name, flags in (("whole", []), ("person", ["--per_person"])):
         argv = ["-c", config, "-pp", str(weights_file(samples, config))]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 import re
-import subprocess
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import configs
 import main as cli
 from errors import UserError, run_command
 from report import read_scores
+from tests.processes import run_process
 from training import run_folder
 
 
@@ -92,9 +92,7 @@ def test_git_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def git(*arguments: str) -> str:
         own = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
-        done = subprocess.run(
-            ["git", "-C", str(tmp_path), *own, *arguments], capture_output=True, text=True
-        )
+        done = run_process(["git", *own, *arguments], cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 

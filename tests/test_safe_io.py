@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,8 +14,7 @@ import pytest
 import safe_io
 from errors import UserError, choose, nearest_hint, run_command
 from safe_io import dump_pickle, load_pickle, whole_file
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.processes import run_process
 
 
 def test_whole_file_appears_only_at_the_end(tmp_path: Path) -> None:
@@ -32,7 +30,7 @@ def test_whole_file_appears_only_at_the_end(tmp_path: Path) -> None:
     assert os.listdir(target.parent) == ["a.txt"]
 
 
-def test_whole_file_names_what_cannot_be_written(tmp_path: Path) -> None:
+def test_the_error_names_what_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"), whole_file(tmp_path / "file" / "b"):
         pass
@@ -81,13 +79,13 @@ def test_code_is_refused_before_it_runs(tmp_path: Path, call: tuple) -> None:
     assert not mark.exists()
 
 
-def test_a_number_sets_no_memory_aside(tmp_path: Path) -> None:
+def test_a_number_allocates_no_memory(tmp_path: Path) -> None:
     (tmp_path / "big.pkl").write_bytes(pickle.dumps(Evil(bytearray, 2**45)))
     with pytest.raises(UserError, match=r"big.pkl: not a pickle of plain data: memoryview"):
         load_pickle(tmp_path / "big.pkl")
 
 
-def test_pickles_cannot_change_our_own_functions(tmp_path: Path) -> None:
+def test_pickles_cannot_change_functions_of_the_reader(tmp_path: Path) -> None:
     """GLOBAL of an admitted name, then BUILD with attributes for it."""
     state = pickle.dumps((None, {"__defaults__": ("bad",)}), 2)[2:-1]
     for name in (b"c_codecs\nencode\n", b"cnumpy\nndarray\n"):
@@ -98,7 +96,7 @@ def test_pickles_cannot_change_our_own_functions(tmp_path: Path) -> None:
     assert safe_io._encode_latin1.__defaults__ == ("latin1",)
 
 
-def test_two_writers_do_not_meet(tmp_path: Path) -> None:
+def test_two_writers_of_one_file_are_independent(tmp_path: Path) -> None:
     with whole_file(tmp_path / "a", "w") as first:
         with whole_file(tmp_path / "a", "w") as second:
             first.write("11111")
@@ -113,7 +111,7 @@ def test_a_closed_pipe_is_no_bug() -> None:
         "sys.exit(errors.run_command(main))"
     )
     command = f'{sys.executable} -c "{code}" | head -1; exit ${{PIPESTATUS[0]}}'
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    done = run_process(["bash", "-c", command])
     assert (done.returncode, done.stderr) == (141, "")
 
 
@@ -122,8 +120,8 @@ def test_damaged_pickles_are_refused(tmp_path: Path) -> None:
     rng = np.random.RandomState(0)
     file = tmp_path / "d.pkl"
     refused = 0
-    for trial in range(300):
-        damaged = bytearray(whole[: rng.randint(len(whole))] if trial % 2 else whole)
+    for case in range(300):
+        damaged = bytearray(whole[: rng.randint(len(whole))] if case % 2 else whole)
         for _ in range(3):
             if damaged:
                 damaged[rng.randint(len(damaged))] = rng.randint(256)
@@ -138,7 +136,7 @@ def test_damaged_pickles_are_refused(tmp_path: Path) -> None:
         load_pickle(tmp_path / "absent.pkl")
 
 
-def test_dumped_pickles_are_read_by_anybody(tmp_path: Path) -> None:
+def test_any_unpickler_reads_dumped_pickles(tmp_path: Path) -> None:
     with whole_file(tmp_path / "p.pkl") as file:
         dump_pickle((["a"], [1]), file)
     assert pickle.loads((tmp_path / "p.pkl").read_bytes()) == (["a"], [1])
@@ -160,7 +158,7 @@ def test_run_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: first second\n"
 
 
-def test_whole_file_leaves_the_blocks_own_errors_alone(tmp_path: Path) -> None:
+def test_errors_of_the_block_pass_through(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="other"), whole_file(tmp_path / "a.txt", "w"):
         (tmp_path / "other").read_text()
     assert not list(tmp_path.iterdir())

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,11 +23,10 @@ from dataset.feeder import StepSampler, data_loader, eval_sampler
 from errors import UserError, run_command
 from initializer import Initializer
 from report import read_scores
+from tests.processes import ROOT, is_running, run_python, wait_until
 from training import parallel
 from training.checkpoint import load_checkpoint
 from training.step import TrainingStep
-
-ROOT = Path(__file__).resolve().parent.parent
 
 TWO_RANKS = """
 import json, sys
@@ -112,13 +110,10 @@ sys.exit(main.run_command(main.main))
 
 def launch(log_dir: Path, script: str, *argv: str) -> subprocess.CompletedProcess[str]:
     """`script` with 2 gloo processes on this machine."""
-    environ = {k: v for k, v in os.environ.items() if "THREADS" not in k.upper()}
-    command = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", "2"]
-    command += ["--log_dir", str(log_dir), script, *argv]
+    command = ["-m", "paddle.distributed.launch", "--nproc_per_node", "2"]
+    environ = dict.fromkeys(k for k in os.environ if "THREADS" in k.upper())
     environ["PYTHONPATH"] = str(ROOT)
-    return subprocess.run(
-        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300
-    )
+    return run_python(*command, "--log_dir", log_dir, script, *argv, environ=environ)
 
 
 def test_two_processes_add_up(tmp_path: Path) -> None:
@@ -260,29 +255,17 @@ def test_every_clip_is_evaluated_once(workers: int) -> None:
         assert seen == [list(range(rank, 5, size)) for rank in range(size)]
 
 
-def is_running(pid: str) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        state = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state not in "ZX"
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_killing_a_process_leaves_no_workers_behind() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", KEEP_WORKERS], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
-    workers = process.stdout.readline().split()
+    workers = [int(pid) for pid in process.stdout.readline().split()]
     process.kill()
     process.wait()
     process.stdout.close()
     assert len(workers) == 2
-    deadline = time.monotonic() + 60
-    while any(is_running(pid) for pid in workers):
-        assert time.monotonic() < deadline, "a worker outlives its parent"
-        time.sleep(0.05)
+    wait_until(lambda: not any(map(is_running, workers)), "a worker outlives its parent")
 
 
 def regression(keys: dict[str, Any]) -> tuple[SimpleNamespace, np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Learning rates by value."""
+"""Learning-rate schedules: values, and the epochs that are evaluated."""
 
 from __future__ import annotations
 

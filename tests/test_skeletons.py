@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,8 @@ import yaml
 from dataset.graph import hop_distance
 from dataset.skeletons import FOLDER, Skeleton, from_mapping, layout_names, skeleton, to_mapping
 from errors import UserError
+from tests.processes import run_python
 
-ROOT = Path(__file__).resolve().parent.parent
 NUM_JOINT = {
     "coco-17": 17,
     "kinect-20": 20,
@@ -267,5 +265,5 @@ def test_nothing_is_loaded_before_it_is_asked_for() -> None:
         "import dataset.graph, dataset.features, dataset.protocols, dataset.skeletons as s\n"
         "print(s._own_layout.cache_info().currsize)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    done = run_python("-c", code)
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr

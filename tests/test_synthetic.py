@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,8 +20,8 @@ from dataset.synthetic.recordings import (
     write_recordings,
 )
 from errors import UserError, run_command
+from tests.processes import run_python
 
-ROOT = Path(__file__).resolve().parents[1]
 NUM_JOINT = 25
 TWO_PERSONS = tuple(k for k, a in enumerate(ACTION_TABLE, start=1) if a.partner is not None)
 Bodies = dict[str, np.ndarray]  # body ID -> (frames seen, V, 12)
@@ -297,8 +294,8 @@ def run(arguments: Sequence[str], capsys) -> tuple[int, str, str]:
 
 
 def test_the_script_runs_from_the_root_and_says_what_is_next(tmp_path):
-    command = [sys.executable, "dataset/synthetic.py", "--save_dir", str(tmp_path / "a"), "-np"]
-    done = subprocess.run([*command, "--subjects", "2"], cwd=ROOT, capture_output=True, text=True)
+    argv = ["--save_dir", tmp_path / "a", "-np", "--subjects", "2"]
+    done = run_python("dataset/synthetic.py", *argv)
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.startswith(f"{2 * 3 * len(ACTIONS)} recordings")
     assert f"python main.py -c 9001 -gd --set dataset_args.ntu.synthetic_path={tmp_path}" in (

@@ -1,20 +1,21 @@
-"""test_tipc/: the chain ends green on what the project makes itself, and red on a wrong command."""
+"""test_tipc/: the chain succeeds on generated data, and fails on a wrong command."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.processes import ROOT, run_process
+
 MODEL = "EfficientGCN-B0"
+VERDICTS = ("successfully", "failed")
 CONFIG = f"test_tipc/configs/{MODEL}/train_infer_python.txt"
-# In place of Python: shows what it was called with, and leaves what a training or export leaves.
+# Replaces Python: prints its arguments, and creates the files of a training or an export.
 STUB = """#!/usr/bin/env bash
 echo "CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES-none} $*"
 for word in "$@"; do
@@ -30,7 +31,7 @@ done
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder in which the project's commands can be called, and write, without touching it."""
+    """A folder in which the project's commands can run and write without changing the project."""
     for name in ("main.py", "export.py", "infer.py", "dataset"):
         (tmp_path / name).symlink_to(ROOT / name)
     ignored = shutil.ignore_patterns("data", "output", "pretrained")
@@ -39,7 +40,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def edit(project: Path, changes: dict[int, str]) -> None:
-    """Other texts for lines of the configuration, counted from 1."""
+    """Replace lines of the configuration, counted from 1."""
     path = project / CONFIG
     lines = path.read_text(encoding="utf-8").splitlines()
     for number, text in changes.items():
@@ -49,20 +50,15 @@ def edit(project: Path, changes: dict[int, str]) -> None:
 
 def bash(
     project: Path, script: str, *argv: str, python: str = sys.executable
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", f"test_tipc/{script}.sh", *argv],
-        cwd=project,
-        env={**os.environ, "PYTHON": python},
-        capture_output=True,
-        text=True,
-    )
+) -> CompletedProcess[str]:
+    command = ["bash", f"test_tipc/{script}.sh", *argv]
+    return run_process(command, cwd=project, environ={"PYTHON": python})
 
 
 def run_chain(
     project: Path, mode: str, *argv: str, python: str = sys.executable
 ) -> tuple[int, list[str]]:
-    """The exit code, and the lines of the result, which are also what is printed."""
+    """The exit code and the lines of the result, which are printed and written to a file."""
     done = bash(project, "test_train_inference_python", CONFIG, mode, *argv, python=python)
     log = project / f"test_tipc/output/{MODEL}/{mode}/results_python.log"
     lines = log.read_text(encoding="utf-8").splitlines()
@@ -71,11 +67,8 @@ def run_chain(
     good, bad = (sum(f"Run {how} with command - " in s for s in lines) for how in VERDICTS)
     assert good + bad == len(lines)
     assert f"{MODEL} {mode}: {good} commands succeeded, {bad} failed" in count
-    assert len({line.rsplit(" - ", 1)[1] for line in lines}) == len(lines), "a log for each"
+    assert len({line.rsplit(" - ", 1)[1] for line in lines}) == len(lines), "a log for each command"
     return done.returncode, lines
-
-
-VERDICTS = ("successfully", "failed")
 
 
 def texts_of_logs(project: Path, lines: list[str]) -> list[str]:
@@ -83,8 +76,8 @@ def texts_of_logs(project: Path, lines: list[str]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_lite_mode_ends_green_on_its_own_data_and_red_on_a_wrong_option(project: Path) -> None:
-    """One epoch, and one way of inference; with a wrong option of inference it is red."""
+def test_lite_mode_succeeds_on_its_own_data_and_fails_on_a_wrong_option(project: Path) -> None:
+    """One epoch and one setting of inference, then a wrong option of inference."""
     prepared = bash(project, "prepare", CONFIG, "lite_train_lite_infer")
     assert prepared.returncode == 0, prepared.stderr
     edit(
@@ -116,7 +109,7 @@ def test_lite_mode_ends_green_on_its_own_data_and_red_on_a_wrong_option(project:
     assert "unrecognized arguments: --no_such_option=1" in texts_of_logs(project, [line])[0]
 
 
-def test_a_wrong_command_ends_its_chain_in_red(project: Path) -> None:
+def test_a_wrong_command_fails_and_ends_its_chain(project: Path) -> None:
     edit(project, {16: "norm_train:main.py -c test_tipc/none.yaml -np --set"})
     code, (line,) = run_chain(project, "lite_train_lite_infer")
     assert code == 1 and line.startswith(f"Run failed with command - {MODEL} - ")
@@ -130,8 +123,8 @@ def stub(project: Path) -> str:
     return str(path)
 
 
-def test_what_the_lines_of_the_configuration_become(project: Path) -> None:
-    """Every command of a chain on the CPU, one GPU and two, word by word."""
+def test_commands_of_a_chain(project: Path) -> None:
+    """Every command of a chain, word by word: on the CPU, on one GPU and on two."""
     edit(
         project,
         {
@@ -185,7 +178,7 @@ def test_what_the_lines_of_the_configuration_become(project: Path) -> None:
         ]
 
 
-def test_whole_infer_exports_fresh_and_given_weights(project: Path) -> None:
+def test_whole_infer_exports_random_and_given_weights(project: Path) -> None:
     edit(project, {37: "infer_model:null|w.pdparams", 38: "infer_export:export.py|export.py -x"})
     edit(project, {42: "--engine:auto", 43: "--cpu_threads:1", 44: "--batch_size:1"})
     code, lines = run_chain(project, "whole_infer", "1", python=stub(project))
@@ -200,7 +193,7 @@ def test_whole_infer_exports_fresh_and_given_weights(project: Path) -> None:
     )
 
 
-def test_nothing_of_a_line_is_run_by_a_shell(project: Path) -> None:
+def test_no_text_of_the_configuration_is_run_by_a_shell(project: Path) -> None:
     strange = "$(touch evil) `touch evil` ; touch evil * 'a"
     edit(project, {16: f"norm_train:main.py {strange} --set", 51: f"{strange}:{strange}"})
     code, lines = run_chain(project, "lite_train_lite_infer", python=stub(project))
@@ -216,7 +209,7 @@ def test_nothing_of_a_line_is_run_by_a_shell(project: Path) -> None:
         ({22: "=", 23: "##"}, "whole_infer", "line 23 must be the heading eval_params"),
         ({15: "trainer:pact_train"}, "lite_train_lite_infer", "names the trainer 'pact_train'"),
         ({4: "gpu_list:-1|0"}, "lite_train_lite_infer", "lines 4 and 5 must have as many values"),
-        ({11: "train_model_name:x"}, "lite_train_lite_infer", "0 files fit test_tipc/output"),
+        ({11: "train_model_name:x"}, "lite_train_lite_infer", "0 files match test_tipc/output"),
         ({41: "--use_gpu:1"}, "whole_infer", "line 41: 1; allowed: True, False, or both"),
     ],
 )
@@ -240,14 +233,14 @@ def test_a_missing_interpreter_or_configuration_is_refused(project: Path) -> Non
         assert done.returncode == 2 and "usage: bash test_tipc/" in done.stderr
 
 
-def test_no_command_at_all_is_red(project: Path) -> None:
+def test_a_chain_without_commands_fails(project: Path) -> None:
     edit(project, {37: "infer_model:"})
     code = bash(project, "test_train_inference_python", CONFIG, "whole_infer").returncode
     assert code == 1
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-def test_shellcheck_has_nothing_to_say() -> None:
+def test_shellcheck_finds_nothing() -> None:
     scripts = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "test_tipc").glob("*.sh"))
-    done = subprocess.run(["shellcheck", "-x", *scripts], cwd=ROOT, capture_output=True, text=True)
+    done = run_process(["shellcheck", "-x", *scripts])
     assert done.returncode == 0, done.stdout

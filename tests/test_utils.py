@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +14,9 @@ import pytest
 import report
 import utils
 from errors import UserError
+from tests.processes import run_python
 from training.metrics import Confusion
 
-ROOT = Path(__file__).resolve().parent.parent
 SHOW = "import os, utils; utils.prepare_process({}); print(os.environ.get('OMP_NUM_THREADS'))"
 
 
@@ -27,15 +25,8 @@ SHOW = "import os, utils; utils.prepare_process({}); print(os.environ.get('OMP_N
     [(True, None, str(utils.num_cores())), (True, "1", "1"), (False, None, "1")],
 )
 def test_cpu_set_up_yields_to_the_user(set_up: bool, own: str | None, expected: str) -> None:
-    env = {k: v for k, v in os.environ.items() if "threads" not in k.lower()}
-    env.update({"OMP_NUM_THREADS": own} if own else {})
-    done = subprocess.run(
-        [sys.executable, "-c", SHOW.format(set_up)],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-    )
+    environ = dict.fromkeys(k for k in os.environ if "threads" in k.lower())
+    done = run_python("-c", SHOW.format(set_up), environ={**environ, "OMP_NUM_THREADS": own})
     assert (done.stdout.strip(), done.stderr) == (expected, "")  # Paddle itself sets 1
 
 

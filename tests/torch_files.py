@@ -1,5 +1,4 @@
-"""Writes torch's two checkpoint formats by hand, opcode by opcode where torch's names are needed,
-so that tests need no torch."""
+"""Writes torch's two checkpoint formats without torch: its global names are written as opcodes."""
 
 from __future__ import annotations
 
@@ -29,18 +28,18 @@ STORAGE_TYPES = {
 
 @dataclass(frozen=True)
 class Name:
-    """A global name, which is written without being imported; args: it is called with them."""
+    """A global name, written without an import. args: of a call of it, if not None."""
 
     module: str
     name: str
     args: tuple | None = None
 
     def __call__(self) -> None:
-        """Pickle wants what it is to call to be callable."""
+        """Never called: pickle checks that the object is callable."""
 
 
 class Storage:
-    """A row of values under a key. type_name and count: what the file says they are."""
+    """Values stored under a key. type_name and count: as the file declares them."""
 
     def __init__(self, values: np.ndarray, key: str, type_name: str = "", count: int = -1) -> None:
         self.values, self.key = values.ravel(), key
@@ -50,7 +49,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A view of a storage, in numbers of values."""
+    """A view of a storage. offset and stride: numbers of values."""
 
     storage: Storage
     offset: int
@@ -107,7 +106,7 @@ def _content(content: Any, legacy: bool) -> tuple[bytes, dict[str, Storage]]:
 
 
 def write_zip(path: Path, content: Any, byteorder: str | None = "little", **extra: bytes) -> Path:
-    """extra: further entries, or other bytes for an entry; 'data.pkl' as data_pkl."""
+    """extra: further entries, or other bytes of an entry; data_pkl stands for 'data.pkl'."""
     pickled, storages = _content(content, legacy=False)
     order = ">" if byteorder == "big" else "<"
     entries = {"data.pkl": pickled, "version": b"3\n"}

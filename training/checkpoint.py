@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from configs.schema import Config
+from dataset.protocols import DataSpec
 from errors import UserError
+from model.build import build_network
+from model.network import ClipNetwork
 from safe_io import PathLike, load_pickle, whole_file
+from utils import set_seed
 
 if TYPE_CHECKING:
     from paddle import nn
@@ -101,12 +106,18 @@ def load_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], source: P
         target[name].set_value(array)
 
 
-def load_pretrained(network: nn.Layer, path: PathLike, *, fitting: bool = False) -> None:
-    """Load the weights of a checkpoint file into a network. fitting: only those that fit, for
-    fine-tuning. Raises UserError where they do not fit."""
-    load = load_fitting if fitting else load_weights
-    load(network, load_checkpoint(path)["model"], source=path)
-    logging.info("Weights: %s", path)
+def load_network(config: Config, spec: DataSpec) -> ClipNetwork:
+    """The network of a configuration with the weights of its `pretrained_path`, with `finetune`
+    those that fit, or with random weights of its seed. Raises UserError."""
+    set_seed(config.seed)
+    network = build_network(config, spec, spec.num_person)
+    if config.pretrained_path:
+        load = load_fitting if config.finetune else load_weights
+        load(network, load_checkpoint(config.pretrained_path)["model"], config.pretrained_path)
+        logging.info("Weights: %s", config.pretrained_path)
+    size = sum(p.size for p in network.parameters() if not p.stop_gradient)
+    logging.info("Model: %s, %s trainable parameters", config.model_type, f"{size:,}")
+    return network
 
 
 def load_fitting(network: nn.Layer, weights: Mapping[str, np.ndarray], source: PathLike) -> None:

@@ -30,6 +30,7 @@ import numpy as np
 
 import configs
 from benchmarks import common
+from dataset.protocols import data_spec
 from dataset.synthetic.clips import make_clips
 from deploy.engines.engine import CPU_ENGINES
 from errors import run_command

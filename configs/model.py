@@ -88,7 +88,7 @@ class STGCNArgs:
 
     def __post_init__(self) -> None:
         key = "model_args."
-        check(bool(self.block_args), key + "block_args", [], "one block or more")
+        check(bool(self.block_args), key + "block_args", [], "at least one block")
         for n, (channel, stride) in enumerate(self.block_args):
             ok = channel >= 1 and stride in (1, 2)
             check(ok, f"{key}block_args[{n}]", [channel, stride], "[channel >= 1, stride 1 or 2]")

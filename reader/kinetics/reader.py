@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from dataset.protocols import MAX_FRAME, NUM_PERSON
+from configs.data import MAX_FRAME
+from dataset.protocols import NUM_PERSON
 from dataset.skeletons import skeleton
 from reader.clip import BadRecording, Clip
 

@@ -166,13 +166,13 @@ class _Array(StandIn):
         self.array = _from_bytes(content, dtype, shape, "F" if fortran else "C")
 
 
-def _from_bytes(content: bytes, dtype: _Dtype, shape: tuple, order: str) -> np.ndarray:
+def _from_bytes(content: bytes | str, dtype: _Dtype, shape: Any, order: Any) -> np.ndarray:
     if isinstance(content, str):  # protocol 0 to 2 of Python 2
         content = _encode_latin1(content)
     return np.frombuffer(content, dtype.dtype).reshape(shape, order=order).copy()
 
 
-def _scalar(dtype: _Dtype, content: bytes) -> np.generic:
+def _scalar(dtype: _Dtype, content: bytes | str) -> Any:
     return _from_bytes(content, dtype, (), "C")[()]
 
 

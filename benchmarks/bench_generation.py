@@ -87,7 +87,7 @@ def measure_reading(found: Sequence[Recording], num_file: int, rounds: int) -> N
     """Whole path: open, parse, choose two persons; the clips arrive in this process. Starting the
     processes counts too."""
     many = [Item("", "train", 0, found[n % len(found)]) for n in range(num_file)]
-    few = [item.place.where for item in many[: max(num_file // 10, len(found))]]
+    few = [item.location.where for item in many[: max(num_file // 10, len(found))]]
     print(f"reading, files a second ({len(few)} files plain, {num_file} ours)")
 
     def ours(workers: int) -> Callable[[], object]:

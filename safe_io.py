@@ -65,10 +65,7 @@ def read_yaml(text: str, where: str) -> Any:
         inner = rest.pop()
         count += 1
         if count > MAX_YAML_VALUES:
-            raise UserError(
-                f"{where}: more than {MAX_YAML_VALUES} values; allowed: fewer, no circular "
-                "references"
-            )
+            raise UserError(f"{where}: more than {MAX_YAML_VALUES} values, or a circular reference")
         if isinstance(inner, dict):
             rest += [*inner, *inner.values()]
         elif isinstance(inner, (list, tuple, set)):
@@ -239,12 +236,6 @@ def _plain(value: Any, done: dict[int, Any]) -> Any:
     return done.get(id(value), value)
 
 
-_DAMAGED_PICKLE = (
-    *(LookupError, ImportError, OverflowError, MemoryError, RecursionError),
-    *(struct.error, AssertionError),  # raised by the pure-Python unpickler itself
-)
-
-
 @contextlib.contextmanager
 def pickle_mistakes(path: PathLike, kind: str) -> Iterator[None]:
     """Turns every exception that a missing, damaged or malicious pickle causes in a restricted
@@ -255,7 +246,9 @@ def pickle_mistakes(path: PathLike, kind: str) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not {kind}: {error}") from error
-    except _DAMAGED_PICKLE as error:
+    except (LookupError, ImportError, OverflowError, MemoryError, RecursionError) as error:
+        raise UserError(f"{path}: damaged pickle: {type(error).__name__}") from error
+    except (struct.error, AssertionError) as error:  # of the pure-Python unpickler
         raise UserError(f"{path}: damaged pickle: {type(error).__name__}") from error
 
 

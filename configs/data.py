@@ -8,7 +8,7 @@ from typing import Any, Union
 
 from configs.checks import ConfigError, check, one_of
 
-MAX_FRAME = 300  # frames kept of a clip: the convention for NTU RGB+D and Kinetics-skeleton
+BENCHMARK_FRAMES = 300  # frames kept of a clip of NTU RGB+D and Kinetics-skeleton, by convention
 KINETICS = "kinetics-skeleton"
 
 
@@ -71,9 +71,8 @@ class ClipArgs:
         window = augment.random_choose
         fits = window == 0 or 4 <= window <= self.max_frame
         check(fits, key + "random_choose", window, f"0 (off), or 4 to {self.max_frame} frames")
-        check(
-            0 < augment.random_crop <= 1, key + "random_crop", augment.random_crop, "above 0 to 1"
-        )
+        crop = augment.random_crop
+        check(0 < crop <= 1, key + "random_crop", crop, "above 0 to 1")
         for name, top, unit in (
             ("random_rotate", 180, "degrees"),
             ("random_scale", 0.9, "a fraction"),
@@ -100,7 +99,7 @@ class ClipArgs:
     @property
     def max_frame(self) -> int:
         """Frames kept of a clip on disk."""
-        return MAX_FRAME
+        return BENCHMARK_FRAMES
 
     @property
     def num_axis(self) -> int:
@@ -159,7 +158,7 @@ class KeypointArgs(ClipArgs):
     num_class: int = 0
     class_names: str = ""
     num_person: int = 1
-    max_frame: int = MAX_FRAME
+    max_frame: int = BENCHMARK_FRAMES
     train_split: str = "train"
     eval_split: str = "test"
     first_label: int = 0

@@ -64,10 +64,9 @@ class StepArgs:
 
     def __post_init__(self) -> None:
         _check_epochs("scheduler_args.step.", self.max_epoch, self.warm_up)
-        rising = (
-            list(self.step_lr) == sorted(set(self.step_lr)) and min(self.step_lr, default=1) > 0
-        )
-        check(rising, "scheduler_args.step.step_lr", self.step_lr, "increasing epochs above 0")
+        steps = self.step_lr
+        increasing = list(steps) == sorted(set(steps)) and min(steps, default=1) > 0
+        check(increasing, "scheduler_args.step.step_lr", steps, "increasing epochs above 0")
 
 
 @dataclass(frozen=True)
@@ -133,8 +132,7 @@ class Config:
         smoothing = self.label_smoothing
         check(0 <= smoothing < 1, "label_smoothing", smoothing, "0 (off) to below 1")
         check(self.amp in ("", "bf16", "fp16"), "amp", self.amp, "bf16, fp16, or '' for float32")
-        single = len(self.gpus) <= 1
-        single = single and min(self.gpus, default=0) >= 0
+        single = len(self.gpus) <= 1 and min(self.gpus, default=0) >= 0
         check(single, "gpus", list(self.gpus), "one GPU number from 0, or none for the CPU")
         name_ok = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.dataset)
         check(bool(name_ok), "dataset", self.dataset, "letters, digits, '.', '-' and '_'")

@@ -131,8 +131,7 @@ def eval_loader(
 def _loader(feeder: ClipFeeder, batches: Iterable[list[int]], num_workers: int) -> DataLoader:
     return DataLoader(
         feeder,
-        # Paddle accepts any iterable of index lists, although its annotation wants its own class.
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=batches,  # type: ignore[arg-type]  # any iterable of index lists works
         num_workers=num_workers,
         worker_init_fn=_end_with_parent,
     )

@@ -83,11 +83,7 @@ def _spatial_slices(
     return slices
 
 
-STRATEGIES = {
-    "uniform": _uniform_slices,
-    "distance": _distance_slices,
-    "spatial": _spatial_slices,
-}
+STRATEGIES = {"uniform": _uniform_slices, "distance": _distance_slices, "spatial": _spatial_slices}
 
 
 def efficientgcn_adjacency(skeleton: Skeleton, max_distance: int) -> np.ndarray:

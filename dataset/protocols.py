@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.data import KINETICS, MAX_FRAME
+from configs.data import BENCHMARK_FRAMES, KINETICS
 from dataset.skeletons import Skeleton, skeleton
 from errors import UserError, choose, nearest_hint
 from safe_io import read_text
 
+MAX_FRAME = BENCHMARK_FRAMES  # frames kept of a clip on disk
 NUM_PERSON = 2  # persons kept of a clip on disk
 
 _CLIP_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})(\.skeleton)?")

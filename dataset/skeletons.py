@@ -14,11 +14,11 @@ A joint is given by its name or by its number. Each file in `layouts/` names its
 from __future__ import annotations
 
 import re
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from reprlib import repr as _show  # abbreviates long and deep values
 from typing import Any
 
 from errors import UserError, nearest_hint
@@ -104,10 +104,8 @@ def from_mapping(tree: Any, where: str) -> Skeleton:
             f"{where}: edges: no path from {joints.names[origin]} to {', '.join(disconnected)}; "
             "connect every joint"
         )
-    if "parents" in tree:
-        parents = _parents(joints, tree["parents"])
-    else:
-        parents = tuple(towards_origin[v] for v in range(len(joints.names)))
+    default = tuple(parent for _, parent in sorted(towards_origin.items()))
+    parents = _parents(joints, tree["parents"]) if "parents" in tree else default
     parts = _parts(joints, tree.get("parts", []))
     return Skeleton(tree["name"], joints.names, edges, centre, parents, origin, parts)
 
@@ -138,11 +136,6 @@ def _built_in_layout(name: str) -> Skeleton:
 
 def _read(path: Path) -> Skeleton:
     return from_mapping(read_yaml_file(path), str(path))
-
-
-def _show(value: Any) -> str:
-    """The value for a message; a long or deep one is abbreviated."""
-    return reprlib.repr(value)
 
 
 class _Joints:

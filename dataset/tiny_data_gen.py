@@ -43,23 +43,20 @@ def write_tiny(folder: Path, save_dir: Path, phase: str, count: int, seed: int) 
     clips = open_split(folder, phase, command="python main.py -c <config> -gd")
     all_labels = clips.required_labels()
     chosen = choose_clips(all_labels, count, seed)
-    lengths = clips.lengths or [clips.data.shape[2]] * len(clips)
-    labels = (
-        [clips.names[n] for n in chosen],
-        all_labels[chosen].tolist(),
-        [lengths[n] for n in chosen],
-    )
+    all_lengths = clips.lengths or [clips.data.shape[2]] * len(clips)
+    names, labels = [clips.names[n] for n in chosen], all_labels[chosen].tolist()
+    lengths = [all_lengths[n] for n in chosen]
     with whole_file(save_dir / f"{phase}_data.npy") as file:
         np.save(file, clips.data[chosen])
     with whole_file(save_dir / f"{phase}_label.pkl") as file:
-        dump_pickle(labels, file)
+        dump_pickle((names, labels, lengths), file)
     if clips.manifest is not None:
         # A second call may add the other split; the manifest then describes both.
         before = read_manifest(save_dir) or {}
         manifest = {
             **clips.manifest,
             "clips": {**before.get("clips", {}), phase: len(chosen)},
-            "sha256": {**before.get("sha256", {}), phase: content_hash(*labels[:2])},
+            "sha256": {**before.get("sha256", {}), phase: content_hash(names, labels)},
             "tiny": {**before.get("tiny", {}), phase: {"data_num": count, "seed": seed}},
         }
         with whole_file(save_dir / MANIFEST, "w") as file:

@@ -94,15 +94,11 @@ def new_set(
             mode = "w" if name == MANIFEST else "wb"
             files[name] = stack.enter_context(whole_file(folder / name, mode))
         with space.reported_when_full():
-            yield NewSet(
-                {
-                    phase: Split(
-                        files[f"{phase}_data.npy"], files[f"{phase}_label.pkl"], clip_shape
-                    )
-                    for phase in PHASES
-                },
-                files[MANIFEST],
-            )
+            splits = {
+                phase: Split(files[f"{phase}_data.npy"], files[f"{phase}_label.pkl"], clip_shape)
+                for phase in PHASES
+            }
+            yield NewSet(splits, files[MANIFEST])
             for file in files.values():
                 file.flush()
                 os.fsync(file.fileno())

@@ -123,13 +123,13 @@ def changed(**changes: Any) -> dict:
         (text(frame(7, person(0)), frame(7)), "duplicate frame_index 7"),
         (
             text(frame(1, [1])),
-            r"frame_index 1: skeleton\[0\]: pose is not a list; must be 36 numbers",
+            r"frame_index 1: skeleton\[0\]: pose: no list of numbers; must be 36",
         ),
         (
             text(frame(2, person(0), changed(pose=[0.1] * 35))),
-            r"frame_index 2: skeleton\[1\]: pose has 35 numbers; must be 36",
+            r"frame_index 2: skeleton\[1\]: pose: 35 numbers; must be 36",
         ),
-        (text(frame(2, changed(score=[0.1] * 19))), "score has 19 numbers; must be 18"),
+        (text(frame(2, changed(score=[0.1] * 19))), "score: 19 numbers; must be 18"),
         (text(frame(2, changed(score=[0.1] * 17 + ["x"]))), r"skeleton\[0\]: 'x' is not a finite"),
         (text(frame(2, changed(score=[0.1] * 17 + [None]))), "None is not a finite number"),
         (text(frame(2, changed(pose=[0.1] * 35 + [[1]]))), r"\[1\] is not a finite number"),

@@ -151,7 +151,7 @@ ACTION_TABLE = (
                     (0.22, {"r_hip": 72, "r_knee": 8, "r_flex": -28, "l_flex": 32, "lean": -10}),
                     (0.28, {"r_hip": 38, "r_knee": 52}),
                     (0.3, _REST),
-                ),
+                )
             ),
         ),
         mirrored=0.5,
@@ -180,7 +180,7 @@ ACTION_TABLE = (
                     (0.6, {"lean": 48, "bend": 22, "nod": 10, "both_flex": 28}),
                     (0.2, {"lean": 50, "bend": 22, "nod": 12, "both_flex": 30}),
                     (0.6, _REST),
-                ),
+                )
             ),
         ),
     ),
@@ -210,17 +210,12 @@ ACTION_TABLE = (
                     (0.28, {**_SMALL_LEFT, "facing": 140, "look": 10}),
                     (0.28, {**_SMALL_RIGHT, "facing": 176}),
                     (0.25, {"facing": 180}),
-                ),
+                )
             ),
         ),
         mirrored=0.5,
     ),
-    Action(
-        "shake hands",
-        (_SHAKING,),
-        partner=_SHAKING,
-        touch="hand",
-    ),
+    Action("shake hands", (_SHAKING,), partner=_SHAKING, touch="hand"),
     Action(
         "push other person",
         (Script(loop=((0.4, _LOAD), (0.2, _THRUST), (0.25, _THRUST), (0.45, {"ahead": 10}))),),

@@ -35,8 +35,7 @@ from dataset.synthetic.body import (
 )
 
 FRAME_RATE = 30.0  # frames a second
-# Smooths over frames, because people do not stop abruptly at a key pose.
-_BLUR = np.array([0.08, 0.24, 0.36, 0.24, 0.08])
+_BLUR = np.array([0.08, 0.24, 0.36, 0.24, 0.08])  # over frames: no abrupt stop at a key pose
 Rotations = tuple[tuple[int, int, float], ...]  # (joint, axis, share) of a degree of freedom
 
 
@@ -154,8 +153,7 @@ class Body:
 def perform(
     action: Action, performers: Sequence[Subject], num_frame: int, rng: np.random.Generator
 ) -> list[Body]:
-    """The bodies of the performers of `action`, in world coordinates: one, or two that face each
-    other.
+    """The performers of `action` in world coordinates: one body, or two that face each other.
 
     performers: one, or two if the action has a partner. num_frame: T, at 30 frames/s.
     """
@@ -173,7 +171,7 @@ def perform(
         beats = _unroll(script, loops)
         times = _key_times(np.array([seconds for seconds, _ in beats]) * stretch, duration, start)
         poses = _key_poses(beats, performer, mirrored, rng)
-        bodies.append(_animate(times, poses, performer, num_frame, rng))
+        bodies.append(_embody(_curves(times, poses, num_frame, rng), performer.offsets))
     heading = np.deg2rad(rng.normal(0, 12))
     if len(bodies) == 2:
         bodies = _face_each_other(bodies[0], bodies[1], action.touch, swapped=rng.random() < 0.5)
@@ -224,14 +222,10 @@ def _key_poses(
     return rest + change * factor**_VARIES
 
 
-def _animate(
-    times: np.ndarray,
-    poses: np.ndarray,
-    performer: Subject,
-    num_frame: int,
-    rng: np.random.Generator,
-) -> Body:
-    """Key times (K + 1,) in seconds and poses (K + 1, D) -> a moving body."""
+def _curves(
+    times: np.ndarray, poses: np.ndarray, num_frame: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Key times (K + 1,) in seconds and poses (K + 1, D) -> degrees of freedom over time (T, D)."""
     now = np.arange(num_frame) / FRAME_RATE
     left = np.clip(np.searchsorted(times, now, side="right") - 1, 0, len(times) - 2)
     fraction = (now - times[left]) / (times[left + 1] - times[left])
@@ -239,8 +233,7 @@ def _animate(
     curves = poses[left] * (1 - ease) + poses[left + 1] * ease  # (T, D)
     padded = np.pad(curves, ((2, 2), (0, 0)), mode="edge")
     blurred = sum(w * padded[k : k + num_frame] for k, w in enumerate(_BLUR))
-    idle = smooth_noise(rng, num_frame, (len(FREEDOMS),), every=16) * _IDLE
-    return _embody(blurred + idle, performer.offsets)
+    return blurred + smooth_noise(rng, num_frame, (len(FREEDOMS),), every=16) * _IDLE
 
 
 def _embody(curves: np.ndarray, offsets: np.ndarray) -> Body:

@@ -64,17 +64,15 @@ def _shapes(num_value: int, is_3d: bool) -> list[tuple[int, int]]:
 
 def _misfit(num_value: int, shapes: list[tuple[int, int]], wanted: Wanted) -> tuple[str, str]:
     layout = wanted.spec.skeleton
-    setting = f"skeleton is {layout.name} ({layout.num_joint} joints)"
+    mine = f"skeleton is {layout.name} ({layout.num_joint} joints)"
     if not shapes:
         axes = "3 (x, y, z)" if wanted.is_3d else "2 (x, y) or 3 (x, y, score)"
         return (
-            f"the clips have {num_value} values per frame, not a multiple of {axes}; {setting}",
+            f"the clips have {num_value} values per frame, not a multiple of {axes}; {mine}",
             "store x, y and z, or x and y, of every joint and nothing else",
         )
     num_joint, num_axis = shapes[0]
-    what = (
-        f"the clips have {num_value} values per frame = {num_joint} joints x {num_axis}; {setting}"
-    )
+    what = f"the clips have {num_value} values per frame = {num_joint} joints x {num_axis}; {mine}"
     fitting = [name for name in layout_names() if skeleton(name).num_joint == num_joint]
     if fitting:
         return what, f"set {KEY}skeleton={' or '.join(fitting)}"
@@ -141,11 +139,7 @@ def sizes(evidence: Evidence) -> Iterator[Problem]:
     if wrong:
         what = f"{len(wrong)} clips have a number of frames that differs from their total_frames"
         yield warning(what, "correct total_frames or the arrays; the arrays are used", wrong)
-    yield from _persons(evidence)
-
-
-def _persons(evidence: Evidence) -> Iterator[Problem]:
-    spec, sound = evidence.wanted.spec, evidence.sound()
+    sound = evidence.sound()
     most = max((facts.num_person for _, facts in sound), default=spec.num_person)
     many = [item.name for item, facts in sound if facts.num_person > spec.num_person]
     if many:

@@ -11,7 +11,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -40,10 +40,10 @@ class Folder:
         """Raises UserError, naming the line, if index.csv cannot be used."""
         self._path = path
         index = os.path.join(path, INDEX)
-        self.entries: Sequence[Entry] = _stacked(_rows(index), index)
+        self.entries = _stacked(_rows(index), index)
         if not self.entries:
             raise UserError(f"{index}: lists no clips")
-        self.notes: Sequence[str] = self._unlisted()
+        self.notes = self._unlisted()
 
     def _unlisted(self) -> list[str]:
         found = set()

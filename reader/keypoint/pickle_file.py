@@ -4,7 +4,7 @@ img_shape (height, width)}]}. Scores and image sizes are optional."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,8 @@ class Pickle:
         if not isinstance(self._annotations, (list, tuple)) or not self._annotations:
             raise UserError(f"{path}: 'annotations' is not a list, or empty")
         splits_of = _splits_of(content["split"], path)
-        self.entries: Sequence[Entry] = [
-            self._entry(n, splits_of) for n in range(len(self._annotations))
-        ]
-        names = {entry.name for entry in self.entries}
-        self.notes: Sequence[str] = _without_annotation(splits_of, names)
+        self.entries = [self._entry(n, splits_of) for n in range(len(self._annotations))]
+        self.notes = _without_annotation(splits_of, {entry.name for entry in self.entries})
 
     def _entry(self, number: int, splits_of: Mapping[str, tuple[str, ...]]) -> Entry:
         annotation = self._annotations[number]

@@ -63,16 +63,12 @@ class KeypointFiles(Protocol):
     """A collection of clips. entries: all listed clips, in order. notes: irregularities of the
     list. in_memory: whether all clips are loaded already."""
 
-    entries: Sequence[Entry]
-    notes: Sequence[str]
+    entries: list[Entry]
+    notes: list[str]
     in_memory: bool
 
     def load(self, location: Any) -> Raw:
         """The arrays of one clip. Raises BadRecording if they cannot be read."""
-
-
-def _empty() -> np.ndarray:
-    return np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ class Facts:
     image_size: tuple[float, float] | None
     unusable: int = 0
     body_frames: int = 0
-    missing: np.ndarray = field(default_factory=_empty)
-    low: np.ndarray = field(default_factory=_empty)
-    high: np.ndarray = field(default_factory=_empty)
+    missing: np.ndarray = field(default_factory=lambda: np.empty(0))
+    low: np.ndarray = field(default_factory=lambda: np.empty(0))
+    high: np.ndarray = field(default_factory=lambda: np.empty(0))
     extent: float = 0.0

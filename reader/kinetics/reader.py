@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.data import MAX_FRAME
-from dataset.protocols import NUM_PERSON
+from dataset.protocols import MAX_FRAME, NUM_PERSON
 from dataset.skeletons import skeleton
 from reader.clip import BadRecording, Clip
 
@@ -113,13 +112,11 @@ def _frames(frames: Any, where: str) -> tuple[list[int], list[_Person], int]:
 def _person(frame: int, index: int, content: Any, where: str) -> _Person:
     content = content if isinstance(content, dict) else {}
     person = _Person(frame, index, content.get("pose"), content.get("score"))
-    for what, values, count in (
-        ("pose", person.pose, 2 * NUM_JOINT),
-        ("score", person.score, NUM_JOINT),
-    ):
-        if not isinstance(values, list) or len(values) != count:
-            found = f"has {len(values)} numbers" if isinstance(values, list) else "is not a list"
-            raise BadRecording(where, f"{person.where}: {what} {found}; must be {count} numbers")
+    for what, count in (("pose", 2 * NUM_JOINT), ("score", NUM_JOINT)):
+        values = getattr(person, what)
+        found = len(values) if isinstance(values, list) else "no list of"
+        if found != count:
+            raise BadRecording(where, f"{person.where}: {what}: {found} numbers; must be {count}")
     return person
 
 

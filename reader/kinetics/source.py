@@ -47,8 +47,7 @@ class KineticsReader:
 
 
 def kinetics_source(path: str, spec: DataSpec, match: bool) -> Source:
-    """The clips of Kinetics-skeleton in the folder `path` that have a skeleton and a label, sorted
-    by id.
+    """The clips of Kinetics-skeleton in `path` that have a skeleton and a label, sorted by id.
 
     One split may be missing. Raises UserError for a folder with neither, and for damaged label
     files.
@@ -60,28 +59,26 @@ def kinetics_source(path: str, spec: DataSpec, match: bool) -> Source:
             f"{KEY} is {path!r}, which has no {names}; give the folder of kinetics-skeleton: "
             f"--set {KEY}=PATH"
         )
-    selected = _Selection(path, spec.num_class)
+    clips = _Selection(path, spec.num_class)
     for phase, name in SPLITS.items():
         if phase in found:
-            selected.add_split(phase, name)
+            clips.add_split(phase, name)
         else:
-            selected.warnings.append(f"{_label_file(path, name)} not found: no {phase} data")
-    if not selected.items and not selected.bad:
+            clips.warnings.append(f"{_label_file(path, name)} not found: no {phase} data")
+    if not clips.items and not clips.bad:
         raise UserError(f"{KEY} is {path!r}, whose label files list no clip with a label")
     about = {
         **{"kind": "kinetics", "source": path, "transform": False, "unit": "normalised"},
         **{"splits": found, "openpose_match": match},
     }
-    left_out = selected.left_out
+    left_out = clips.left_out
     reasons = [entry["reason"] for entry in left_out]
     counters = {
         "without_skeleton": reasons.count(_NO_SKELETON),
         "blank_labels": reasons.count(_NO_LABEL),
     }
     reader = KineticsReader(match)
-    return Source(
-        about, selected.items, reader, selected.bad, counters, left_out, selected.warnings
-    )
+    return Source(about, clips.items, reader, clips.bad, counters, left_out, clips.warnings)
 
 
 class _Selection:

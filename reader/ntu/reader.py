@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from configs.data import MAX_FRAME
-from dataset.protocols import NUM_PERSON
+from dataset.protocols import MAX_FRAME, NUM_PERSON
 from dataset.skeletons import skeleton
 from reader.clip import BadRecording, Clip
 from reader.ntu.coordinates import first_three

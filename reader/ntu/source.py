@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from configs.data import MAX_FRAME
-from dataset.protocols import ClipName, Protocol
+from dataset.protocols import MAX_FRAME, ClipName, Protocol
 from errors import UserError
 from reader.clip import BadRecording, Clip
 from reader.ntu.prenormalise import transform

@@ -1,4 +1,4 @@
-"""The synthetic recordings: format, determinism, plausible motion, and classes that can be learned."""
+"""The synthetic recordings: format, determinism, plausible motion, learnable classes."""
 
 from __future__ import annotations
 

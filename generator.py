@@ -1,9 +1,9 @@
 """Config -> raw recordings -> data on disk, in the layout of the public EfficientGCN code.
 
-`<root_folder>/{original,transformed}/<dataset>/` gets `{train,eval}_data.npy`, float32
-(N, C=3, T, V, M), `{train,eval}_label.pkl`, (names, labels, lengths), and `manifest.json`, which
-says what the data are and what was left out; T, V and M are those of the data set (`DataSpec`).
-A user's own data are checked first, and `report.txt` says what was found.
+Writes to `<root_folder>/{original,transformed}/<dataset>/`: `{train,eval}_data.npy`, float32
+(N, C=3, T, V, M); `{train,eval}_label.pkl`, (names, labels, lengths); and `manifest.json`, which
+describes the data and lists what was left out. T, V and M are those of the data set (`DataSpec`).
+A user's own data are checked first; the result is in `report.txt`.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Tally:
-    """What happened to the recordings, for the manifest and the log.
+    """Counters of the recordings, for the manifest and the log.
 
-    mend: what leaves bad recordings out, typed by the user; '' where they are left out already
-    and noted in `skipped`, else the first one stops.
+    skip_option: the option that skips bad recordings, for the error at the first one; '' if they
+    are skipped, and listed in `skipped`.
     """
 
-    mend: str
+    skip_option: str
     cut_clips: int = 0
     clips_with_extra_bodies: int = 0
     clips_without_person: int = 0
@@ -59,15 +59,15 @@ class _Tally:
     skipped: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, clip: Clip) -> None:
-        self.cut_clips += clip.is_cut
+        self.cut_clips += clip.is_truncated
         self.clips_with_extra_bodies += clip.has_extra_body
         self.clips_without_person += not clip.has_person
         self.empty_frames += clip.empty_frames
         self.misnumbered_frames += clip.misnumbered_frames
 
     def skip(self, name: str, error: BadRecording) -> None:
-        if self.mend:
-            raise UserError(f"{error}; to leave such files out: {self.mend}") from error
+        if self.skip_option:
+            raise UserError(f"{error}; to skip such files: {self.skip_option}") from error
         self.skipped.append({"file": name, "reason": error.reason})
 
     def counters(self) -> dict[str, int]:
@@ -76,12 +76,12 @@ class _Tally:
 
 
 def generate(config: Config, *, workers: int, progress: bool) -> Path:
-    """Make the data set of `config.dataset`; returns the folder that holds it.
+    """Generate the data set `config.dataset`; returns its folder.
 
-    workers: reading processes; the bytes written are the same for any number. progress: show a
-    bar. The set appears whole or not at all (`dataset.writer`). Raises UserError for missing or
-    unusable recordings (see `on_bad_file`), data of the user's that fail the check, a full disk,
-    or a second run in the folder.
+    workers: number of reader processes, which does not affect the files. progress: show a bar.
+    Either all files are published or none (`dataset.writer`). Raises UserError for missing or
+    unusable recordings (see `on_bad_file`), user data that fail the check, a full disk, or a
+    concurrent run in the same folder.
     """
     args = config.data
     key = f"dataset_args.{args.group}."
@@ -95,7 +95,7 @@ def generate(config: Config, *, workers: int, progress: bool) -> Path:
     clip_shape = (3, spec.max_frame, spec.skeleton.num_joint, spec.num_person)
     with only_writer(folder), contextlib.closing(source.reader):
         if source.check:
-            _pass_check(source.check, source.items, folder, workers, progress)
+            _run_check(source.check, source.items, folder, workers, progress)
         with new_set(folder, clip_shape, len(source.items), f"{key}root_folder") as new:
             clips = in_order(source.reader.read, source.items, workers)
             with contextlib.closing(clips):
@@ -107,7 +107,7 @@ def generate(config: Config, *, workers: int, progress: bool) -> Path:
 
 
 def _source(config: Config, spec: DataSpec) -> Source:
-    """The recordings of the data set, from the paths and settings of its kind."""
+    """The recordings of the data set, from the settings of its group."""
     args = config.data
     if isinstance(args, KineticsArgs):
         return kinetics_source(args.source_path, spec, args.openpose_match)
@@ -122,22 +122,22 @@ def _source(config: Config, spec: DataSpec) -> Source:
     return ntu_source(path, key, rules, args.transform)
 
 
-def _pass_check(
+def _run_check(
     check: Check, items: Sequence[Item], folder: Path, workers: int, progress: bool
 ) -> None:
-    """Look at all recordings; print the report and keep it beside the data. Raises UserError
-    naming the first of the errors."""
-    found = in_order(check.examine, items, workers)
-    with contextlib.closing(found):
-        report = check.judge(_with_bar(found, len(items), "check", progress))
+    """Check all recordings; log the report and write it to the folder of the data. Raises UserError
+    with the first error."""
+    results = in_order(check.examine, items, workers)
+    with contextlib.closing(results):
+        report = check.judge(_with_bar(results, len(items), "check", progress))
     with whole_file(folder / REPORT, "w") as file:
         file.write(report.text)
     for line in report.text.splitlines():
         logger.info("%s", line)
     if report.errors:
         number = len(report.errors)
-        more = f" ({number} errors in all)" if number > 1 else ""
-        raise UserError(f"{report.errors[0]}{more}; the whole report: {folder / REPORT}")
+        more = f" ({number} errors in total)" if number > 1 else ""
+        raise UserError(f"{report.errors[0]}{more}; full report: {folder / REPORT}")
 
 
 def _with_bar(steps: Iterable[Step], total: int, name: str, progress: bool) -> Iterator[Step]:
@@ -151,7 +151,7 @@ def _fill(
     tally: _Tally,
     max_frame: int,
 ) -> None:
-    for clip, item in zip(clips, source.items):  # in this order, so that the bar gets to its end
+    for clip, item in zip(clips, source.items):  # clips first, so that the bar reaches its end
         if isinstance(clip, BadRecording):
             tally.skip(item.name, clip)
         else:
@@ -159,7 +159,7 @@ def _fill(
             splits[item.phase].append(item.name, item.label, clip.length, clip.padded(max_frame))
     if not any(split.names for split in splits.values()):
         raise UserError(
-            f"all {len(tally.skipped)} recordings are bad, the last: {tally.skipped[-1]}"
+            f"all {len(tally.skipped)} recordings are unusable; the last: {tally.skipped[-1]}"
         )
     for split in splits.values():
         split.finish()
@@ -194,16 +194,16 @@ def _log_summary(folder: Path, source: Source, splits: dict[str, Split], tally: 
         logger.warning("%s", warning)
     for phase, split in splits.items():
         if not split.names:
-            logger.warning("no recording belongs to the %s half", phase)
+            logger.warning("no recording belongs to the %s split", phase)
     numbers = {**source.counters, **tally.counters()}
     counters = ", ".join(
         f"{number} {name.replace('_', ' ')}" for name, number in numbers.items() if number
     )
     logger.info(
-        "%d training and %d evaluation clips are in %s (%d bad files skipped%s); counted: %s",
+        "wrote %d training and %d evaluation clips to %s (%d bad files skipped%s); counters: %s",
         *(len(splits[phase].names) for phase in PHASES),
         folder,
         len(tally.skipped),
         f", see {folder / MANIFEST}" if tally.skipped or source.left_out else "",
-        counters or "nothing unusual",
+        counters or "all zero",
     )

@@ -1,5 +1,5 @@
-"""Files that are whole or absent, and readers that run no code from a file. Imports nothing of ours
-but `errors`, and nothing heavy."""
+"""Atomic file writes, and readers that never run code from a file. Imports only `errors` from this
+project, and nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import os
 import pickle
 import struct
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Union
+from typing import IO, Any, ClassVar, Union
 
 import numpy as np
 import yaml
@@ -20,15 +20,16 @@ import yaml
 from errors import UserError
 
 PathLike = Union[str, "os.PathLike[str]"]
-MOST_YAML = 100_000  # values of a YAML file, each counted as often as it is referred to
+MAX_YAML_VALUES = 100_000  # of one file; an aliased value counts once per reference
 
 
 @contextlib.contextmanager
 def whole_file(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a file that appears under `path` only when the block has ended well.
+    """Atomic write: open a file that appears under `path` only if the block succeeds.
 
-    Written beside as `.<name>.<own>.part`, flushed to the disk, then renamed; after an error, or
-    a kill, `path` is what it was before. Two writers do not meet: the last to end wins whole.
+    The content goes to `.<name>.<unique>.part` in the same folder, is flushed to disk, then
+    renamed; after an error or a kill, `path` is unchanged. Of concurrent writers, the last to
+    finish wins.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
@@ -42,7 +43,7 @@ def whole_file(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        # A failed write names no file; an error with another file's name is the block's own.
+        # A failed write has no file name; an error with another file's name came from the block.
         own = (None, str(part), *map(str, path.parents))
         if isinstance(error, OSError) and error.filename in own:
             raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
@@ -50,8 +51,8 @@ def whole_file(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """YAML without tags that build objects. Raises UserError for anything else, and for values
-    that hold themselves or each other so often that nobody could walk through them."""
+    """Parse YAML without object tags. Raises UserError for anything else, and for references that
+    are circular or expand to more than MAX_YAML_VALUES values."""
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
@@ -63,8 +64,8 @@ def read_yaml(text: str, where: str) -> Any:
     while rest:
         inner = rest.pop()
         count += 1
-        if count > MOST_YAML:
-            raise UserError(f"{where}: more than {MOST_YAML} values; allowed: fewer, no loops")
+        if count > MAX_YAML_VALUES:
+            raise UserError(f"{where}: more than {MAX_YAML_VALUES} values, or a circular reference")
         if isinstance(inner, dict):
             rest += [*inner, *inner.values()]
         elif isinstance(inner, (list, tuple, set)):
@@ -73,23 +74,23 @@ def read_yaml(text: str, where: str) -> Any:
 
 
 def read_yaml_file(path: PathLike) -> Any:
-    """`read_yaml` of a file. Raises UserError too where it is missing or no text in UTF-8."""
+    """`read_yaml` of a file. Also raises UserError if it is missing or not UTF-8 text."""
     return read_yaml(read_text(path), str(path))
 
 
 def read_text(path: PathLike) -> str:
-    """A text file in UTF-8, or UserError."""
+    """The content of a UTF-8 text file. Raises UserError if it cannot be read."""
     refuse_pipe(path)
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not text in UTF-8") from error
+        raise UserError(f"{path}: not UTF-8 text") from error
 
 
 def refuse_pipe(path: PathLike) -> None:
-    """Raises UserError for what may have no end: a pipe, a device."""
+    """Raises UserError for a pipe or a device, whose data may never end."""
     if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
         raise UserError(f"{path}: a pipe or a device; allowed: a file")
 
@@ -100,30 +101,30 @@ def file_hash(path: PathLike) -> str:
 
 
 def dump_pickle(value: Any, file: IO[bytes]) -> None:
-    """Write plain data so that Python 3.4 and later, and the public ports, read it."""
+    """Write plain data in a format that Python 3.4 and later, and the public ports, can read."""
     pickle.dump(value, file, protocol=4)
 
 
 def _encode_latin1(text: str, encoding: str = "latin1") -> bytes:
-    """Stands in for `_codecs.encode`, which pickle protocol 2 uses to write bytes."""
+    """Replaces `_codecs.encode`, which pickle protocol 2 uses to write bytes."""
     if encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"encoding {encoding!r} in a pickle is not admitted")
     return codecs.latin_1_encode(text)[0]
 
 
 def _bytearray(content: bytes | str = b"", encoding: str = "latin1") -> bytearray:
-    """Stands in for `bytearray`, which takes a number for a length and sets that much aside."""
+    """Replaces `bytearray`, which would allocate as many bytes as a number in the file asks for."""
     if isinstance(content, str):
         content = _encode_latin1(content, encoding)
-    return bytearray(memoryview(content))  # which no number has
+    return bytearray(memoryview(content))  # memoryview rejects numbers
 
 
 class StandIn:
-    """Takes the place of an object while a pickle is read, so that none of its own code runs.
-    `plain` gives what the reader's caller gets; only stand-ins may be given a state."""
+    """Replaces an object while a pickle is read, so that none of the object's code runs. Only
+    stand-ins accept a state; `without_stand_ins` replaces each by its `plain` value."""
 
     def plain(self) -> Any:
-        """The value that the object stands for."""
+        """The plain value that this stand-in represents."""
         raise pickle.UnpicklingError(f"{type(self).__name__} is not admitted as data")
 
     def __setstate__(self, state: Any) -> None:
@@ -131,7 +132,7 @@ class StandIn:
 
 
 class _Dtype(StandIn):
-    """For numpy.dtype; plain numbers and text only."""
+    """Stand-in for numpy.dtype; plain numbers and text only."""
 
     def __init__(self, code: str, *_: object) -> None:
         self.dtype = np.dtype(str(code))
@@ -148,8 +149,8 @@ class _Dtype(StandIn):
 
 
 class _Array(StandIn):
-    """For an ndarray. NumPy's own `__setstate__` trusts what it is given; this one goes through
-    the checks of frombuffer and reshape."""
+    """Stand-in for an ndarray. NumPy's own `__setstate__` does not validate its input; this one
+    relies on the checks in frombuffer and reshape."""
 
     def __init__(self, *_: object) -> None:
         self.array = np.empty(0)
@@ -162,13 +163,13 @@ class _Array(StandIn):
         self.array = _from_bytes(content, dtype, shape, "F" if fortran else "C")
 
 
-def _from_bytes(content: bytes, dtype: _Dtype, shape: tuple, order: str) -> np.ndarray:
+def _from_bytes(content: bytes | str, dtype: _Dtype, shape: Any, order: Any) -> np.ndarray:
     if isinstance(content, str):  # protocol 0 to 2 of Python 2
         content = _encode_latin1(content)
     return np.frombuffer(content, dtype.dtype).reshape(shape, order=order).copy()
 
 
-def _scalar(dtype: _Dtype, content: bytes) -> np.generic:
+def _scalar(dtype: _Dtype, content: bytes | str) -> Any:
     return _from_bytes(content, dtype, (), "C")[()]
 
 
@@ -185,18 +186,19 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 }
 
 
-class PlainUnpickler(pickle._Unpickler):  # the one in Python, whose steps can be overruled
+class PlainUnpickler(pickle._Unpickler):  # the pure-Python one, whose steps can be overridden
     """Admits containers, numbers, strings and NumPy arrays. Every other name in the file is
-    refused before anything is built, and only stand-ins may be given a state, so a hostile pickle
-    has nothing to call and nothing to change. Pass what `load` gives to `without_stand_ins`.
+    rejected before anything is built, and only stand-ins accept a state, so a malicious pickle has
+    nothing to call and nothing to modify. Pass the result of `load` to `without_stand_ins`.
 
-    A subclass may admit more: (module, name) -> a stand-in, or a function that checks what it is
-    given. drops_state_of: types whose state is read and forgotten.
+    A subclass may admit more: (module, name) -> a stand-in, or a function that validates its
+    arguments. drops_state_of: types whose state is read and discarded.
     """
 
     admitted: Mapping[tuple[str, str], Any] = _ADMITTED
     drops_state_of: tuple[type, ...] = ()
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
+    stack: list[Any]
 
     def find_class(self, module: str, name: str) -> Any:
         home = module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
@@ -216,12 +218,12 @@ class PlainUnpickler(pickle._Unpickler):  # the one in Python, whose steps can b
 
 
 def without_stand_ins(value: Any) -> Any:
-    """The value with every stand-in in it replaced by what it stands for."""
+    """The value with every stand-in in it replaced by its plain value."""
     return _plain(value, {})
 
 
 def _plain(value: Any, done: dict[int, Any]) -> Any:
-    """done: id -> result, for shared parts."""
+    """done: id -> result, so that shared objects stay shared."""
     if isinstance(value, StandIn):
         return value.plain()
     if callable(value):
@@ -236,8 +238,8 @@ def _plain(value: Any, done: dict[int, Any]) -> Any:
 
 @contextlib.contextmanager
 def pickle_mistakes(path: PathLike, kind: str) -> Iterator[None]:
-    """Everything that a missing, damaged or hostile pickle makes a restricted unpickler raise
-    becomes a UserError. kind: what the file should be, e.g. 'a pickle of plain data'."""
+    """Turns every exception that a missing, damaged or malicious pickle causes in a restricted
+    unpickler into a UserError. kind: the expected content, e.g. 'a pickle of plain data'."""
     try:
         yield
     except OSError as error:
@@ -246,14 +248,14 @@ def pickle_mistakes(path: PathLike, kind: str) -> Iterator[None]:
         raise UserError(f"{path}: not {kind}: {error}") from error
     except (LookupError, ImportError, OverflowError, MemoryError, RecursionError) as error:
         raise UserError(f"{path}: damaged pickle: {type(error).__name__}") from error
-    except (struct.error, AssertionError) as error:  # of Python's own reader
+    except (struct.error, AssertionError) as error:  # of the pure-Python unpickler
         raise UserError(f"{path}: damaged pickle: {type(error).__name__}") from error
 
 
 def load_pickle(path: PathLike) -> Any:
-    """Read a pickle that holds only containers, numbers, strings and NumPy arrays.
+    """Read a pickle that contains only containers, numbers, strings and NumPy arrays.
 
-    Raises UserError when the file is missing, damaged, or names anything else (code).
+    Raises UserError if the file is missing, damaged, or refers to anything else (code).
     """
     refuse_pipe(path)
     with pickle_mistakes(path, "a pickle of plain data"), open(path, "rb") as file:

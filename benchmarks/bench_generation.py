@@ -85,7 +85,7 @@ def measure_reading(found: Sequence[Recording], num_file: int, rounds: int) -> N
     """Open, parse and select two persons; workers send the clips to this process. Includes
     starting the workers."""
     many = [Item("", "train", 0, found[n % len(found)]) for n in range(num_file)]
-    few = [item.place.where for item in many[: max(num_file // 10, len(found))]]
+    few = [item.location.where for item in many[: max(num_file // 10, len(found))]]
     print(f"reading, throughput (files/s): {len(few)} files plain, {num_file} ours")
 
     def ours(workers: int) -> Callable[[], object]:

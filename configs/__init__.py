@@ -1,7 +1,7 @@
 """Numbered YAML files -> one validated, frozen Config.
 
-A file may name a `base:` and state only what differs. Unknown keys are refused with the nearest
-known one. Nothing here imports anything heavy, so `main.py --help` stays fast.
+A file may name a `base:` and state only what differs. An unknown key is an error that suggests the
+nearest known one. There are no heavy imports here, so `main.py --help` stays fast.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ _EXPONENT = re.compile(r"[+-]?\d+e[+-]?\d+", re.IGNORECASE)
 
 
 def load(name: str, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The config of that number in `configs/`, or of a path to a .yaml file.
+    """The config with this number in `configs/`, or the one in this .yaml file.
 
     overrides: full keys such as 'dataset_args.ntu.num_frame' to values, applied last.
     Raises ConfigError naming the file, the key and what is allowed.
     """
     path = _find(name)
     tree = _read_with_base(path, seen=())
-    # The model first: another family starts model_args afresh, before they are overridden.
+    # model_type first: a change of network family resets model_args before they are overridden.
     for key, value in sorted((overrides or {}).items(), key=lambda item: item[0] != "model_type"):
         _set(tree, key, value)
     return _build(tree, str(tree.pop("name", name)), path.name)
 
 
 def parse_set(items: Sequence[str]) -> dict[str, Any]:
-    """['a.b=64', 'c=[1, 2]'] -> {'a.b': 64, 'c': [1, 2]}; values are read as YAML."""
+    """['a.b=64', 'c=[1, 2]'] -> {'a.b': 64, 'c': [1, 2]}; values are parsed as YAML."""
     parsed = {}
     for item in items:
         key, equals, text = item.partition("=")
@@ -56,11 +56,11 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
 
 
-def _find(name: str, beside: Path | None = None) -> Path:
-    """The file of a number or of a path; the path of a `base:` is seen from its own file."""
+def _find(name: str, folder: Path | None = None) -> Path:
+    """The file of a number or of a path; a relative `base:` is resolved against `folder`."""
     is_path = name.endswith((".yaml", ".yml"))
-    path = (beside or Path()) / name if is_path else FOLDER / f"{name}.yaml"
-    if not os.path.isfile(path):  # unlike Path.is_file, never raises for a locked folder
+    path = (folder or Path()) / name if is_path else FOLDER / f"{name}.yaml"
+    if not os.path.isfile(path):  # unlike Path.is_file, never raises PermissionError
         known = sorted(p.stem for p in FOLDER.glob("*.yaml"))
         raise ConfigError(f"config {name!r} does not exist ({path}); {nearest_hint(name, known)}")
     return path
@@ -68,10 +68,10 @@ def _find(name: str, beside: Path | None = None) -> Path:
 
 def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path in seen:
-        raise ConfigError(f"{path.name}: base: leads back to itself")
+        raise ConfigError(f"{path.name}: base: is circular")
     tree = read_yaml_file(path)
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: must hold keys and values, e.g. 'dataset: ntu-xsub'")
+        raise ConfigError(f"{path}: must contain keys and values, e.g. 'dataset: ntu-xsub'")
     base = tree.pop("base", None)
     if base is None:
         return tree
@@ -82,7 +82,7 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def model_changes(base: Mapping[str, Any], delta: Mapping[str, Any]) -> bool:
-    """True where a delta names a model of another family, whose model_args start afresh."""
+    """Whether `delta` selects a model of another family, which resets model_args."""
     names = [tree.get("model_type", Config.model_type) for tree in (base, delta)]
     return "model_type" in delta and model_args_type(names[0]) != model_args_type(names[1])
 
@@ -125,7 +125,7 @@ def _fill(cls: type, tree: Any, types: Mapping[str, Any], prefix: str) -> Any:
         if key not in types:
             raise ConfigError(f"{prefix}{key} is unknown; {nearest_hint(key, types)}")
         kind = types[key]
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             values[key] = _fill(kind, value, _field_types(kind), f"{prefix}{key}.")
         else:
             values[key] = _convert(value, kind, prefix + key)
@@ -138,8 +138,8 @@ def _field_types(cls: type) -> dict[str, Any]:
 
 
 def _convert(value: Any, kind: Any, key: str) -> Any:
-    """A YAML value as the annotated type, or ConfigError. An int is fine where a float is due;
-    nothing else is changed on the quiet (a quoted number stays text and is refused)."""
+    """A YAML value as the annotated type, or ConfigError. An int is accepted for a float; nothing
+    else is converted implicitly (a quoted number is text, which is an error)."""
     if typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)
         if not isinstance(value, (list, tuple)):
@@ -153,7 +153,7 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
         if isinstance(value, int) and abs(value) < 2**53:
             value = float(value)
         elif isinstance(value, str) and _EXPONENT.fullmatch(value):
-            value = float(value)  # YAML 1.1 takes 1e-3 for text, because it has no dot
+            value = float(value)  # YAML 1.1 parses 1e-3 as text, because it has no dot
     if kind is str and value is None:
         return ""
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
@@ -164,7 +164,7 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples to lists, all the way down: what safe YAML can write."""
+    """The value with all tuples converted to lists, which safe YAML can represent."""
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

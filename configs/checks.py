@@ -1,4 +1,4 @@
-"""How a configuration says that a value is not allowed."""
+"""Checks of configuration values, and the error that they raise."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def check(holds: bool, key: str, value: object, allowed: str) -> None:
 
 
 def one_of(key: str, value: str, *allowed: str) -> None:
-    """`check` for a word out of a list."""
+    """`check` for one of a list of words."""
     check(value in allowed, key, value, ", ".join(allowed))

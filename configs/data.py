@@ -1,22 +1,23 @@
-"""`dataset_args` as frozen dataclasses: one group a kind of recordings, and what all share."""
+"""`dataset_args` as frozen dataclasses: the shared keys, and one group per kind of recordings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Union
 
 from configs.checks import ConfigError, check, one_of
 
-BENCHMARK_FRAMES = 300  # that the field keeps of a clip of NTU RGB+D and of Kinetics
+BENCHMARK_FRAMES = 300  # frames kept of a clip of NTU RGB+D and Kinetics-skeleton, by convention
+KINETICS = "kinetics-skeleton"
 
 
 @dataclass(frozen=True)
 class AugmentArgs:
-    """`augment`: random changes of training clips (dataset/augment.py). All are off by default, as
-    published. random_choose: frames, 0 for off. random_crop: smallest share of the valid frames
-    that is kept, 1 for off. random_rotate: degrees. random_scale: share. jitter: standard
-    deviation, in the unit of the coordinates."""
+    """`augment`: random augmentation of training clips (dataset/augment.py). All off by default, as
+    published. random_choose: frames, 0 for off. random_crop: smallest fraction of the valid frames
+    to keep, 1 for off. random_rotate: degrees. random_scale: fraction. jitter: standard deviation,
+    in the unit of the coordinates."""
 
     random_choose: int = 0
     random_shift: bool = False
@@ -29,7 +30,7 @@ class AugmentArgs:
 
 @dataclass(frozen=True)
 class ClipArgs:
-    """What every kind of data has: how clips are cut, prepared and fed."""
+    """Keys of every kind of data: length, preprocessing and batches of clips."""
 
     train_batch_size: int = 16
     eval_batch_size: int = 16
@@ -46,9 +47,8 @@ class ClipArgs:
         key = f"dataset_args.{self.group}."
         for name in ("train_batch_size", "eval_batch_size"):
             check(getattr(self, name) >= 1, key + name, getattr(self, name), "1 or more")
-        longest = self.max_frame
-        fits = 4 <= self.num_frame <= longest
-        check(fits, key + "num_frame", self.num_frame, f"4 to {longest}")
+        fits = 4 <= self.num_frame <= self.max_frame
+        check(fits, key + "num_frame", self.num_frame, f"4 to {self.max_frame}")
         check(self.num_workers >= 0, key + "num_workers", self.num_workers, "0 or more")
         one_of(key + "on_bad_file", self.on_bad_file, "error", "skip")
         self._check_inputs(key)
@@ -57,12 +57,12 @@ class ClipArgs:
     def _check_inputs(self, key: str) -> None:
         letters = set(self.inputs)
         once = bool(letters) and len(letters) == len(self.inputs)
-        one_stream = len(letters) == 1 and letters <= set("XYMN")
+        one_modality = len(letters) == 1 and letters <= set("XYMN")
         check(
-            once and (letters <= set("JVB") or one_stream),
+            once and (letters <= set("JVB") or one_modality),
             key + "inputs",
             self.inputs,
-            "J, V, B in any subset, or one raw stream alone: X joints, Y bones, M joint motion, "
+            "any subset of J, V, B, or one raw modality: X joints, Y bones, M joint motion, "
             "N bone motion",
         )
 
@@ -71,12 +71,11 @@ class ClipArgs:
         window = augment.random_choose
         fits = window == 0 or 4 <= window <= self.max_frame
         check(fits, key + "random_choose", window, f"0 (off), or 4 to {self.max_frame} frames")
-        check(
-            0 < augment.random_crop <= 1, key + "random_crop", augment.random_crop, "above 0 to 1"
-        )
+        crop = augment.random_crop
+        check(0 < crop <= 1, key + "random_crop", crop, "above 0 to 1")
         for name, top, unit in (
             ("random_rotate", 180, "degrees"),
-            ("random_scale", 0.9, "a share"),
+            ("random_scale", 0.9, "a fraction"),
             ("jitter", 1, "metres"),
         ):
             value = getattr(augment, name)
@@ -89,12 +88,12 @@ class ClipArgs:
 
     @property
     def group(self) -> str:
-        """Name of this group of keys below dataset_args."""
+        """Name of this group of keys in dataset_args."""
         return next(name for name, kind in DATA_GROUPS.items() if type(self) is kind)
 
     @property
     def transform(self) -> bool:
-        """Whether clips on disk are centred, rotated and looped; only NTU's can be."""
+        """Whether clips on disk are pre-normalised; only those of NTU-style data can be."""
         return False
 
     @property
@@ -104,18 +103,18 @@ class ClipArgs:
 
     @property
     def num_axis(self) -> int:
-        """Coordinates among the three channels of a clip: x, y, z, or x, y beside a score."""
+        """Coordinates among the three channels of a clip: 3 for x, y, z; 2 for x, y, score."""
         return 3
 
     @property
     def own_layout(self) -> Mapping[str, Any] | None:
-        """What is known of a user's own data from the configuration alone; None for benchmarks,
-        whose protocols say it."""
+        """Properties of a user's own data, which only the configuration states; None for
+        benchmarks, whose protocols define them."""
         return None
 
     @property
     def data_folder(self) -> str:
-        """Where generated data of this kind lie, without the data set's own folder."""
+        """Folder of generated data of this kind, which has a subfolder per data set."""
         return f"{self.root_folder}/{'transformed' if self.transform else 'original'}"
 
 
@@ -129,15 +128,16 @@ class NTUArgs(ClipArgs):
     synthetic_path: str = "./data/synthetic_skeletons"
 
     def source_path(self, source: str) -> tuple[str, str]:
-        """(full key, path) of the recordings of a protocol's source, e.g. 'ntu60'."""
+        """(full key, path) of the recordings for a protocol's source, e.g. 'ntu60'."""
         return f"dataset_args.ntu.{source}_path", getattr(self, f"{source}_path")
 
 
 @dataclass(frozen=True)
 class KineticsArgs(ClipArgs):
-    """`dataset_args.kinetics`: Kinetics-skeleton, OpenPose's JSON files of ST-GCN's authors.
+    """`dataset_args.kinetics`: Kinetics-skeleton, the OpenPose JSON files that the authors of
+    ST-GCN released.
 
-    source_path: the folder of kinetics_{train,val}/ and kinetics_{train,val}_label.json.
+    source_path: the folder with kinetics_{train,val}/ and kinetics_{train,val}_label.json.
     """
 
     source_path: str = "./data/kinetics-skeleton"
@@ -150,7 +150,7 @@ class KineticsArgs(ClipArgs):
 
 @dataclass(frozen=True)
 class KeypointArgs(ClipArgs):
-    """`dataset_args.keypoint`: anybody's data. source_path: a pickle in the layout of pyskl and
+    """`dataset_args.keypoint`: a user's own data. source_path: a pickle in the format of pyskl and
     mmaction2, or a folder with index.csv."""
 
     source_path: str = ""
@@ -158,7 +158,7 @@ class KeypointArgs(ClipArgs):
     num_class: int = 0
     class_names: str = ""
     num_person: int = 1
-    max_frame: int = 300
+    max_frame: int = BENCHMARK_FRAMES
     train_split: str = "train"
     eval_split: str = "test"
     first_label: int = 0
@@ -177,7 +177,7 @@ class KeypointArgs(ClipArgs):
         sound = len(size) in (0, 2) and all(side >= 1 for side in size)
         check(sound, key + "image_size", list(size), "[width, height] in pixels, or []")
         apart = self.train_split != self.eval_split
-        check(apart, key + "eval_split", self.eval_split, "another split than train_split")
+        check(apart, key + "eval_split", self.eval_split, "a split other than train_split")
 
     @property
     def num_axis(self) -> int:
@@ -189,6 +189,7 @@ class KeypointArgs(ClipArgs):
         return {name: value for name, value in asdict(self).items() if name in names}
 
 
+DataArgs = Union[NTUArgs, KineticsArgs, KeypointArgs]
 DATA_GROUPS: dict[str, type[ClipArgs]] = {
     "ntu": NTUArgs,
     "kinetics": KineticsArgs,
@@ -198,7 +199,7 @@ DATA_GROUPS: dict[str, type[ClipArgs]] = {
 
 @dataclass(frozen=True)
 class DatasetArgs:
-    """`dataset_args`: one group a kind of recordings; `dataset` says which counts."""
+    """`dataset_args`: one group per kind of recordings; `dataset` selects one."""
 
     ntu: NTUArgs = field(default_factory=NTUArgs)
     kinetics: KineticsArgs = field(default_factory=KineticsArgs)
@@ -206,8 +207,7 @@ class DatasetArgs:
 
 
 def data_group(dataset: str) -> str:
-    """Which group of `dataset_args` a data set's name belongs to; names that no benchmark has are
-    a user's own."""
+    """The group of `dataset_args` for a data set; a name that is no benchmark's is a user's own."""
     if dataset.startswith(("ntu-", "synthetic-")):
         return "ntu"
-    return "kinetics" if dataset == "kinetics-skeleton" else "keypoint"
+    return "kinetics" if dataset == KINETICS else "keypoint"

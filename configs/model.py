@@ -44,23 +44,17 @@ class EfficientGCNArgs:
         for n, row in enumerate(self.block_args):
             ok = len(row) == 3 and row[0] >= 1 and row[1] in (1, 2) and row[2] >= 0
             check(ok, f"{key}block_args[{n}]", row, "[channel >= 1, stride 1 or 2, depth >= 0]")
-        check(
-            0 <= self.fusion_stage <= len(self.block_args),
-            key + "fusion_stage",
-            self.fusion_stage,
-            f"0 to {len(self.block_args)} (the number of block_args)",
-        )
+        fusion, blocks = self.fusion_stage, len(self.block_args)
+        allowed = f"0 to {blocks} (the number of block_args)"
+        check(0 <= fusion <= blocks, key + "fusion_stage", fusion, allowed)
         one_of(key + "act_type", self.act_type, *ACT_TYPES)
         one_of(key + "att_type", self.att_type, *ATT_TYPES)
         one_of(key + "layer_type", self.layer_type, *LAYER_TYPES)
         check(0 <= self.drop_prob < 1, key + "drop_prob", self.drop_prob, "0 to below 1")
         kernel, hops = self.kernel_size
-        check(
-            kernel >= 1 and kernel % 2 == 1 and 0 <= hops <= 10,
-            key + "kernel_size",
-            self.kernel_size,
-            "[odd number of frames, largest hop 0 to 10]",
-        )
+        ok = kernel >= 1 and kernel % 2 == 1 and 0 <= hops <= 10
+        allowed = "[odd number of frames, largest hop 0 to 10]"
+        check(ok, key + "kernel_size", self.kernel_size, allowed)
         check(self.reduct_ratio >= 1, key + "reduct_ratio", self.reduct_ratio, "1 or more")
         check(self.expand_ratio >= 0, key + "expand_ratio", self.expand_ratio, "0 or more")
         check(min(self.scale_args) > 0, key + "scale_args", self.scale_args, "two numbers above 0")
@@ -88,7 +82,7 @@ class STGCNArgs:
 
     def __post_init__(self) -> None:
         key = "model_args."
-        check(bool(self.block_args), key + "block_args", [], "one block or more")
+        check(bool(self.block_args), key + "block_args", [], "at least one block")
         for n, (channel, stride) in enumerate(self.block_args):
             ok = channel >= 1 and stride in (1, 2)
             check(ok, f"{key}block_args[{n}]", [channel, stride], "[channel >= 1, stride 1 or 2]")

@@ -1,6 +1,6 @@
-"""The configuration as frozen dataclasses; those of the data are in configs/data.py, those of the
-networks in configs/model.py. docs/configs.md explains each key. A field is checked beside its
-definition; the error for a wrong value names the full key, e.g. `model_args.reduct_ratio`."""
+"""The configuration as frozen dataclasses; configs/data.py has those of the data, configs/model.py
+those of the networks. docs/configs.md explains each key. A field is checked beside its definition;
+the error for a wrong value names the full key, e.g. `model_args.reduct_ratio`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from configs.checks import ConfigError, check, one_of
-from configs.data import ClipArgs, DatasetArgs, data_group
+from configs.data import DataArgs, DatasetArgs, data_group
 from configs.model import EfficientGCNArgs, ModelArgs
 
 
@@ -48,7 +48,7 @@ class AdamArgs:
 
 @dataclass(frozen=True)
 class OptimizerArgs:
-    """`optimizer_args`: settings of each optimizer; `optimizer` chooses."""
+    """`optimizer_args`: settings of each optimizer; `optimizer` selects one."""
 
     Momentum: MomentumArgs = field(default_factory=MomentumArgs)
     Adam: AdamArgs = field(default_factory=AdamArgs)
@@ -56,7 +56,7 @@ class OptimizerArgs:
 
 @dataclass(frozen=True)
 class StepArgs:
-    """`scheduler_args.step`: the rate falls to a tenth at each epoch of step_lr."""
+    """`scheduler_args.step`: the learning rate is divided by 10 at each epoch in step_lr."""
 
     max_epoch: int = 70
     warm_up: int = 10
@@ -64,15 +64,14 @@ class StepArgs:
 
     def __post_init__(self) -> None:
         _check_epochs("scheduler_args.step.", self.max_epoch, self.warm_up)
-        rising = (
-            list(self.step_lr) == sorted(set(self.step_lr)) and min(self.step_lr, default=1) > 0
-        )
-        check(rising, "scheduler_args.step.step_lr", self.step_lr, "epochs above 0, rising")
+        steps = self.step_lr
+        increasing = list(steps) == sorted(set(steps)) and min(steps, default=1) > 0
+        check(increasing, "scheduler_args.step.step_lr", steps, "increasing epochs above 0")
 
 
 @dataclass(frozen=True)
 class CosineArgs:
-    """`scheduler_args.cosine`: the rate falls along half a cosine."""
+    """`scheduler_args.cosine`: the learning rate decays along half a cosine."""
 
     max_epoch: int = 70
     warm_up: int = 10
@@ -88,7 +87,7 @@ def _check_epochs(key: str, max_epoch: int, warm_up: int) -> None:
 
 @dataclass(frozen=True)
 class SchedulerArgs:
-    """`scheduler_args`: settings of each schedule; `lr_scheduler` chooses."""
+    """`scheduler_args`: settings of each schedule; `lr_scheduler` selects one."""
 
     step: StepArgs = field(default_factory=StepArgs)
     cosine: CosineArgs = field(default_factory=CosineArgs)
@@ -96,7 +95,7 @@ class SchedulerArgs:
 
 @dataclass(frozen=True)
 class Config:
-    """One resolved experiment. `name` is what was asked for: '2001', or the path of a file."""
+    """One resolved experiment. `name` is the number or the path it was loaded by."""
 
     name: str
     model_args: ModelArgs
@@ -133,29 +132,28 @@ class Config:
         smoothing = self.label_smoothing
         check(0 <= smoothing < 1, "label_smoothing", smoothing, "0 (off) to below 1")
         check(self.amp in ("", "bf16", "fp16"), "amp", self.amp, "bf16, fp16, or '' for float32")
-        single = len(self.gpus) <= 1
-        single = single and min(self.gpus, default=0) >= 0
+        single = len(self.gpus) <= 1 and min(self.gpus, default=0) >= 0
         check(single, "gpus", list(self.gpus), "one GPU number from 0, or none for the CPU")
         name_ok = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.dataset)
         check(bool(name_ok), "dataset", self.dataset, "letters, digits, '.', '-' and '_'")
         if self.data.inputs in list("XYMN") and isinstance(self.model_args, EfficientGCNArgs):
             key = f"dataset_args.{self.data.group}.inputs"
             raise ConfigError(
-                f"{key} is {self.data.inputs!r}, which EfficientGCN cannot take; allowed with "
-                "EfficientGCN: J, V, B in any subset"
+                f"{key} is {self.data.inputs!r}, which EfficientGCN does not support; allowed with "
+                "EfficientGCN: any subset of J, V, B"
             )
 
     @property
-    def data(self) -> ClipArgs:
-        """The group of `dataset_args` that `dataset` belongs to."""
+    def data(self) -> DataArgs:
+        """The group of `dataset_args` that `dataset` selects."""
         return getattr(self.dataset_args, data_group(self.dataset))
 
     @property
     def max_epoch(self) -> int:
-        """Of the schedule that is chosen."""
+        """Number of epochs of the selected schedule."""
         return getattr(self.scheduler_args, self.lr_scheduler).max_epoch
 
     @property
     def run_name(self) -> str:
-        """Folder of this experiment's runs below work_dir, e.g. '2001_EfficientGCN-B0_ntu-xsub'."""
+        """Folder of this experiment's runs in work_dir, e.g. '2001_EfficientGCN-B0_ntu-xsub'."""
         return f"{PurePath(self.name).stem}_{self.model_type}_{self.dataset}"

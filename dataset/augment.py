@@ -1,10 +1,9 @@
-"""Random changes of training clips. NumPy only.
+"""Random augmentation of training clips. NumPy only.
 
-One clip is (C, T, V, M) float32; a joint that was not seen is zero in every channel. Functions
-return a new clip, or the same one where nothing is to do, and draw only from the generator that
-they are given: the same generator state gives the same clip. `random_choose`, `random_shift`,
-`random_move` and `openpose_match` are those of ST-GCN (Yan et al., AAAI 2018; public code
-`feeder/tools.py`).
+One clip is (C, T, V, M) float32; a joint that was not detected is zero in every channel. Functions
+return a new clip, or the same one if there is nothing to do, and draw only from the given
+generator: the same generator state gives the same clip. `random_choose`, `random_shift` and
+`random_move` are those of ST-GCN (Yan et al., AAAI 2018; public code `feeder/tools.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ MOVE_OFFSETS = (-0.2, -0.1, 0.0, 0.1, 0.2)  # in units of the coordinates
 
 
 def random_shift(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The run of valid frames at another place, every place as likely; zeros around it."""
+    """The valid frames at a uniformly random position, with zeros around them."""
     t = clip.shape[1]
     start, stop = valid_frames(clip)
     offset = rng.integers(0, t - (stop - start), endpoint=True)
@@ -30,8 +29,8 @@ def random_shift(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def random_choose(clip: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """`size` frames: a random run of a longer clip; a shorter one at a random place among zeros.
-    (C, T, V, M) -> (C, size, V, M)."""
+    """`size` frames: a random window of a longer clip; a shorter clip at a random position, padded
+    with zeros. (C, T, V, M) -> (C, size, V, M)."""
     t = clip.shape[1]
     if t == size:
         return clip
@@ -40,16 +39,17 @@ def random_choose(clip: np.ndarray, size: int, rng: np.random.Generator) -> np.n
 
 
 def random_move(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """x and y turned, scaled and moved as if the camera moved: each of angle, scale and offsets
-    goes in a straight line from one random candidate at the first frame to another at the last.
+    """x and y rotated, scaled and translated as if the camera moved: angle, scale and offsets are
+    each interpolated linearly from a random candidate at the first frame to one at the last.
 
-    Joints that are zero move too, as in the public code, which the published accuracies were
-    reached with. (Its number of segments is drawn from a list that holds only 1.)
+    Zero joints are transformed too, as in the public code that reached the published accuracies.
+    (It draws its number of segments from a list that contains only 1.)
     """
     t = clip.shape[1]
 
     def course(candidates: tuple[float, ...]) -> np.ndarray:
-        return np.linspace(*rng.choice(candidates, 2), t)
+        first, last = rng.choice(candidates, 2)
+        return np.linspace(first, last, t)
 
     angle, scale = np.deg2rad(course(MOVE_ANGLES)), course(MOVE_SCALES)
     offset = np.stack([course(MOVE_OFFSETS), course(MOVE_OFFSETS)])  # (2, T)
@@ -61,9 +61,9 @@ def random_move(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def random_crop(clip: np.ndarray, least: float, rng: np.random.Generator) -> np.ndarray:
-    """A run of the valid frames, from `least` (above 0, up to 1) of them to all; every length,
-    then every place, as likely. (C, T, V, M) -> (C, T', V, M). Followed by
-    `resample`, this varies the speed too."""
+    """A random window of the valid frames: a uniformly random length from the fraction `least`
+    (above 0, up to 1) to all of them, at a uniformly random position. (C, T, V, M) ->
+    (C, T', V, M). Followed by `resample`, this also varies the speed."""
     start, stop = valid_frames(clip)
     if start == stop:
         return clip
@@ -74,8 +74,8 @@ def random_crop(clip: np.ndarray, least: float, rng: np.random.Generator) -> np.
 
 
 def random_rotate(clip: np.ndarray, degrees: float, rng: np.random.Generator) -> np.ndarray:
-    """Three coordinates turned about the vertical axis (y) by one angle of up to +-degrees, as if
-    the camera stood elsewhere. About the sensor, where x, y and z are 0, so that zeros stay."""
+    """Three coordinates rotated about the vertical axis (y) by one random angle of up to +-degrees,
+    as if the camera were elsewhere. The axis passes through the origin, so zeros stay zero."""
     angle = math.radians(rng.uniform(-degrees, degrees))
     cos, sin = math.cos(angle), math.sin(angle)
     matrix = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], dtype=clip.dtype)
@@ -83,11 +83,11 @@ def random_rotate(clip: np.ndarray, degrees: float, rng: np.random.Generator) ->
 
 
 def random_scale(
-    clip: np.ndarray, share: float, rng: np.random.Generator, num_axis: int = 3
+    clip: np.ndarray, fraction: float, rng: np.random.Generator, num_axis: int = 3
 ) -> np.ndarray:
-    """Each coordinate axis times a factor of its own, 1 - share to 1 + share: a taller, broader or
-    deeper person, a larger or smaller movement. num_axis: channels that are coordinates."""
-    factors = rng.uniform(1 - share, 1 + share, num_axis).astype(clip.dtype)
+    """Each coordinate axis scaled by its own random factor, 1 - fraction to 1 + fraction: varies
+    body proportions and the size of movements. num_axis: channels that are coordinates."""
+    factors = rng.uniform(1 - fraction, 1 + fraction, num_axis).astype(clip.dtype)
     scaled = clip.copy()
     scaled[:num_axis] *= factors.reshape(-1, 1, 1, 1)
     return scaled
@@ -96,7 +96,7 @@ def random_scale(
 def jitter(
     clip: np.ndarray, deviation: float, rng: np.random.Generator, num_axis: int = 3
 ) -> np.ndarray:
-    """Normal noise on every coordinate of every joint that exists. deviation: its standard
+    """Gaussian noise on every coordinate of every joint that exists. deviation: its standard
     deviation, in units of the coordinates. num_axis: channels that are coordinates."""
     noise = rng.standard_normal((num_axis, *clip.shape[1:]), dtype=np.float32)
     noisy = clip.copy()
@@ -107,8 +107,8 @@ def jitter(
 def augment(
     clip: np.ndarray, args: AugmentArgs, num_axis: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """The changes that the settings switch on, in this order, (C, T, V, M) -> (C, T', V, M). The
-    argument is not modified; the result may be a view of it.
+    """All enabled augmentations, in this order, (C, T, V, M) -> (C, T', V, M). The argument is not
+    modified; the result may be a view of it.
 
     num_axis: channels that are coordinates, 2 for (x, y, score).
     """

@@ -1,10 +1,10 @@
-"""Raw joints -> the network's input branches. NumPy only; the one copy for training, evaluation
-and static inference. Definitions: EfficientGCN (TPAMI 2022, section 3.1).
+"""Raw joints -> the network's input branches. NumPy only; the single implementation for training,
+evaluation and static inference. Definitions: EfficientGCN (TPAMI 2022, section 3.1).
 
-One clip is (C=3, T, V, M) in metres, float32 as on disk. Work is done on an array whose last axis
-is T, so that differences over time run along contiguous memory, and the result is already the 4-D
-clip tensor of the networks, (M*V, I*C, T), M slow and I slow. Differences are taken in float32 and
-bone angles in float64, as in the public code, whose features these equal bit for bit.
+One clip is (C=3, T, V, M) in metres, float32 as on disk. The computation uses an array whose last
+axis is T, so that differences over time access contiguous memory and the result already is the 4-D
+clip tensor of the networks, (M*V, I*C, T), M slow and I slow. Differences are computed in float32
+and bone angles in float64, as in the public code, which gives bit-identical features.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ BONE_EPSILON = 1e-4  # added to a bone's length before its angles; a zero bone g
 
 
 class Branch(NamedTuple):
-    """An input branch. channels: of its features. look_ahead: frames after its own that the
-    features of a frame depend on. compute(x, skeleton, out): writes the features of x
-    (M, V, C, T) into out (M, V, channels, T)."""
+    """An input branch. channels: number of its features. look_ahead: later frames that the features
+    of a frame depend on. compute(x, skeleton, out): writes the features of x (M, V, C, T) to out
+    (M, V, channels, T)."""
 
     channels: int
     look_ahead: int
@@ -37,7 +37,7 @@ def _joint(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
 
 
 def _velocity(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
-    """Change over the next one and the next two frames; both zero at the last two frames."""
+    """Displacement to the next frame and to the one after; both zero at the last two frames."""
     out[..., -2:] = 0
     np.subtract(x[..., 1:-1], x[..., :-2], out=out[:, :, :3, :-2])
     np.subtract(x[..., 2:], x[..., :-2], out=out[:, :, 3:, :-2])
@@ -65,13 +65,13 @@ def _raw_bone(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
 
 
 def _motion(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
-    """Change of the coordinates until the next frame; zero at the last."""
+    """Displacement of the joints to the next frame; zero at the last."""
     out[..., -1] = 0
     np.subtract(x[..., 1:], x[..., :-1], out=out[..., :-1])
 
 
 def _bone_motion(x: np.ndarray, skeleton: Skeleton, out: np.ndarray) -> None:
-    """Change of the bones until the next frame; zero at the last."""
+    """Change of the bone vectors to the next frame; zero at the last."""
     _motion(x - x[:, list(skeleton.parents)], skeleton, out)
 
 
@@ -79,14 +79,14 @@ BRANCHES: dict[str, Branch] = {
     "J": Branch(6, 0, _joint),
     "V": Branch(6, 2, _velocity),
     "B": Branch(6, 0, _bone),
-    # The four modalities that are trained separately, their scores summed: 2s-AGCN (CVPR 2019),
-    # MS-AAGCN (2020).
+    # Four modalities for separate networks whose scores are summed: 2s-AGCN (CVPR 2019), MS-AAGCN
+    # (2020).
     "X": Branch(3, 0, _raw),
     "Y": Branch(3, 0, _raw_bone),
     "M": Branch(3, 1, _motion),
     "N": Branch(3, 1, _bone_motion),
 }
-ORDER = "JVBXYMN"  # branches are stacked in this order, whatever the order of the letters
+ORDER = "JVBXYMN"  # branches are stacked in this order, regardless of the order of the letters
 NEED_PARENTS = frozenset("BYN")
 
 
@@ -99,18 +99,18 @@ def branch_channels(inputs: str) -> list[int]:
 
 
 def look_ahead(inputs: str) -> int:
-    """Frames after its own that the features of a frame depend on."""
+    """Number of later frames that the features of a frame depend on."""
     return max(BRANCHES[letter].look_ahead for letter in inputs)
 
 
 def clip_tensor(
     clip: np.ndarray, skeleton: Skeleton, inputs: str, num_frame: int | None = None
 ) -> np.ndarray:
-    """One clip as the networks take it.
+    """One clip as input of the networks.
 
     clip: (3, T, V, M), metres, any real dtype. num_frame: use only the first frames.
-    Returns (M*V, I*C, T) float32, C-contiguous. Raises UserError when a branch needs what the
-    clip or its layout lacks (3 coordinates, V joints, 3 frames, bone parents).
+    Returns (M*V, I*C, T) float32, C-contiguous. Raises UserError if the clip or its layout lacks
+    what a branch needs (3 coordinates, V joints, 3 frames, bone parents).
     """
     channels = branch_channels(inputs)
     x = np.asarray(clip)[:, :num_frame]
@@ -123,7 +123,7 @@ def clip_tensor(
     if t < 3 and "V" in inputs:
         raise UserError(f"clip has {t} frames; the velocity branch needs 3 or more")
     if not skeleton.parents and NEED_PARENTS & set(inputs):
-        raise UserError(f"layout {skeleton.name} has no bone parents, which input {inputs} needs")
+        raise UserError(f"layout {skeleton.name} has no bone parents; inputs {inputs} needs them")
     x = np.ascontiguousarray(x.transpose(3, 2, 0, 1), dtype=np.float32)  # (M, V, C, T)
     out = np.empty((m, v, sum(channels), t), dtype=np.float32)
     start = 0
@@ -136,7 +136,7 @@ def clip_tensor(
 
 
 def person_exists(clips: np.ndarray) -> np.ndarray:
-    """Which person slots hold anybody: (N, C, T, V, M) -> (N, M) bool, True where any coordinate
-    of any frame is not zero."""
+    """Which person slots are occupied: (N, C, T, V, M) -> (N, M) bool, True if any coordinate of
+    any frame is not zero."""
     n, _, _, _, m = clips.shape
     return np.array([[clips[i, ..., j].any() for j in range(m)] for i in range(n)]).reshape(n, m)

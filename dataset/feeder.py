@@ -21,8 +21,8 @@ _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 class ClipFeeder(Dataset):
     """Item n: (clip tensor (M*V, I*C, T) float32, label int64, n int64).
 
-    Random changes of clip n depend on the seed, the epoch and n alone, so neither the number of
-    worker processes nor a resumed run changes them.
+    The augmentation of clip n depends only on the seed, the epoch and n, so it is independent of
+    the number of worker processes and of resuming.
     """
 
     def __init__(
@@ -34,25 +34,24 @@ class ClipFeeder(Dataset):
         seed: int,
         limit: int | None = None,
     ) -> None:
-        """limit: use only the first clips. Raises UserError where data and settings disagree."""
+        """limit: use only the first clips. Raises UserError if data and settings disagree."""
         super().__init__()
         _, _, t, v, m = clips.data.shape
-        if clips.labels is None:
-            raise UserError(f"{clips.path}: has no label file beside it")
+        labels = clips.required_labels()
         if (v, m) != (spec.skeleton.num_joint, spec.num_person) or t < pipeline.min_frames:
             raise UserError(
-                f"{clips.path}: {v} joints, {m} persons and {t} frames; the configuration wants "
+                f"{clips.path}: {v} joints, {m} persons and {t} frames; the configuration needs "
                 f"{spec.skeleton.num_joint} joints ({spec.skeleton.name}), {spec.num_person} "
                 f"persons and {pipeline.min_frames} frames or more"
             )
-        if clips.labels.max() >= spec.num_class:
+        if labels.max() >= spec.num_class:
             raise UserError(
-                f"{clips.path}: label {clips.labels.max()}; allowed: 0 to {spec.num_class - 1}"
+                f"{clips.path}: label {labels.max()}; allowed: 0 to {spec.num_class - 1}"
             )
         self.clips, self.skeleton, self.pipeline = clips, spec.skeleton, pipeline
         self.seed, self.epoch = seed, 0
         size = min(len(clips), limit or len(clips))
-        self.names, self.labels = clips.names[:size], clips.labels[:size]
+        self.names, self.labels = clips.names[:size], labels[:size]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -65,19 +64,19 @@ class ClipFeeder(Dataset):
 
 
 class StepSampler(BatchSampler):
-    """Shuffled batches of one process, for steps that several processes and batches share.
+    """Shuffled batches of one process (`rank`), for steps of several processes and batches.
 
-    All clips are put into an order that depends only on `epoch`, and cut into batches. A step
-    takes the next world_size * accumulate of them: process r gets, one after another, batches r,
-    r + world_size, ... of each step. So 2 processes see in a step what a single one sees that
-    accumulates 2 batches. Clips that do not fill a last step are left out, unless all of them
-    together are the only batch of a single process.
+    All clips are shuffled in an order that depends only on `epoch`, and divided into batches. A
+    step takes the next world_size * accumulate batches: process r gets batches r, r + world_size,
+    ... of each step. So a step of 2 processes has the same clips as a step of one process that
+    accumulates 2 batches. Clips that do not fill a last step are dropped, unless a single process
+    without accumulation has fewer clips than one batch, which then is the only one.
     """
 
     def __init__(
         self, size: int, batch_size: int, *, rank: int = 0, world_size: int = 1, accumulate: int = 1
     ) -> None:
-        """size: clips in all. Raises UserError where they do not fill one step."""
+        """size: number of clips. Raises UserError if they do not fill one step."""
         self.size, self.batch_size, self.epoch = size, batch_size, 0
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
         together = world_size * accumulate
@@ -93,7 +92,7 @@ class StepSampler(BatchSampler):
         return self.num_steps * self.accumulate
 
     def set_epoch(self, epoch: int) -> None:
-        """epoch: any number from 0 to 2**32 - 1 that decides on the order of clips."""
+        """epoch: 0 to 2**32 - 1, the seed of the order of clips."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -117,6 +116,6 @@ def data_loader(feeder: Dataset, sampler: BatchSampler, num_workers: int) -> Dat
 
 
 def _end_with_parent(worker: int) -> None:
-    """Paddle's workers wait for work without end, also when who would send it was killed."""
+    """Paddle's workers would otherwise wait for work forever after their parent was killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

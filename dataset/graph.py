@@ -1,8 +1,8 @@
 """Skeleton -> normalised, partitioned adjacency (K, V, V). NumPy only.
 
-Convention everywhere: A[k, v, w] weighs the way from source joint v to target joint w, and joints
-are aggregated as `x @ A[k]` over the rows. Partitions follow ST-GCN (AAAI 2018, section 3.4);
-EfficientGCN uses 'distance' with max_hop 10 and keeps the first slices only.
+Convention: A[k, v, w] is the weight from source joint v to target joint w, and joints are
+aggregated as `x @ A[k]`. Partitions follow ST-GCN (AAAI 2018, section 3.4); EfficientGCN uses
+'distance' with max_hop 10 and keeps only the first slices.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataset.skeletons import Skeleton
 from errors import choose
 
 
-def hop_distance(links: np.ndarray, num_joint: int, max_hop: int) -> np.ndarray:
-    """Links between joints on the shortest way, (V, V) float64; inf beyond max_hop.
+def hop_distance(edges: np.ndarray, num_joint: int, max_hop: int) -> np.ndarray:
+    """Number of edges on the shortest path between joints, (V, V) float64; inf beyond max_hop.
 
-    links: (E, 2) integers, undirected.
+    edges: (E, 2) integers, undirected.
     """
     step = np.eye(num_joint, dtype=bool)
-    step[links[:, 0], links[:, 1]] = step[links[:, 1], links[:, 0]] = True
+    step[edges[:, 0], edges[:, 1]] = step[edges[:, 1], edges[:, 0]] = True
     hop = np.full((num_joint, num_joint), np.inf)
     reach = np.eye(num_joint, dtype=bool)
     for distance in range(max_hop + 1):
@@ -38,21 +38,21 @@ def adjacency(
 ) -> np.ndarray:
     """Partitioned adjacency of a layout, (K, V, V) float32.
 
-    Joints 0, dilation, 2 dilation, ... up to max_hop links apart are neighbours; each target's
-    column is divided by its number of neighbours, so the columns summed over K are 1.
-    strategy: 'uniform' K=1; 'distance' one slice a hop; 'spatial' root, closer and farther by
+    Joints 0, dilation, 2 dilation, ... up to max_hop edges apart are neighbours; each target's
+    column is divided by its number of neighbours, so that columns summed over K are 1.
+    strategy: 'uniform' K=1; 'distance' one slice per hop; 'spatial' root, closer and farther by
     distance to the centre joint, K=3 for max_hop=1.
-    true_hops: measure that distance on the whole graph. By default it is cut off at max_hop, as
-    in the published code, whose weights need it: links away from the centre then count as root.
+    true_hops: measure that distance on the whole graph. By default it is infinite beyond max_hop,
+    as in the published code, whose weights need it: edges far from the centre then count as root.
     """
     num_joint = skeleton.num_joint
-    links = np.array(skeleton.links)
-    hop = hop_distance(links, num_joint, max_hop)
+    edges = np.array(skeleton.edges)
+    hop = hop_distance(edges, num_joint, max_hop)
     hops = range(0, max_hop + 1, dilation)
     neighbour = np.isin(hop, list(hops)).astype(np.float64)
     norm = neighbour / neighbour.sum(axis=0, keepdims=True)  # each column sums to 1
 
-    to_centre = hop_distance(links, num_joint, num_joint) if true_hops else hop
+    to_centre = hop_distance(edges, num_joint, num_joint) if true_hops else hop
     split = choose(STRATEGIES, strategy, where="strategy")
     return np.stack(split(norm, hop, to_centre[:, skeleton.centre], hops)).astype(np.float32)
 
@@ -83,14 +83,10 @@ def _spatial_slices(
     return slices
 
 
-STRATEGIES = {
-    "uniform": _uniform_slices,
-    "distance": _distance_slices,
-    "spatial": _spatial_slices,
-}
+STRATEGIES = {"uniform": _uniform_slices, "distance": _distance_slices, "spatial": _spatial_slices}
 
 
 def efficientgcn_adjacency(skeleton: Skeleton, max_distance: int) -> np.ndarray:
     """The (max_distance + 1, V, V) slices that EfficientGCN uses: normalised by the number of
-    joints within 10 hops, so they do not sum to 1 (released weights hold exactly these)."""
+    joints within 10 hops, so they do not sum to 1 (released weights contain exactly these)."""
     return adjacency(skeleton, "distance", max_hop=10)[: max_distance + 1]

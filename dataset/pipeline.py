@@ -1,9 +1,9 @@
-"""From a clip on disk to the input of a network: one pipeline for training, evaluation and static
-inference. NumPy only.
+"""Clip on disk -> input of a network: one pipeline for training, evaluation and static inference.
+NumPy only.
 
-A clip (C, T, V, M) goes through random changes (training only, dataset/augment.py), a fixed number
-of frames, centring, and the features of the input branches (dataset/features.py). Every step keeps
-a joint that was not detected at zero.
+The steps for a clip (C, T, V, M): augmentation (training only, dataset/augment.py), sampling a
+fixed number of frames, centring, and the features of the input branches (dataset/features.py).
+Sampling and centring leave a joint that was not detected at zero.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from errors import UserError
 @dataclass(frozen=True)
 class ClipPipeline:
     """inputs: letters of the input branches. num_frame: frames of the network's input. resample:
-    spread the valid frames over them; otherwise the first num_frame are taken and shorter clips
-    are padded with zeros. centre: see `centred`. num_axis: coordinates among the channels, 2 for
-    (x, y, score). augment: random changes, for training."""
+    interpolate the valid frames to num_frame; otherwise the first num_frame are taken and shorter
+    clips are padded with zeros. centre: see `centred`. num_axis: coordinates among the channels, 2
+    for (x, y, score). augment: augmentation, for training."""
 
     inputs: str
     num_frame: int
@@ -39,10 +39,10 @@ class ClipPipeline:
 
     @classmethod
     def from_config(cls, args: ClipArgs, *, training: bool) -> ClipPipeline:
-        """The pipeline of a configuration's data. training: with its random changes."""
+        """The pipeline of a configuration's data. training: with its augmentation."""
         num_frame = args.num_frame
         if training and not args.resample:
-            # A random window is what the network then sees; it is not padded to num_frame again.
+            # The random window is the network's input; it is not padded to num_frame.
             num_frame = args.augment.random_choose or num_frame
         return cls(
             args.inputs,
@@ -55,8 +55,8 @@ class ClipPipeline:
 
     @classmethod
     def from_mapping(cls, tree: Any, where: str) -> ClipPipeline:
-        """The pipeline that `to_mapping` described. where: named in errors. Raises UserError for
-        anything else."""
+        """The pipeline from the result of `to_mapping`. where: its origin, for errors. Raises
+        UserError for anything else."""
         kinds = {"inputs": str, "num_frame": int, "resample": bool, "centre": bool, "num_axis": int}
         if not isinstance(tree, Mapping) or tree.keys() != kinds.keys():
             raise UserError(f"{where}: allowed: the keys {', '.join(kinds)}; export again")
@@ -67,7 +67,7 @@ class ClipPipeline:
         return cls(**tree)
 
     def to_mapping(self) -> dict[str, Any]:
-        """Plain values, without the random changes, for the metadata of a static model."""
+        """Plain values, without the augmentation, for the metadata of a static model."""
         tree = dataclasses.asdict(self)
         del tree["augment"]
         return tree
@@ -79,19 +79,19 @@ class ClipPipeline:
 
     @property
     def look_ahead(self) -> int:
-        """Frames after its own that the features of a frame depend on."""
+        """Number of later frames that the features of a frame depend on."""
         return look_ahead(self.inputs)
 
     @property
     def min_frames(self) -> int:
-        """Frames that a clip must have."""
+        """Smallest number of frames a clip may have."""
         return 1 if self.resample else self.num_frame
 
     def prepare(
         self, clip: np.ndarray, skeleton: Skeleton, rng: np.random.Generator | None = None
     ) -> np.ndarray:
-        """(C, T, V, M) of any T -> (C, num_frame, V, M) coordinates. rng: for the random changes.
-        The argument is not modified; the result may be a view of it."""
+        """(C, T, V, M) of any T -> (C, num_frame, V, M) coordinates. rng: for the augmentation. The
+        argument is not modified; the result may be a view of it."""
         if self.augment is not None:
             assert rng is not None  # training passes one
             clip = augment(clip, self.augment, self.num_axis, rng)
@@ -107,41 +107,40 @@ class ClipPipeline:
 
 
 def resampled(clip: np.ndarray, num_frame: int) -> np.ndarray:
-    """The valid frames spread evenly over num_frame: (C, T, V, M) -> (C, num_frame, V, M).
+    """The valid frames interpolated linearly to num_frame: (C, T, V, M) -> (C, num_frame, V, M).
 
-    The first and the last valid frame stay the first and the last; between two frames a joint
-    lies on the straight line. Where a joint exists in only one of the two, the nearer frame (the
-    later of two equally near) is copied: a joint is either real or zero, never in between.
-    An empty clip gives zeros.
+    The first and the last valid frame are kept as the first and the last. If a joint exists in only
+    one of two neighbouring frames, the nearer frame is copied (the later one on a tie): a joint is
+    either real or zero, never in between. An empty clip gives zeros.
     """
     length = valid_length(clip)
     if length == 0:
         return auto_padding(clip[:, :0], num_frame)
     if length == num_frame:
         return clip[:, :length]
-    # Frame i lies at i * (length - 1) / (num_frame - 1): in whole numbers, so hits are exact.
+    # Frame i is at i * (length - 1) / (num_frame - 1): integer arithmetic keeps exact hits exact.
     step = max(num_frame - 1, 1)
     before, rest = np.divmod(np.arange(num_frame) * (length - 1), step)
     after = np.minimum(before + 1, length - 1)
     early, late = clip[:, before], clip[:, after]  # (C, num_frame, V, M)
-    share = (rest / step).astype(np.float32)[:, None, None]
-    lone = joint_exists(early) ^ joint_exists(late)
-    share = np.where(lone, share >= 0.5, share)  # (num_frame, V, M)
-    return early * (1 - share) + late * share
+    weight = (rest / step).astype(np.float32)[:, None, None]
+    one_missing = joint_exists(early) ^ joint_exists(late)
+    weight = np.where(one_missing, weight >= 0.5, weight)  # (num_frame, V, M)
+    return early * (1 - weight) + late * weight
 
 
 def centred(clip: np.ndarray, origin: int, num_axis: int = 3) -> np.ndarray:
-    """The clip with its first origin joint at zero, (C, T, V, M).
+    """The clip translated so that its first origin joint is at zero, (C, T, V, M).
 
-    That joint is the one of the first frame in which anybody's is there, and of the first such
-    person. It is subtracted from every joint that exists, in all frames and persons, so movement
-    through space stays; what does not exist stays zero. num_axis: channels that are coordinates;
-    those behind them (a score) stay as they are. A clip without any origin joint is not moved.
+    That joint is taken from the first frame in which any person has it, and from the first such
+    person. It is subtracted from every joint that exists, in all frames and persons, so motion
+    through space is kept; joints that do not exist stay zero. num_axis: channels that are
+    coordinates; the others (a score) are unchanged. A clip without any origin joint is unchanged.
     """
-    there = np.argwhere(clip[:num_axis, :, origin].any(axis=0))  # rows of (frame, person), sorted
-    if len(there) == 0:
+    found = np.argwhere(clip[:num_axis, :, origin].any(axis=0))  # rows of (frame, person), sorted
+    if len(found) == 0:
         return clip
-    frame, person = there[0]
+    frame, person = found[0]
     moved = clip.copy()
     moved[:num_axis] -= clip[:num_axis, frame, origin, person].reshape(-1, 1, 1, 1)
     moved[:, ~joint_exists(clip)] = 0

@@ -1,9 +1,9 @@
-"""What is known of a data set before it is read: classes, joints, sizes; and, for benchmarks with
-protocols, which recordings train and which evaluate.
+"""Properties of a data set that are known before it is read: classes, joints, sizes; and, for
+benchmarks with protocols, which recordings are for training and which for evaluation.
 
 NTU RGB+D 60 (Shahroudy et al., CVPR 2016) and 120 (Liu et al., TPAMI 2020), the project's own
 synthetic recordings, which follow the same naming scheme, and Kinetics-skeleton (Yan et al., AAAI
-2018). Anything else is a user's own, and the configuration says what it is.
+2018). Any other data set is a user's own and is described by the configuration.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.data import BENCHMARK_FRAMES, KINETICS
 from dataset.skeletons import Skeleton, skeleton
 from errors import UserError, choose, nearest_hint
 from safe_io import read_text
 
-MAX_FRAME = 300  # frames kept of a clip on disk
+MAX_FRAME = BENCHMARK_FRAMES  # frames kept of a clip on disk
 NUM_PERSON = 2  # persons kept of a clip on disk
 
 _CLIP_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})(\.skeleton)?")
 _CLASS_NAMES = Path(__file__).parent / "class_names"
-KINETICS = "kinetics-skeleton"
 
 _XSUB_60 = frozenset((1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38))
 _XSUB_120 = _XSUB_60 | frozenset(
@@ -34,8 +34,8 @@ _XSUB_120 = _XSUB_60 | frozenset(
 
 @dataclass(frozen=True)
 class DataSpec:
-    """A data set as every part of the system needs to know it. max_frame, num_person: T and M of
-    a clip on disk. class_names: num_class of them, in label order."""
+    """The properties of a data set that the rest of the system needs. max_frame, num_person: T and
+    M of a clip on disk. class_names: num_class of them, in label order."""
 
     name: str
     num_class: int
@@ -66,8 +66,8 @@ class ClipName:
 
 @dataclass(frozen=True)
 class Protocol:
-    """A split of one source of recordings. `is_train(clip)` tells the training recordings; all
-    others of the source evaluate. Labels are `clip.action - 1`, in [0, num_class)."""
+    """A split of one source of recordings. `is_train(clip)` selects those for training; all others
+    are for evaluation. Labels are `clip.action - 1`, in [0, num_class)."""
 
     name: str
     source: str
@@ -76,7 +76,7 @@ class Protocol:
     skeleton: str = "ntu-25"
 
     def spec(self) -> DataSpec:
-        """NTU RGB+D 60 has the first half of the names of 120."""
+        """Its data set. NTU RGB+D 60 has the first half of the class names of 120."""
         names = _names("synthetic" if self.source == "synthetic" else "ntu120")
         joints = skeleton(self.skeleton)
         kept = tuple(names[: self.num_class])
@@ -103,16 +103,16 @@ PROTOCOLS = {
 
 
 def protocol(name: str) -> Protocol:
-    """The protocol of that name, or a UserError that lists the names."""
+    """The protocol with this name, or a UserError that lists the names."""
     return choose(PROTOCOLS, name, where="dataset")
 
 
 def data_spec(name: str, own: Mapping[str, Any] | None = None) -> DataSpec:
-    """What is known of the data set of that name.
+    """The properties of the data set with this name.
 
     own: for a user's own data, the configuration's skeleton (name or .yaml file), num_class,
-    num_person, max_frame and class_names (see docs/configs.md). Raises
-    UserError for an unknown name, and for own settings that are missing or do not fit.
+    num_person, max_frame and class_names (see docs/configs.md). Raises UserError for an unknown
+    name, and if settings of a user's own data are missing or contradictory.
     """
     if name == KINETICS:
         names = tuple(_names("kinetics400"))
@@ -124,7 +124,7 @@ def data_spec(name: str, own: Mapping[str, Any] | None = None) -> DataSpec:
     if num_class == 0:
         hint = nearest_hint(name, [*PROTOCOLS, KINETICS])
         raise UserError(
-            f"dataset is {name!r}, which is no benchmark ({hint}); your own data need "
+            f"dataset is {name!r}, which is not a benchmark ({hint}); your own data need "
             "dataset_args.keypoint.num_class, skeleton and source_path: docs/data.md"
         )
     names = tuple(_names(file) if file else (f"class {n}" for n in range(num_class)))
@@ -137,6 +137,6 @@ def data_spec(name: str, own: Mapping[str, Any] | None = None) -> DataSpec:
 
 
 def _names(file: str) -> list[str]:
-    """A list that comes with the project, by its name, or a .txt file with a class a line."""
+    """The lines of a built-in list, given by name, or of a .txt file with one class per line."""
     path = Path(file) if file.endswith(".txt") else _CLASS_NAMES / f"{file}.txt"
     return read_text(path).splitlines()

@@ -1,6 +1,6 @@
 """Data on disk: `<phase>_data.npy`, `<phase>_label.pkl` and `manifest.json`, opened and checked.
 
-The data stay on the disk (memory-mapped); a clip is read when it is asked for.
+The data stay on disk (memory-mapped); a clip is read when it is accessed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from safe_io import PathLike, load_pickle, refuse_pipe
 PHASES = ("train", "eval")
 MANIFEST = "manifest.json"
 
-# What NumPy raises for one damaged file or another.
+# The exceptions that NumPy raises for damaged files.
 _UNREADABLE = (
     *(OSError, ValueError, TypeError, EOFError, OverflowError, MemoryError, RecursionError),
     *(SyntaxError, TokenError, BadZipFile),
@@ -33,8 +33,8 @@ _UNREADABLE = (
 @dataclass(frozen=True)
 class ClipSet:
     """Clips of one file. data: (N, 3, T, V, M) memory map, metres. labels: (N,) int64 counted
-    from 0, or None where there are none. lengths: frames that hold data, or None. manifest: what
-    the generator wrote about the set, or None for data from elsewhere."""
+    from 0, or None without a label file. lengths: frames before the zero padding, or None.
+    manifest: the generator's description, or None for data from other sources."""
 
     path: Path
     data: np.ndarray
@@ -53,13 +53,18 @@ class ClipSet:
         padded = self.manifest is not None and not self.manifest["transform"]
         return self.lengths if padded else None
 
+    def required_labels(self) -> np.ndarray:
+        """The labels. Raises UserError if there are none."""
+        if self.labels is None:
+            raise UserError(f"{self.path}: has no label file beside it")
+        return self.labels
+
 
 def open_clips(data_file: PathLike, label_file: PathLike | None = None) -> ClipSet:
-    """Open a clip file with the labels and the manifest that lie beside it.
+    """Open a clip file with the labels and the manifest in the same folder.
 
-    label_file: where the labels are, if not beside the data (see `find_label_file`).
-    Raises UserError for a missing, damaged, or wrongly shaped file, and for labels that do not
-    fit the data.
+    label_file: the labels, if they are elsewhere (see `find_label_file`). Raises UserError for a
+    missing, damaged, or wrongly shaped file, and for labels that do not match the data.
     """
     path = Path(data_file)
     data = _open_array(path)
@@ -72,8 +77,8 @@ def open_clips(data_file: PathLike, label_file: PathLike | None = None) -> ClipS
 
 
 def open_split(folder: PathLike, phase: str, command: str) -> ClipSet:
-    """The train or eval half of a generated data set. command: what makes the data, named in the
-    error when they are missing."""
+    """The train or eval split of a generated data set. command: what generates the data, for the
+    error if they are missing."""
     path = Path(folder) / f"{phase}_data.npy"
     label_path = path.with_name(f"{phase}_label.pkl")
     for file in (path, label_path):
@@ -83,7 +88,7 @@ def open_split(folder: PathLike, phase: str, command: str) -> ClipSet:
 
 
 def find_label_file(data_file: Path) -> Path | None:
-    """Labels beside `x_data.npy` or `x.npy`: `x_label.pkl`, else `x.pkl`; None if neither is."""
+    """Labels of `x_data.npy` or `x.npy`: `x_label.pkl`, else `x.pkl`; None without either."""
     stem = data_file.stem[: -len("_data")] if data_file.stem.endswith("_data") else data_file.stem
     for name in (f"{stem}_label.pkl", f"{stem}.pkl"):
         if data_file.with_name(name).is_file():
@@ -92,7 +97,7 @@ def find_label_file(data_file: Path) -> Path | None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """What the generator says about the data in a folder; None where it says nothing."""
+    """The generator's description of the data in a folder; None if there is none."""
     path = folder / MANIFEST
     if not os.path.isfile(path):
         return None
@@ -106,7 +111,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def content_hash(names: Sequence[str], labels: Sequence[int]) -> str:
-    """SHA-256 of lines 'name label': which clips a set holds, in which order."""
+    """SHA-256 of lines 'name label': identifies the clips of a set and their order."""
     lines = "".join(f"{name} {label}\n" for name, label in zip(names, labels))
     return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -114,7 +119,7 @@ def content_hash(names: Sequence[str], labels: Sequence[int]) -> str:
 def _open_array(path: Path) -> np.ndarray:
     refuse_pipe(path)
     try:
-        with np.errstate(over="ignore"):  # the size that a damaged header gives
+        with np.errstate(over="ignore"):  # a damaged header may give an enormous size
             data = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
@@ -133,14 +138,14 @@ def _open_array(path: Path) -> np.ndarray:
 def _read_labels(
     path: Path, count: int, data_path: Path
 ) -> tuple[list[str], np.ndarray, list[int] | None]:
-    """(names, labels[, lengths]) of a label pickle, of this project or of the public ones."""
+    """(names, labels[, lengths]) of a label pickle, of this project or of the public code."""
     content = load_pickle(path)
     if not isinstance(content, (tuple, list)) or len(content) not in (2, 3):
         raise UserError(f"{path}: allowed: a pickle of (names, labels) or (names, labels, lengths)")
     for what, column in zip(("names", "labels", "lengths"), content):
         is_list = isinstance(column, (list, tuple)) or getattr(column, "ndim", 0) == 1
         if not is_list or len(column) != count:
-            size = len(column) if is_list else "no list of"
+            size = f"{len(column)}" if is_list else "not a list of"
             raise UserError(f"{path}: {size} {what} for {count} clips in {data_path.name}")
     names = [str(name).replace("\\", "/").rsplit("/", 1)[-1] for name in content[0]]
     labels = _integers(path, "labels", content[1])
@@ -154,7 +159,7 @@ def _integers(path: Path, what: str, values: Any) -> np.ndarray:
     try:
         array = np.array(values)
     except ValueError as error:
-        raise UserError(f"{path}: {what} are no list of whole numbers") from error
+        raise UserError(f"{path}: {what} are not a list of integers") from error
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise UserError(f"{path}: {what} are {array.dtype}; allowed: whole numbers")
+        raise UserError(f"{path}: {what} are {array.dtype}; allowed: integers")
     return array.astype(np.int64)

@@ -1,7 +1,7 @@
 """Write synthetic recordings: python dataset/synthetic.py --save_dir DIR
 
-Only a command line. `import dataset.synthetic` is the package beside this file, which Python
-prefers to a module of the same name.
+Only a command line. `import dataset.synthetic` imports the package of the same name, which takes
+precedence over this file.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Cut a small data set out of a large one, for trials, TIPC and static inference.
+"""Write a small subset of a data set, for quick runs, TIPC and static inference.
 
     python dataset/tiny_data_gen.py --source_path data/npy_dataset --data_num 80 \\
         --save_dir data/tiny --mode eval
 
-source_path may be a root that holds {original,transformed}/<dataset>/ (each is cut, into the same
-folders below save_dir), or one such <dataset> folder. Labels and manifest go along.
+source_path may be a root with {original,transformed}/<dataset>/ folders (each gets a subset, in the
+same folders of save_dir), or one such <dataset> folder. Labels and manifest are included.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-if __name__ == "__main__":  # run as a script: the project's modules lie one folder up
+if __name__ == "__main__":  # run as a script: the project's modules are one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dataset.storage import MANIFEST, PHASES, content_hash, open_split, read_manifest
@@ -26,8 +26,8 @@ from safe_io import dump_pickle, whole_file
 
 
 def choose_clips(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Positions of `count` clips, rising: as many of each class as there are, to one (the first
-    clip of every class is chosen before the second of any). All clips if there are fewer."""
+    """Sorted indices of `count` clips, as many of each class as of any other, to within one (the
+    first clip of every class is chosen before the second of any). All clips if there are fewer."""
     rng = np.random.RandomState(seed)
     order = rng.permutation(len(labels))
     turn = np.empty(len(labels), dtype=np.int64)
@@ -39,26 +39,24 @@ def choose_clips(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def write_tiny(folder: Path, save_dir: Path, phase: str, count: int, seed: int) -> int:
-    """Cut one phase of one data folder; returns how many clips were written."""
+    """Write the subset of one split of one data folder; returns the number of its clips."""
     clips = open_split(folder, phase, command="python main.py -c <config> -gd")
-    chosen = choose_clips(clips.labels, count, seed)
-    lengths = clips.lengths or [clips.data.shape[2]] * len(clips)
-    labels = (
-        [clips.names[n] for n in chosen],
-        [int(clips.labels[n]) for n in chosen],
-        [lengths[n] for n in chosen],
-    )
+    all_labels = clips.required_labels()
+    chosen = choose_clips(all_labels, count, seed)
+    all_lengths = clips.lengths or [clips.data.shape[2]] * len(clips)
+    names, labels = [clips.names[n] for n in chosen], all_labels[chosen].tolist()
+    lengths = [all_lengths[n] for n in chosen]
     with whole_file(save_dir / f"{phase}_data.npy") as file:
         np.save(file, clips.data[chosen])
     with whole_file(save_dir / f"{phase}_label.pkl") as file:
-        dump_pickle(labels, file)
+        dump_pickle((names, labels, lengths), file)
     if clips.manifest is not None:
-        # A second call may add the other phase; what it wrote before stays described.
+        # A second call may add the other split; the manifest then describes both.
         before = read_manifest(save_dir) or {}
         manifest = {
             **clips.manifest,
             "clips": {**before.get("clips", {}), phase: len(chosen)},
-            "sha256": {**before.get("sha256", {}), phase: content_hash(*labels[:2])},
+            "sha256": {**before.get("sha256", {}), phase: content_hash(names, labels)},
             "tiny": {**before.get("tiny", {}), phase: {"data_num": count, "seed": seed}},
         }
         with whole_file(save_dir / MANIFEST, "w") as file:
@@ -67,7 +65,7 @@ def write_tiny(folder: Path, save_dir: Path, phase: str, count: int, seed: int) 
 
 
 def data_folders(source: Path, phase: str) -> dict[Path, Path]:
-    """Data folders at or below `source` -> their place below the output folder."""
+    """Data folders at or below `source` -> their relative path in the output folder."""
     name = f"{phase}_data.npy"
     if (source / name).is_file():
         return {source: Path()}
@@ -76,12 +74,12 @@ def data_folders(source: Path, phase: str) -> dict[Path, Path]:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Cut a small data set out of a large one.")
+    parser = argparse.ArgumentParser(description="Write a small subset of a data set.")
     parser.add_argument("--source_path", type=Path, default=Path("data/npy_dataset"))
     parser.add_argument("--data_num", type=int, default=80, help="clips to keep (default 80)")
     parser.add_argument("--save_dir", type=Path, default=Path("data/tiny_dataset"))
     parser.add_argument("--mode", choices=PHASES, default="eval", help="which split (default eval)")
-    parser.add_argument("--seed", type=int, default=1, help="choice of clips (default 1)")
+    parser.add_argument("--seed", type=int, default=1, help="of the choice of clips (default 1)")
     return parser.parse_args(argv)
 
 
@@ -95,8 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"no {args.mode}_data.npy in {args.source_path} or in its "
             "{original,transformed}/<dataset> folders; run: python main.py -c 2001 -gd"
         )
-    for folder, place in folders.items():
-        target = args.save_dir / place
+    for folder, relative in folders.items():
+        target = args.save_dir / relative
         if target.resolve() == folder.resolve():
             raise UserError(f"--save_dir {args.save_dir} would overwrite its source")
         count = write_tiny(folder, target, args.mode, args.data_num, args.seed)

@@ -1,8 +1,8 @@
-"""A data set on disk, written clip by clip: all of its files whole, or none of them.
+"""Writes a data set to disk clip by clip: all of its files are published, or none.
 
-`{train,eval}_data.npy`, `{train,eval}_label.pkl` and `manifest.json` get their names when all of
-them are whole, the manifest last; a killed run leaves only `.part` files, which the next one
-removes. Memory does not grow with the set.
+`{train,eval}_data.npy`, `{train,eval}_label.pkl` and `manifest.json` are renamed into place after
+all of them are complete, the manifest last; a killed run leaves only `.part` files, which the next
+one removes. Memory use does not grow with the size of the set.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import io
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,19 +25,17 @@ from dataset.storage import MANIFEST, PHASES
 from errors import UserError
 from safe_io import dump_pickle, whole_file
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows: nothing keeps two runs apart there
-    fcntl = None
 
-# The manifest comes first here and last on the disk.
+# Published in reverse order: the manifest last.
 FILES = (MANIFEST, *(f"{phase}_{kind}" for phase in PHASES for kind in ("data.npy", "label.pkl")))
 
 logger = logging.getLogger(__name__)
 
 
 class Split:
-    """One half of the data set: names, labels and lengths of the clips written so far.
+    """One split of the data set: names, labels and lengths of the clips written so far.
 
     clip_shape: (C, T, V, M).
     """
@@ -53,7 +52,7 @@ class Split:
         self._data_file.write(npy_header(0, clip_shape))
 
     def append(self, name: str, label: int, length: int, clip: np.ndarray) -> None:
-        """Write one clip (C, T, V, M), float32. length: its frames that are no padding."""
+        """Write one clip (C, T, V, M), float32. length: its frames before the padding."""
         if clip.shape != self._clip_shape or clip.dtype != np.float32:
             raise ValueError(f"{name}: {clip.dtype} {clip.shape}, not float32 {self._clip_shape}")
         self._data_file.write(np.ascontiguousarray(clip).data)
@@ -62,7 +61,7 @@ class Split:
         self.lengths.append(length)
 
     def finish(self) -> None:
-        """Write what is known only now: the number of clips, and the labels."""
+        """Write what is known only after the last clip: their number, and the labels."""
         self._data_file.seek(0)
         self._data_file.write(npy_header(len(self.names), self._clip_shape))
         dump_pickle((self.names, self.labels, self.lengths), self._label_file)
@@ -70,7 +69,7 @@ class Split:
 
 @dataclass(frozen=True)
 class NewSet:
-    """A set that is being written: a Split a phase, and the manifest's open text file."""
+    """A data set that is being written: one Split per phase, and the manifest's open text file."""
 
     splits: dict[str, Split]
     manifest: IO[str]
@@ -80,46 +79,42 @@ class NewSet:
 def new_set(
     folder: Path, clip_shape: tuple[int, ...], num_clip: int, root_key: str
 ) -> Iterator[NewSet]:
-    """Write a data set into a folder; the files take their places when the block has ended well.
+    """Write a data set into a folder; the files are published if the block succeeds.
 
-    clip_shape: (C, T, V, M) of each clip. num_clip: so many at most. root_key: the setting that
-    chooses the disk, for messages. The block must hold the folder (`only_writer`) and `finish`
-    each split. Raises UserError for a full disk.
+    clip_shape: (C, T, V, M) of each clip. num_clip: their largest number. root_key: the setting
+    that selects the disk, for messages. The caller must lock the folder (`only_writer`), and the
+    block must `finish` each split. Raises UserError for a full disk.
     """
-    room = _Room(folder, num_clip * 4 * int(np.prod(clip_shape)), num_clip, root_key)
+    space = _DiskSpace(folder, num_clip * 4 * int(np.prod(clip_shape)), num_clip, root_key)
     _remove_stale(folder)
-    room.check()
+    space.check()
     with contextlib.ExitStack() as stack:
         files: dict[str, IO[Any]] = {}
-        for name in FILES:  # the stack closes, and so renames, the first of them last
-            file = whole_file(folder / name, "w" if name == MANIFEST else "wb")
-            files[name] = stack.enter_context(file)
-        with room.named_when_full():
-            yield NewSet(
-                {
-                    phase: Split(
-                        files[f"{phase}_data.npy"], files[f"{phase}_label.pkl"], clip_shape
-                    )
-                    for phase in PHASES
-                },
-                files[MANIFEST],
-            )
+        for name in FILES:  # the stack closes, and so publishes, the first of them last
+            mode = "w" if name == MANIFEST else "wb"
+            files[name] = stack.enter_context(whole_file(folder / name, mode))
+        with space.reported_when_full():
+            splits = {
+                phase: Split(files[f"{phase}_data.npy"], files[f"{phase}_label.pkl"], clip_shape)
+                for phase in PHASES
+            }
+            yield NewSet(splits, files[MANIFEST])
             for file in files.values():
                 file.flush()
                 os.fsync(file.fileno())
-        # Now only a kill can stop the renaming, and it must not leave new files beside old ones.
+        # From here only a kill can prevent publishing, and it must not leave new files beside old.
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Make the folder and keep other runs out of it; the lock goes with the process."""
+    """Create the folder and lock it against other runs; the lock ends with the process."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made: {error.strerror}") from error
-    if fcntl is None:
+        raise UserError(f"{folder}: cannot be created: {error.strerror}") from error
+    if sys.platform == "win32":  # no lock there
         yield
         return
     lock = os.open(folder, os.O_RDONLY)
@@ -129,7 +124,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         os.close(lock)
         raise UserError(f"{folder}: another run is generating data here; wait for it") from error
     except OSError:
-        logger.warning("%s cannot be locked; start no second run there", folder)
+        logger.warning("%s cannot be locked; do not start a second run there", folder)
     try:
         yield
     finally:
@@ -137,7 +132,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def _remove_stale(folder: Path) -> None:
-    """What a killed run has left beside its places; nobody else writes here now."""
+    """Remove the files of a killed run; the lock guarantees that no other run is writing."""
     for part in folder.glob(".*.part"):
         try:
             part.unlink()
@@ -146,8 +141,8 @@ def _remove_stale(folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Room:
-    """What a set needs on its disk."""
+class _DiskSpace:
+    """The disk space that a data set needs."""
 
     folder: Path
     num_byte: int
@@ -159,7 +154,7 @@ class _Room:
             raise self._full()
 
     @contextlib.contextmanager
-    def named_when_full(self) -> Iterator[None]:
+    def reported_when_full(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -170,15 +165,15 @@ class _Room:
     def _full(self) -> UserError:
         needed, free = self.num_byte / 1e6, shutil.disk_usage(self.folder).free / 1e6
         return UserError(
-            f"{self.folder}: the disk is too full: {self.num_clip} clips need {needed:,.1f} MB "
-            f"besides any older data there, {free:,.1f} MB are free; make room, or choose another "
+            f"{self.folder}: not enough disk space: {self.num_clip} clips need {needed:,.1f} MB "
+            f"in addition to existing data, {free:,.1f} MB are free; free some, or choose another "
             f"disk: --set {self.root_key}=PATH"
         )
 
 
 def npy_header(num_clip: int, clip_shape: tuple[int, ...]) -> bytes:
-    """What numpy.save writes before the clips; its length is the same for any number of them,
-    because NumPy leaves room for the first axis to grow."""
+    """The header that numpy.save writes before the clips; its length is the same for any number of
+    them, because NumPy reserves space for the first axis to grow."""
     buffer = io.BytesIO()
     shape = (num_clip, *clip_shape)
     about = {"descr": "<f4", "fortran_order": False, "shape": shape}

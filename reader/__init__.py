@@ -1,1 +1,1 @@
-"""Raw recordings -> clips: finding files, parsing them, choosing persons, normalising."""
+"""Raw recordings -> clips: finding files, parsing them, selecting persons, normalising."""

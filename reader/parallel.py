@@ -1,4 +1,4 @@
-"""Recordings -> clips in their order, by as many processes as asked for."""
+"""An ordered parallel map over recordings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from errors import UserError
 from reader.clip import BadRecording
@@ -18,27 +18,26 @@ from reader.source import Item
 
 Result = TypeVar("Result")
 
-BATCH = 8  # recordings a task: few enough to share out evenly, enough to hide a task's cost
-# Finished clips wait for their turn; this many tasks a worker bound what they can take up.
-AHEAD = 4
+BATCH = 8  # recordings per task: few enough to balance the load, enough to hide a task's overhead
+AHEAD = 4  # tasks in flight per worker: bounds the memory of results that wait for earlier ones
 
-_work: Callable[[Item], object]  # of a worker process: its reader's files stay open between tasks
+_work: Callable[[Item], Any]  # of a worker process: its reader keeps files open between tasks
 
 
 def in_order(
     work: Callable[[Item], Result], items: Sequence[Item], workers: int
-) -> Iterator[Result | BadRecording]:
-    """What `work` makes of each item, in order, or the BadRecording that it raised.
+) -> Generator[Result | BadRecording, None, None]:
+    """The result of `work` for each item, in order, or the BadRecording that it raised.
 
-    work: e.g. an ItemReader's `read`; each process gets a copy. workers: processes; 0 or 1 works
-    in this one. The results are the same for any number. Raises UserError when a worker is killed
-    or cannot start.
+    work: e.g. an ItemReader's `read`; each process gets a copy. workers: number of processes; 0 or
+    1 uses this process. The results do not depend on it. Raises UserError if a worker is killed or
+    fails to start.
     """
     if workers <= 1:
         for item in items:
             yield _result(work, item)
         return
-    # Not forked: this process may run threads (Paddle's, a progress bar's) that a fork breaks.
+    # Not forked: this process may have threads (Paddle, progress bar), which break after a fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(work,))
     try:
@@ -46,14 +45,14 @@ def in_order(
             yield from results
     except BrokenProcessPool as error:
         raise UserError(
-            "a reading process was ended (out of memory?) or could not start; try --workers 1"
+            "a reader process was killed (out of memory?) or failed to start; try --workers 1"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _batches(pool: ProcessPoolExecutor, items: Sequence[Item], ahead: int) -> Iterator[list]:
-    tasks: deque[Future[list]] = deque()
+def _batches(pool: ProcessPoolExecutor, items: Sequence[Item], ahead: int) -> Iterator[list[Any]]:
+    tasks: deque[Future[list[Any]]] = deque()
     for start in range(0, len(items), BATCH):
         tasks.append(pool.submit(_do_batch, items[start : start + BATCH]))
         if len(tasks) == ahead:
@@ -62,9 +61,9 @@ def _batches(pool: ProcessPoolExecutor, items: Sequence[Item], ahead: int) -> It
         yield tasks.popleft().result()
 
 
-def _begin_worker(work: Callable[[Item], object]) -> None:
-    """Ctrl-C is the parent's to handle, and when the parent is gone, even by kill -9, so is the
-    worker: the pool's own queues would keep it waiting for ever."""
+def _begin_worker(work: Callable[[Item], Any]) -> None:
+    """Leave Ctrl-C to the parent, and exit when the parent exits, even after kill -9; otherwise the
+    worker would wait on the pool's queues forever."""
     global _work
     _work = work
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -78,11 +77,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _do_batch(items: Sequence[Item]) -> list:
+def _do_batch(items: Sequence[Item]) -> list[Any]:
     return [_result(_work, item) for item in items]
 
 
-def _result(work: Callable[[Item], object], item: Item) -> object:
+def _result(work: Callable[[Item], Result], item: Item) -> Result | BadRecording:
     try:
         return work(item)
     except BadRecording as error:

@@ -1,4 +1,4 @@
-"""What the generator asks of every kind of recordings: which to take, and how to read one."""
+"""The interface between the generator and the readers: a Source of recordings."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from reader.clip import BadRecording, Clip
 
 @dataclass(frozen=True)
 class Item:
-    """One recording that is taken. name: as in the label file. phase: 'train' or 'eval'. label:
-    from 0. place: what its reader finds it by."""
+    """One recording of the data set. name: as in the label file. phase: 'train' or 'eval'. label:
+    from 0. location: what its reader needs to find it."""
 
     name: str
     phase: str
     label: int
-    place: Any
+    location: Any
 
 
 class ItemReader(Protocol):
-    """Reads one recording after another. It is copied into the reading processes, unused."""
+    """Reads recordings. It is copied to the reader processes before its first use."""
 
     def read(self, item: Item) -> Clip:
-        """Raises BadRecording where the recording cannot be used."""
+        """Raises BadRecording if the recording cannot be used."""
 
     def close(self) -> None:
-        """Let go of open files."""
+        """Close open files."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a check has found. text: all of it. errors: what must be mended first, a line each."""
+    """The result of a check. text: the full report. errors: what must be fixed, one line each."""
 
     text: str
     errors: Sequence[str]
@@ -40,9 +40,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Check:
-    """How recordings are looked at before anything is made of them.
+    """How recordings are checked before the data set is written.
 
-    examine: one of them; may raise BadRecording. judge: what came of all, in their order.
+    examine: extracts the facts of one recording; may raise BadRecording. judge: writes the report
+    from the results of all, in order.
     """
 
     examine: Callable[[Item], Any]
@@ -53,11 +54,11 @@ class Check:
 class Source:
     """The recordings of a data set, chosen but not read.
 
-    about: what the manifest says of their origin. bad: recordings that are refused already, by
-    name. counters: numbers for the manifest, of recordings that were not taken. left_out: those
-    of them that the manifest names: {'file', 'reason'}. warnings: for the log. in_processes:
-    reading is worth processes of its own, and the reader small enough to be copied into them.
-    check: for recordings that nobody has looked at yet; items may be wrong until it has passed.
+    about: their origin, for the manifest. bad: recordings already known to be unusable, by name.
+    counters: numbers of excluded recordings, for the manifest. left_out: the excluded recordings
+    that the manifest names: {'file', 'reason'}. warnings: for the log. in_processes: whether
+    reading in several processes pays off and the reader is small enough to copy to them. check:
+    for data of unknown quality; items may be invalid until it has passed.
     """
 
     about: dict[str, Any]

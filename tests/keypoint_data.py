@@ -1,4 +1,4 @@
-"""Small data sets of a user's own, and configurations that point at them."""
+"""Small data sets of a user's own, and configurations for them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Row = tuple  # (file, label, split[, person[, fps]])
 
 
 def body(seed: int, num_frame: int = 8, num_joint: int = 17) -> np.ndarray:
-    """Somebody 1.7 m high, 3 m away, who trembles: (T, V, C=3) float32, metres."""
+    """A person 1.7 m tall, 3 m away, with small random motion: (T, V, C=3) float32, metres."""
     rng = np.random.default_rng(seed)
     rest = rng.uniform(-0.3, 0.3, (num_joint, 3)) + (0, 0, 3)
     rest[:, 1] = np.linspace(-0.85, 0.85, num_joint)
     return (rest + rng.normal(scale=0.03, size=(num_frame, num_joint, 3))).astype(np.float32)
 
 
-def picture(seed: int, num_frame: int = 8, num_joint: int = 17) -> np.ndarray:
-    """Somebody in a picture: (T, V, 2) float32, shares of its width and height."""
-    share = body(seed, num_frame, num_joint)[..., :2] * (0.4, 0.4) + 0.5
-    return share.astype(np.float32)
+def image(seed: int, num_frame: int = 8, num_joint: int = 17) -> np.ndarray:
+    """A person in an image: (T, V, 2) float32, relative to its width and height."""
+    points = body(seed, num_frame, num_joint)[..., :2] * (0.4, 0.4) + 0.5
+    return points.astype(np.float32)
 
 
 def write_index(folder: Path, rows: Sequence[Row]) -> Path:
@@ -82,7 +82,7 @@ def made(source: Path, out: Path, workers: int = 1, **keys: Any) -> Path:
 
 
 def load_split(folder: Path, phase: str) -> tuple[np.ndarray, list, list, list]:
-    """(data, names, labels, lengths) of a generated half."""
+    """(data, names, labels, lengths) of a generated split."""
     return np.load(folder / f"{phase}_data.npy"), *load_pickle(folder / f"{phase}_label.pkl")
 
 

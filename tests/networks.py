@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from configs.model import EfficientGCNArgs, STGCNArgs
 from configs.schema import Config
 from dataset.protocols import data_spec
 from dataset.skeletons import Skeleton, skeleton
+from deploy.exporting.contracts import ExportOptions
+from deploy.exporting.export import export_network
 from model import build
 from model.efficientgcn import EfficientGCN
 from model.network import ClipNetwork, Shape
@@ -41,6 +44,12 @@ def stgcn(
 def network_of(config: Config) -> ClipNetwork:
     """The network of a configuration, with its pretrained weights or random ones of its seed."""
     return load_network(config, data_spec(config.dataset, config.data.own_layout))
+
+
+def exported(config: Config, folder: Path, **options: Any) -> Path:
+    """The model file of a configuration's network. options: of `ExportOptions`."""
+    spec = data_spec(config.dataset, config.data.own_layout)
+    return export_network(network_of(config), config, spec, ExportOptions(**options), folder)
 
 
 def num_trainable(network: paddle.nn.Layer) -> int:

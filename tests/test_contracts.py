@@ -120,7 +120,8 @@ def test_a_contract_is_one_row(
     assert export_cli.main([*argv, "--per_person"]) == 0
     file = tmp_path / {"onnx": "small.onnx", "paddle": "small.pdmodel"}[kind]
     assert read_meta(file).contract == "toy"
-    network = network_of(load("9001", {**SMALL, "pretrained_path": str(weights)}), persons=1)
+    network = network_of(load("9001", {**SMALL, "pretrained_path": str(weights)}))
+    network.persons = 1
     network.eval()
     frames = np.random.RandomState(1).standard_normal((4, 16, 18, 25)).astype(np.float32)
     expected = probabilities(network, frames)

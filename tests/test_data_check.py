@@ -1,5 +1,5 @@
-"""The check of a user's own data: each of the usual mistakes is named as such, with the clips that
-have it and with what to do."""
+"""The check of a user's own data: each of the usual mistakes is reported as such, with the clips
+that have it and the fix."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.keypoint_data import (
     annotation,
     body,
     four_clips,
+    image,
     made,
-    picture,
     write_folder,
     write_pickle,
 )
@@ -29,19 +29,19 @@ def report_of(tmp_path: Path) -> str:
 
 
 def refused(source: Path, tmp_path: Path, **keys: Any) -> str:
-    """The one line that stops, with the same problem in the report; nothing else is written."""
+    """The one-line error, with the same problem in the report; nothing else is written."""
     with pytest.raises(UserError) as caught:
         made(source, tmp_path / "out", **keys)
     line, report = str(caught.value), report_of(tmp_path)
     folder = tmp_path / "out" / "original" / "mine"
     assert [path.name for path in folder.iterdir()] == ["report.txt"]
-    assert line.endswith(f"; the whole report: {folder / 'report.txt'}")
+    assert line.endswith(f"; full report: {folder / 'report.txt'}")
     assert f"ERROR: {line.split(' (')[0].split('; ')[0]}" in report
     return line
 
 
 def warned(source: Path, tmp_path: Path, **keys: Any) -> str:
-    """The report of data that are made all the same."""
+    """The report of data that are generated despite warnings."""
     folder = made(source, tmp_path / "out", **keys)
     assert (folder / "manifest.json").is_file()
     report = report_of(tmp_path)
@@ -61,10 +61,10 @@ def with_one(
     return write_folder(tmp_path / "mine", {**arrays, name: array}, [*rows, (name, 0, split)])
 
 
-def in_picture(size: tuple[float, float] = (1, 1)):
-    """For four_clips: people in a picture of that size."""
+def in_image(size: tuple[float, float] = (1, 1)):
+    """For four_clips: people in an image of that size."""
     clips = iter(range(9))
-    return lambda _: picture(next(clips)) * np.float32(size)
+    return lambda _: image(next(clips)) * np.float32(size)
 
 
 def test_sound_data_have_no_problems(tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -82,7 +82,7 @@ def test_51_against_75_numbers(tmp_path: Path, is_table: bool):
     source = four(tmp_path, lambda array: array.reshape(8, -1) if is_table else array)
     line = refused(source, tmp_path, skeleton="ntu-25")
     assert line.startswith(
-        "the clips have 51 numbers a frame = 17 joints x 3; skeleton is ntu-25 (25 joints) "
+        "the clips have 51 values per frame = 17 joints x 3; skeleton is ntu-25 (25 joints) "
         f"(train0.npy, train1.npy, test0.npy, test1.npy); set {KEY}skeleton=coco-17;"
     )
 
@@ -91,20 +91,20 @@ def test_75_against_51_numbers(tmp_path: Path):
     clips = iter(range(9))
     source = four(tmp_path, lambda _: body(next(clips), num_joint=25).reshape(8, 75))
     line = refused(source, tmp_path, skeleton="coco-17")
-    assert "75 numbers a frame = 25 joints x 3; skeleton is coco-17 (17 joints)" in line
+    assert "75 values per frame = 25 joints x 3; skeleton is coco-17 (17 joints)" in line
     assert f"set {KEY}skeleton=ntu-25 or openpose-25" in line
 
 
-def test_tables_of_pictures_are_told_by_two_numbers_a_joint(tmp_path: Path):
-    source = four(tmp_path, lambda _: picture(0, num_joint=18).reshape(8, 36))
+def test_tables_of_image_coordinates_have_two_values_per_joint(tmp_path: Path):
+    source = four(tmp_path, lambda _: image(0, num_joint=18).reshape(8, 36))
     line = refused(source, tmp_path, unit="normalised")
-    assert "36 numbers a frame = 18 joints x 2" in line
+    assert "36 values per frame = 18 joints x 2" in line
     assert "skeleton=openpose-18" in line
 
 
-def test_two_persons_in_a_row_are_told(tmp_path: Path):
+def test_two_persons_in_one_row_are_recognised(tmp_path: Path):
     source = four(tmp_path, lambda array: np.concatenate([array, array], 1).reshape(8, -1))
-    assert "if these are 2 persons in a row, store them as (M, T, V, C)" in refused(
+    assert "if each frame has 2 persons in one row, store them as (M, T, V, C)" in refused(
         source, tmp_path
     )
 
@@ -112,25 +112,25 @@ def test_two_persons_in_a_row_are_told(tmp_path: Path):
 def test_an_unknown_number_of_joints_needs_a_layout(tmp_path: Path):
     source = four(tmp_path, lambda array: array[:, :11])
     line = refused(source, tmp_path)
-    assert "33 numbers a frame = 11 joints x 3" in line
-    assert "no layout that comes with the project has 11 joints: describe yours in a YAML" in line
+    assert "33 values per frame = 11 joints x 3" in line
+    assert "no built-in layout has 11 joints: describe yours in a YAML" in line
 
 
 def test_numbers_that_are_no_joints(tmp_path: Path):
     line = refused(four(tmp_path, lambda array: array.reshape(8, -1)[:, :50]), tmp_path)
-    assert "the clips have 50 numbers a frame, no multiple of 3 (x, y, z)" in line
+    assert "the clips have 50 values per frame, not a multiple of 3 (x, y, z)" in line
 
 
-def test_one_clip_of_another_layout_is_named_or_left_out(tmp_path: Path):
+def test_one_clip_of_another_layout_is_named_or_skipped(tmp_path: Path):
     source = with_one(tmp_path, body(9, num_joint=25))
     line = refused(source, tmp_path)
     assert "(odd.npy)" in line
-    assert f"or leave such clips out: --set {KEY}on_bad_file=skip" in line
+    assert f"or skip such clips: --set {KEY}on_bad_file=skip" in line
     text = warned(source, tmp_path, on_bad_file="skip")
-    assert "  clips: odd.npy\n  do: they will be left out\n" in text
+    assert "  clips: odd.npy\n  fix: none needed: they will be skipped\n" in text
 
 
-def test_joints_that_are_never_there(tmp_path: Path):
+def test_joints_that_are_never_detected(tmp_path: Path):
     def without_ears(array: np.ndarray) -> np.ndarray:
         array = array.copy()
         array[:, 3:5] = 0
@@ -138,7 +138,7 @@ def test_joints_that_are_never_there(tmp_path: Path):
         return array
 
     text = warned(four(tmp_path, without_ears), tmp_path)
-    assert "joints that are missing in most frames: left_ear in 100%, right_ear in 100%\n" in text
+    assert "joints missing in most frames: left_ear in 100%, right_ear in 100%\n" in text
     assert "left_ear 100.0%, right_ear 100.0%, left_elbow 25.0%" in report_of(tmp_path)
 
 
@@ -147,15 +147,19 @@ def test_joints_that_are_never_there(tmp_path: Path):
 
 def test_empty_clips(tmp_path: Path):
     text = warned(with_one(tmp_path, np.zeros((8, 17, 3))), tmp_path)
-    assert "WARNING: 1 clips show nobody: all of their joints are 0\n  clips: odd.npy\n" in text
+    assert (
+        "WARNING: 1 clips contain no person: all of their joints are 0\n  clips: odd.npy\n" in text
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -2e6])
-def test_numbers_that_are_none(tmp_path: Path, value: float):
+def test_invalid_numbers(tmp_path: Path, value: float):
     array = body(0)
     array[1, 2, 0] = value
     line = refused(with_one(tmp_path, array), tmp_path)
-    assert line.startswith("1 clips hold NaN, infinity or numbers beyond 1e+06 (odd.npy); write 0")
+    assert line.startswith(
+        "1 clips contain NaN, infinity or values beyond 1e+06 (odd.npy); write 0"
+    )
 
 
 def test_clips_in_both_splits(tmp_path: Path):
@@ -163,7 +167,7 @@ def test_clips_in_both_splits(tmp_path: Path):
     source = write_folder(tmp_path / "mine", arrays, [*rows, ("train0.npy", 0, "test")])
     line = refused(source, tmp_path)
     assert line.startswith("1 clips are in both splits, train and test")
-    assert "(train0.npy); leave each of them in one" in line
+    assert "(train0.npy); keep each of them in one split" in line
 
 
 def test_clips_in_both_splits_of_a_pickle(tmp_path: Path):
@@ -195,7 +199,7 @@ def test_files_that_are_not_listed(tmp_path: Path):
     source = four(tmp_path)
     np.save(source / "spare.npy", body(0))
     text = warned(source, tmp_path)
-    assert "WARNING: 1 files are not in index.csv, and left out: spare.npy\n" in text
+    assert "WARNING: 1 files are not in index.csv and not used: spare.npy\n" in text
 
 
 def test_a_split_of_another_name(tmp_path: Path):
@@ -204,8 +208,8 @@ def test_a_split_of_another_name(tmp_path: Path):
     source = write_folder(tmp_path / "mine", arrays, renamed)
     line = refused(source, tmp_path)
     assert line.startswith(
-        f"no clip is in split 'test', and {KEY}eval_split is 'test'; the data have train "
-        f"(2 clips), val (2 clips); set {KEY}eval_split to val"
+        f"{KEY}eval_split is 'test', but no clip is in that split; the data have train (2 clips), "
+        f"val (2 clips); set {KEY}eval_split to val"
     )
     assert "warnings: 0" in warned(source, tmp_path, eval_split="val")
     assert "warnings: 0" in warned(source, tmp_path, eval_split="")
@@ -215,8 +219,8 @@ def test_different_rates(tmp_path: Path):
     arrays, rows = four_clips()
     rows = [(*row, "", fps) for row, fps in zip(rows, (30, 30, "", 25))]
     text = warned(write_folder(tmp_path / "mine", arrays, rows), tmp_path)
-    assert "clips have different frames a second: 25, 30\n  clips: test1.npy\n" in text
-    assert "bring them to one rate, e.g. 30" in text
+    assert "clips have different frame rates: 25, 30 frames/s\n  clips: test1.npy\n" in text
+    assert "resample them to one rate, e.g. 30" in text
 
 
 def test_lengths(tmp_path: Path):
@@ -224,29 +228,36 @@ def test_lengths(tmp_path: Path):
     arrays |= {"long.npy": body(5, 40), "still.npy": body(6, 1)}
     rows += [("long.npy", 0, "train"), ("still.npy", 1, "test")]
     text = warned(write_folder(tmp_path / "mine", arrays, rows), tmp_path)
-    assert "frames a clip: shortest 1, median 8, longest 40; max_frame is 16" in report_of(tmp_path)
-    assert "1 clips are longer than max_frame 16 and will be cut\n  clips: long.npy\n" in text
-    assert f"do: set {KEY}max_frame=40 to keep all" in text
+    assert "frames per clip: shortest 1, median 8, longest 40; max_frame is 16" in report_of(
+        tmp_path
+    )
+    assert "1 clips are longer than max_frame 16 and will be truncated\n  clips: long.npy\n" in text
+    assert f"fix: set {KEY}max_frame=40 to keep all frames" in text
     assert "1 clips have a single frame\n  clips: still.npy\n" in text
 
 
-def test_lengths_that_are_not_true(tmp_path: Path):
+def test_wrong_total_frames(tmp_path: Path):
     clips = [
         annotation(c, n % 2, body(n)[None], total_frames=8 + (c == "d"))
         for n, c in enumerate("abcd")
     ]
     source = write_pickle(tmp_path / "x.pkl", clips, {"train": ["a", "b"], "test": ["c", "d"]})
     text = warned(source, tmp_path)
-    assert "1 clips have another number of frames than their total_frames\n  clips: d\n" in text
+    assert (
+        "1 clips have a number of frames that differs from their total_frames\n  clips: d\n" in text
+    )
 
 
 def test_persons(tmp_path: Path):
     pair = np.stack([body(7), body(8)])
     text = warned(with_one(tmp_path, pair), tmp_path)
-    assert "1 clips have up to 2 persons, and num_person is 1: those who move most widely" in text
-    assert "persons seen: 1 in 4 clips, 2 in 1 clips" in report_of(tmp_path)
+    assert (
+        "1 clips have up to 2 persons, but num_person is 1: the persons with the most motion"
+        in text
+    )
+    assert "persons detected: 1 in 4 clips, 2 in 1 clips" in report_of(tmp_path)
     text = warned(with_one(tmp_path, np.stack([body(7), 0 * body(8)])), tmp_path, num_person=2)
-    assert "num_person is 2, and no clip has more than 1" in text  # an empty place is nobody
+    assert "num_person is 2, but no clip has more than 1" in text  # an empty slot is no person
 
 
 # --- labels and classes ----------------------------------------------------------------------
@@ -261,73 +272,78 @@ def of_labels(tmp_path: Path, train: list[int], test: list[int]) -> Path:
 
 def test_labels_from_1(tmp_path: Path):
     line = refused(of_labels(tmp_path, [1, 2, 3], [1, 2, 3]), tmp_path, num_class=3)
-    assert line.startswith("labels run from 1 to 3 and num_class is 3 (2.npy, 5.npy); set ")
+    assert line.startswith("labels range from 1 to 3, but num_class is 3 (2.npy, 5.npy); set ")
     assert f"set {KEY}first_label=1;" in line
 
 
-def test_labels_from_1_of_which_the_last_is_not_there(tmp_path: Path):
+def test_labels_from_1_without_the_last_class(tmp_path: Path):
     text = warned(of_labels(tmp_path, [1, 2], [1, 2]), tmp_path, num_class=3)
-    assert "num_class is 3, and 1 labels have no clip: 0\n" in text
-    assert f"do labels count from 1? Then set {KEY}first_label=1 num_class=2" in text
+    assert "num_class is 3, but 1 labels have no clips: 0\n" in text
+    assert f"if labels start at 1, set {KEY}first_label=1 num_class=2" in text
 
 
 def test_labels_from_0_and_first_label_1(tmp_path: Path):
     line = refused(of_labels(tmp_path, [0, 1], [0, 1]), tmp_path, first_label=1)
-    assert "labels run from 0 to 1 and num_class is 2, first_label is 1" in line
+    assert "labels range from 0 to 1, but num_class is 2 and first_label is 1" in line
     assert f"set {KEY}first_label=0" in line
 
 
 def test_labels_beyond_the_classes(tmp_path: Path):
     line = refused(of_labels(tmp_path, [0, 1, 5], [0, 1]), tmp_path)
-    assert "labels run from 0 to 5 and num_class is 2 (2.npy)" in line
+    assert "labels range from 0 to 5, but num_class is 2 (2.npy)" in line
     assert f"set {KEY}num_class=6, or correct the labels" in line
 
 
 def test_labels_below_0(tmp_path: Path):
     line = refused(of_labels(tmp_path, [0, -1], [0, 1]), tmp_path)
-    assert "labels run from -1 to 1 and num_class is 2 (1.npy); correct the labels" in line
+    assert "labels range from -1 to 1, but num_class is 2 (1.npy); correct the labels" in line
 
 
 def test_more_classes_than_labels(tmp_path: Path):
     text = warned(of_labels(tmp_path, [0, 1], [0, 1]), tmp_path, num_class=4)
-    assert "num_class is 4, and 2 labels have no clip: 2, 3\n" in text
-    assert f"do: set {KEY}num_class=2, unless clips of them will come" in text
+    assert "num_class is 4, but 2 labels have no clips: 2, 3\n" in text
+    assert f"fix: set {KEY}num_class=2, unless you will add clips of them" in text
 
 
 def test_a_class_that_is_missing_in_training(tmp_path: Path):
     text = warned(of_labels(tmp_path, [0, 1], [0, 1, 2]), tmp_path, num_class=3)
-    assert "1 classes have clips in the other split but none in training: 2 (class 2)\n" in text
-    assert "  clips: 4.npy\n  do: such a class cannot be learnt" in text
+    assert "1 classes have clips in the other split but none for training: 2 (class 2)\n" in text
+    assert "  clips: 4.npy\n  fix: add training clips, or remove the class" in text
 
 
 def test_a_class_that_is_missing_in_evaluation(tmp_path: Path):
     text = warned(of_labels(tmp_path, [0, 1, 1], [1]), tmp_path)
-    assert "1 classes have clips in the other split but none in evaluation: 0 (class 0)\n" in text
-    assert "clips a class, train/eval: 0 class 0: 1/0, 1 class 1: 2/1" in report_of(tmp_path)
+    assert "1 classes have clips in the other split but none for evaluation: 0 (class 0)\n" in text
+    assert "clips per class, train/eval: 0 class 0: 1/0, 1 class 1: 2/1" in report_of(tmp_path)
 
 
 # --- units -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("factor", "unit", "said", "mend"),
+    ("factor", "unit", "said", "fix"),
     [
-        (1000, "metre", "measures 1[67].*: these are millimetres", "unit=millimetre"),
-        (1, "millimetre", "measures 1[.][67].*: these are metres", "unit=metre"),
-        (100, "metre", "measures 1[67].*: centimetres", "bring the coordinates to metres"),
-        (0.001, "metre", "measures 0.001[67].*: too small", "bring the coordinates to metres"),
+        (1000, "metre", "size is 1[67].*: these are millimetres", "unit=millimetre"),
+        (1, "millimetre", "size is 1[.][67].*: these are metres", "unit=metre"),
+        (
+            100,
+            "metre",
+            "size is 1[67].*: possibly centimetres",
+            "convert the coordinates to metres",
+        ),
+        (0.001, "metre", "size is 0.001[67].*: too small", "convert the coordinates to metres"),
     ],
 )
-def test_metres_and_millimetres(tmp_path: Path, factor: float, unit: str, said: str, mend: str):
+def test_metres_and_millimetres(tmp_path: Path, factor: float, unit: str, said: str, fix: str):
     source = four(tmp_path, lambda array: array * np.float32(factor))
-    with pytest.raises(UserError, match=f"unit is {unit}, and a typical body {said}.*{mend}"):
+    with pytest.raises(UserError, match=f"unit is {unit}, but the typical body {said}.*{fix}"):
         made(source, tmp_path / "out", unit=unit)
 
 
 def test_pixels_that_are_not_normalised(tmp_path: Path):
-    source = four(tmp_path, in_picture((640, 480)))
+    source = four(tmp_path, in_image((640, 480)))
     line = refused(source, tmp_path, unit="normalised")
-    assert line.startswith("unit is normalised, and x goes to ")
+    assert line.startswith("unit is normalised, but x reaches ")
     assert f"these are pixels; set {KEY}unit=pixel {KEY}image_size=[WIDTH,HEIGHT]" in line
 
 
@@ -335,67 +351,70 @@ def test_pixels_and_scores_given_as_metres(tmp_path: Path):
     clips = iter(range(9))
     source = four(
         tmp_path,
-        lambda _: np.concatenate([640 * picture(next(clips)), np.full((8, 17, 1), 0.9)], axis=2),
+        lambda _: np.concatenate([640 * image(next(clips)), np.full((8, 17, 1), 0.9)], axis=2),
     )
     line = refused(source, tmp_path)
-    assert f"pixels, with scores as third numbers?; set {KEY}unit=pixel" in line
+    assert f"possibly pixels, with scores as third values; set {KEY}unit=pixel" in line
 
 
-def test_shares_given_as_pixels(tmp_path: Path):
-    source = four(tmp_path, in_picture())
+def test_normalised_coordinates_given_as_pixels(tmp_path: Path):
+    source = four(tmp_path, in_image())
     line = refused(source, tmp_path, unit="pixel", image_size=[640, 480])
-    assert line.startswith("unit is pixel, and x and y go to 0.")
+    assert line.startswith("unit is pixel, but x and y reach only 0.")
     assert f"set {KEY}unit=normalised" in line
 
 
-def test_shares_given_as_metres(tmp_path: Path):
+def test_normalised_coordinates_given_as_metres(tmp_path: Path):
     clips = iter(range(9))
     source = four(
         tmp_path,
-        lambda _: np.concatenate([picture(next(clips)), np.full((8, 17, 1), 0.9)], axis=2),
+        lambda _: np.concatenate([image(next(clips)), np.full((8, 17, 1), 0.9)], axis=2),
     )
     text = warned(source, tmp_path)
-    assert "unit is metre, and x and y run from 0 to 1: shares of a picture?" in text
-    assert f"set {KEY}unit=normalised, if the third numbers are scores" in text
+    assert (
+        "unit is metre, but x and y range from 0 to 1: possibly normalised image coordinates"
+        in text
+    )
+    assert f"set {KEY}unit=normalised, if the third values are scores" in text
 
 
 @pytest.mark.parametrize(
-    ("size", "mend"),
+    ("size", "fix"),
     [((640, 480), f"set {KEY}unit=pixel {KEY}image_size"), ((1, 1), f"set {KEY}unit=normalised")],
 )
-def test_two_dimensions_given_as_three(tmp_path: Path, size: tuple[float, float], mend: str):
-    line = refused(four(tmp_path, in_picture(size)), tmp_path)
-    assert line.startswith("joints have 2 coordinates, and unit metre needs x, y, z")
-    assert mend in line
+def test_two_dimensions_given_as_three(tmp_path: Path, size: tuple[float, float], fix: str):
+    line = refused(four(tmp_path, in_image(size)), tmp_path)
+    assert line.startswith("joints have 2 coordinates, but unit metre needs x, y, z")
+    assert fix in line
 
 
 def test_three_dimensions_given_as_two(tmp_path: Path):
     line = refused(four(tmp_path), tmp_path, unit="normalised")
-    assert "third numbers run from 2." in line
-    assert "which are no scores (0 to 1)" in line
+    assert "third values range from 2." in line
+    assert "which are not scores (0 to 1)" in line
 
 
 def test_clips_of_two_and_of_three_numbers(tmp_path: Path):
-    line = refused(with_one(tmp_path, picture(0)), tmp_path)
-    assert line.startswith("1 clips have 2 numbers a joint and 4 have 3 (odd.npy)")
+    line = refused(with_one(tmp_path, image(0)), tmp_path)
+    assert line.startswith("1 clips have 2 values per joint and 4 have 3 (odd.npy)")
 
 
-def test_pictures_of_unknown_size(tmp_path: Path):
-    line = refused(four(tmp_path, in_picture((640, 480))), tmp_path, unit="pixel")
-    assert line.startswith("unit is pixel, and 4 clips do not say how large their picture is")
+def test_images_of_unknown_size(tmp_path: Path):
+    line = refused(four(tmp_path, in_image((640, 480))), tmp_path, unit="pixel")
+    assert line.startswith("unit is pixel, but 4 clips have no image size")
     assert f"set {KEY}image_size=[WIDTH,HEIGHT]" in line
 
 
-def test_width_and_height_exchanged(tmp_path: Path):
-    source = four(tmp_path, in_picture((1280, 1280)))
+def test_width_and_height_swapped(tmp_path: Path):
+    source = four(tmp_path, in_image((1280, 1280)))
     keys = {"unit": "pixel"}
     line = refused(source, tmp_path, **keys, image_size=[640, 480])
-    assert "4 clips have joints outside of their picture: x goes to " in line
-    assert "the first one's picture is 640 x 480" in line
-    assert "exchanged" not in line
-    wide = four(tmp_path, in_picture((1280, 480)))
+    assert "4 clips have joints outside their image: x reaches " in line
+    assert "the first one's image is 640 x 480" in line
+    assert "seem swapped" not in line
+    wide = four(tmp_path, in_image((1280, 480)))
     line = refused(wide, tmp_path, **keys, image_size=[480, 1280])
-    assert "the first one's picture is 480 x 1280: width and height seem exchanged" in line
+    assert "the first one's image is 480 x 1280: width and height seem swapped" in line
 
 
 def test_single_clips_out_of_range(tmp_path: Path):
@@ -405,30 +424,28 @@ def test_single_clips_out_of_range(tmp_path: Path):
     assert "1 clips have joints more than 30 m from the origin\n  clips: odd.npy\n" in text
 
 
-def test_single_clips_outside_of_the_picture(tmp_path: Path):
-    arrays, rows = four_clips(in_picture((640, 480)))
-    arrays["odd.npy"] = picture(9) * np.float32([640, 480])
+def test_single_clips_outside_of_the_image(tmp_path: Path):
+    arrays, rows = four_clips(in_image((640, 480)))
+    arrays["odd.npy"] = image(9) * np.float32([640, 480])
     arrays["odd.npy"][2, 2] = (900, 20)
     source = write_folder(tmp_path / "mine", arrays, [*rows, ("odd.npy", 1, "train")])
     text = warned(source, tmp_path, unit="pixel", image_size=[640, 480])
-    assert "1 clips have joints outside of their picture" in text
+    assert "1 clips have joints outside their image" in text
     assert "  clips: odd.npy\n" in text
 
 
-def test_shares_that_are_centred_already(tmp_path: Path):
+def test_coordinates_that_are_centred_already(tmp_path: Path):
     clips = iter(range(9))
-    text = warned(
-        four(tmp_path, lambda _: picture(next(clips)) * 2 - 1), tmp_path, unit="normalised"
-    )
-    assert "x and y of most clips run below 0: centred, or -1 to 1, already?" in text
+    text = warned(four(tmp_path, lambda _: image(next(clips)) * 2 - 1), tmp_path, unit="normalised")
+    assert "x and y of most clips reach below 0: possibly centred already, or in -1 to 1" in text
 
 
 def test_several_errors_are_counted_and_all_in_the_report(tmp_path: Path):
     arrays, rows = four_clips(lambda array: array * 1000)
     rows = [(file, label + 1, split) for file, label, split in rows]
     line = refused(write_folder(tmp_path / "mine", arrays, rows), tmp_path)
-    assert "labels run from 1 to 2" in line
-    assert "(2 errors in all)" in line
+    assert "labels range from 1 to 2" in line
+    assert "(2 errors in total)" in line
     assert report_of(tmp_path).count("ERROR: ") == 2
 
 

@@ -122,7 +122,7 @@ def test_everything_unusual_is_counted(tmp_path: Path, caplog: pytest.LogCapture
         "misnumbered_frames": 0,
     }
     assert load_pickle(folder / "train_label.pkl")[2] == [300, 2]
-    assert f"2 training and 2 evaluation clips are in {folder}" in caplog.text
+    assert f"wrote 2 training and 2 evaluation clips to {folder}" in caplog.text
     assert "1 cut clips" in caplog.text
 
 
@@ -147,7 +147,7 @@ def test_an_empty_half_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFix
         tmp_path / "source", {clip_name(1, 1): skeleton_text(random_frames(0, 1))}
     )
     folder = generate(config_for(source, tmp_path / "out"), workers=1, progress=False)
-    assert "no recording belongs to the eval half" in caplog.text
+    assert "no recording belongs to the eval split" in caplog.text
     assert load_pickle(folder / "eval_label.pkl") == ([], [], [])
 
 
@@ -209,7 +209,7 @@ def bad_recordings() -> dict[str, bytes]:
 
 REASONS = {
     f"{clip_name(1, 2)}.skeleton": "line 40: the file ends before its last frame",
-    f"{clip_name(2, 1)}.skeleton": "line 11: 'x' is no coordinate in metres",
+    f"{clip_name(2, 1)}.skeleton": "line 11: 'x' is not a coordinate in metres",
     f"{clip_name(2, 2)}.skeleton": "line 4: 24 joints; must be 25",
     "walking_01.skeleton": "'walking_01.skeleton' is not of the form",
 }
@@ -246,7 +246,7 @@ def test_a_bad_file_stops_with_file_and_line(tmp_path: Path, name: str, workers:
 def test_only_bad_files_are_refused(tmp_path: Path):
     source = write_recordings(tmp_path / "source", {clip_name(1, 1): b"", clip_name(2, 1): b"1"})
     config = config_for(source, tmp_path / "out", on_bad_file="skip")
-    with pytest.raises(UserError, match="all 2 recordings are bad"):
+    with pytest.raises(UserError, match="all 2 recordings are unusable"):
         generate(config, workers=1, progress=False)
 
 
@@ -254,7 +254,7 @@ def test_a_protocol_without_recordings_is_refused(tmp_path: Path):
     source = write_recordings(
         tmp_path / "source", {clip_name(1, 100): skeleton_text(random_frames(0, 1))}
     )
-    with pytest.raises(UserError, match="none of 1 recordings belongs to synthetic-xsub"):
+    with pytest.raises(UserError, match="none of the 1 recordings belongs to synthetic-xsub"):
         generate(config_for(source, tmp_path / "out"), workers=1, progress=False)
 
 

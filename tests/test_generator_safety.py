@@ -65,7 +65,7 @@ def test_a_disk_that_fills_up_is_named_and_nothing_is_left(
     before = hashes(generate(config, workers=1, progress=False))
     real = writer.Split
     monkeypatch.setattr(writer, "Split", lambda data, *rest: real(_FullDisk(data, 500_000), *rest))
-    with pytest.raises(UserError, match="the disk is too full: 12 clips need 2.2 MB"):
+    with pytest.raises(UserError, match="not enough disk space: 12 clips need 2.2 MB"):
         generate(config, workers=1, progress=False)
     folder = tmp_path / "out" / "original" / DATASET
     assert hashes(folder) == before  # the older set, whole, and no temporary file
@@ -200,5 +200,5 @@ def test_a_second_run_in_the_same_folder_is_refused(source: Path, tmp_path: Path
 
 def test_a_folder_that_cannot_be_made_is_named(source: Path, tmp_path: Path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(UserError, match="out/original/synthetic-xsub: cannot be made"):
+    with pytest.raises(UserError, match="out/original/synthetic-xsub: cannot be created"):
         generate(config_for(source, tmp_path / "out"), workers=1, progress=False)

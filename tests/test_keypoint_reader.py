@@ -17,11 +17,11 @@ from tests.keypoint_data import (
     annotation,
     body,
     four_clips,
+    image,
     keypoint_config,
     load_split,
     made,
     manifest_of,
-    picture,
     write_folder,
     write_index,
     write_pickle,
@@ -95,8 +95,8 @@ def test_the_manifest_and_the_report_say_what_it_is(tmp_path: Path):
     assert manifest["counters"]["in_other_splits"] == 1
     report = (folder / "report.txt").read_text()
     assert "clips: 5 listed; 2 in split 'train' for train, 2 in split 'test' for eval" in report
-    assert "other splits, not used: 1 in spare" in report
-    assert "frames a clip: shortest 8, median 8, longest 8" in report
+    assert "unused splits: 1 in spare" in report
+    assert "frames per clip: shortest 8, median 8, longest 8" in report
     assert "0 class 0: 1/1, 1 class 1: 1/1" in report
     assert "errors: 0, warnings: 0" in report
 
@@ -145,8 +145,8 @@ def test_millimetres_become_metres(tmp_path: Path):
     np.testing.assert_array_equal(first_clip(folder), on_disk(expected[None]).astype(np.float32))
 
 
-def test_shares_of_the_picture_are_centred_and_get_score_1(tmp_path: Path):
-    array = picture(0)
+def test_normalised_coordinates_are_centred_and_get_score_1(tmp_path: Path):
+    array = image(0)
     array[2, 5] = 0  # not seen
     folder = made(one_clip(tmp_path, array), tmp_path / "out", unit="normalised")
     clip = first_clip(folder)
@@ -157,13 +157,13 @@ def test_shares_of_the_picture_are_centred_and_get_score_1(tmp_path: Path):
 
 
 def test_pixels_are_divided_by_width_and_height(tmp_path: Path):
-    pixels = picture(0) * np.float32([640, 480])
+    pixels = image(0) * np.float32([640, 480])
     with_score = np.concatenate([pixels, np.full((8, 17, 1), 0.25)], axis=2)
     with_score[1, 3, 2] = 0  # a guess of the estimator
     with_score[1, 4, :2] = 0  # another way to say the same
     source = one_clip(tmp_path, with_score)
     clip = first_clip(made(source, tmp_path / "out", unit="pixel", image_size=[640, 480]))
-    expected = np.concatenate([picture(0) - 0.5, np.full((8, 17, 1), 0.25)], axis=2)
+    expected = np.concatenate([image(0) - 0.5, np.full((8, 17, 1), 0.25)], axis=2)
     expected[1, 3:5] = 0
     np.testing.assert_allclose(clip, on_disk(expected[None]), atol=1e-6)
     assert not clip[:, 1, 3:5].any()
@@ -205,10 +205,10 @@ def test_equal_persons_stay_in_their_order(tmp_path: Path):
     np.testing.assert_array_equal(first_clip(folder), on_disk(people[:2], num_person=2))
 
 
-def test_in_pictures_those_of_highest_score_are_kept(tmp_path: Path):
+def test_in_images_those_of_highest_score_are_kept(tmp_path: Path):
     levels = (0.3, 0.9, 0.6)
     people = np.stack(
-        [np.concatenate([picture(m), np.full((8, 17, 1), s)], axis=2) for m, s in enumerate(levels)]
+        [np.concatenate([image(m), np.full((8, 17, 1), s)], axis=2) for m, s in enumerate(levels)]
     )
     folder = made(one_clip(tmp_path, people), tmp_path / "out", num_person=2, unit="normalised")
     scores = first_clip(folder)[2, 0, 0]
@@ -245,9 +245,12 @@ def test_persons_in_files_of_their_own_are_put_together(tmp_path: Path):
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([("a_p0.npy", 0, "train", 0), ("a_p2.npy", 0, "train", 2)], "a has persons 0, 2; they"),
-        ([("a_p0.npy", 0, "train", 0), ("a_p0.npy", 0, "train", 0)], "line 3: person 0 of a comes"),
-        ([("a_p0.npy", 0, "train", 0), ("a_p1.npy", 1, "train", 1)], "line 3: another label or"),
+        ([("a_p0.npy", 0, "train", 0), ("a_p2.npy", 0, "train", 2)], "a has persons 0, 2; must be"),
+        (
+            [("a_p0.npy", 0, "train", 0), ("a_p0.npy", 0, "train", 0)],
+            "line 3: duplicate person 0 of a",
+        ),
+        ([("a_p0.npy", 0, "train", 0), ("a_p1.npy", 1, "train", 1)], "line 3: label or fps differ"),
         ([("a_p0.npy", 0, "train", 1)], "line 2: person is '1' and file 'a_p0.npy'; must be 0, 1"),
         ([("a.npy", 0, "train", "anna")], "line 2: person is 'anna' and file 'a.npy'"),
     ],
@@ -261,7 +264,7 @@ def test_persons_of_different_length_are_named(tmp_path: Path):
     arrays, rows = four_clips()
     arrays |= {"a_p0.npy": body(0, 8), "a_p1.npy": body(1, 9)}
     rows += [("a_p0.npy", 0, "train", 0), ("a_p1.npy", 0, "train", 1)]
-    with pytest.raises(UserError, match=r"a: its persons have arrays \(T, V, C\) of \[\(8, 17, 3"):
+    with pytest.raises(UserError, match=r"a: arrays \(T, V, C\) of its persons are \[\(8, 17, 3"):
         made(write_folder(tmp_path, arrays, rows), tmp_path / "out")
 
 
@@ -274,7 +277,7 @@ def test_persons_of_different_length_are_named(tmp_path: Path):
         ("", "its first line is '', without file, label, split"),
         ("file;label;split\n", "its first line is 'file;label;split', without file"),
         ("file,lable,split\n", "without label; allowed: file,label,split"),
-        ("file,label,split\n", "lists no clip"),
+        ("file,label,split\n", "lists no clips"),
         ("file,label,split\na.npy,0\n", "line 2: 2 fields; must be 3"),
         ("file,label,split\n,0,train\n", "line 2: file is ''; must be a path inside"),
         ("file,label,split\n../a.npy,0,train\n", "line 2: file is '../a.npy'; must be a path"),
@@ -282,8 +285,8 @@ def test_persons_of_different_length_are_named(tmp_path: Path):
         ("file,label,split\nx\\..\\..\\a.npy,0,train\n", "must be a path inside"),
         ("file,label,split\nC:\\a.npy,0,train\n", "must be a path inside"),
         ("file,label,split\na.txt,0,train\n", "line 2: file is 'a.txt'; must end in .npy, .npz"),
-        ("file,label,split\na.npy,wave,train\n", "line 2: label is 'wave'; must be a whole"),
-        ("file,label,split\na.npy,1.5,train\n", "line 2: label is '1.5'; must be a whole"),
+        ("file,label,split\na.npy,wave,train\n", "line 2: label is 'wave'; must be an integer"),
+        ("file,label,split\na.npy,1.5,train\n", "line 2: label is '1.5'; must be an integer"),
         ("file,label,split\n\na.npy,0,\n", "line 3: split is blank"),
         ("file,label,split,fps\na.npy,0,train,fast\n", "line 2: fps is 'fast'"),
         ('file,label,split\n"a.npy,0,train\n', "not readable as CSV"),
@@ -351,12 +354,12 @@ def damage(folder: Path) -> dict[str, str]:
         "flat.npy": "an array of shape (51,); must be (M persons",
         "four.npy": "an array of shape (8, 17, 4); must be (M persons",
         "none.npy": "an array of shape (0, 17, 3); must be (M persons",
-        "two.npz": "holds the arrays a, b; must be one, or one called keypoint",
+        "two.npz": "contains arrays a, b; must be one, or one called keypoint",
         "cut.npy": "not readable as npy",
         "cut.npz": "not readable as npz: File is not a zip file",
         "words.csv": "not readable as csv: could not convert string 'four'",
         "ragged.csv": "not readable as csv",
-        "empty.csv": "holds no numbers",
+        "empty.csv": "contains no numbers",
         "gone.npy": "cannot be read: No such file",
     }
 
@@ -366,7 +369,7 @@ def test_bad_files_are_named_or_skipped(tmp_path: Path):
     source = write_folder(tmp_path / "mine", arrays, rows)
     reasons = damage(source)
     write_index(source, [*rows, *((file, 0, "train") for file in reasons)])
-    with pytest.raises(UserError, match="^12 clips cannot be read .*on_bad_file=skip; the whole"):
+    with pytest.raises(UserError, match="^12 clips cannot be read .*on_bad_file=skip; full report"):
         made(source, tmp_path / "out")
     folder = made(source, tmp_path / "out", on_bad_file="skip")
     assert load_split(folder, "train")[1] == ["train0.npy", "train1.npy"]
@@ -409,13 +412,13 @@ def test_a_pickle_of_three_dimensions(tmp_path: Path):
     manifest = manifest_of(folder)
     assert manifest["splits"] == {"train": "xsub_train", "eval": "xsub_val"}
     assert manifest["counters"]["in_other_splits"] == 1
-    assert "other splits, not used: 2 in tiny" in (folder / "report.txt").read_text()
+    assert "unused splits: 2 in tiny" in (folder / "report.txt").read_text()
 
 
 def test_a_pickle_of_pixels_with_scores_and_a_size_a_clip(tmp_path: Path):
     clips, sizes = [], ((240, 320), (1080, 1920))
     for n, (height, width) in enumerate([*sizes, *sizes]):
-        pixels = (picture(n) * (width, height))[None].astype(np.float16)
+        pixels = (image(n) * (width, height))[None].astype(np.float16)
         score = np.full((1, 8, 17), 0.5, np.float16)
         score[0, 1, 2] = 0
         size = {"img_shape": (height, width), "original_shape": (9, 9)}
@@ -433,16 +436,16 @@ def test_a_pickle_of_pixels_with_scores_and_a_size_a_clip(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ([{"frame_dir": "a"}], "a list of annotations, as mmaction2 had before 1.0"),
-        ({"annotations": []}, "must hold a dict of 'split' and 'annotations'"),
-        ({"split": {"train": ["a"]}, "annotations": []}, "'annotations' is no list, or empty"),
+        ([{"frame_dir": "a"}], "a list of annotations, the format of mmaction2 before 1.0"),
+        ({"annotations": []}, "must contain a dict with 'split' and 'annotations'"),
+        ({"split": {"train": ["a"]}, "annotations": []}, "'annotations' is not a list, or empty"),
         ({"split": ["a"], "annotations": [1]}, "'split' must be a dict"),
         ({"split": {"train": "a"}, "annotations": [1]}, "split 'train' must be a list"),
-        ({"split": {"train": ["a"]}, "annotations": [1]}, r"annotations\[0\] is no dict"),
+        ({"split": {"train": ["a"]}, "annotations": [1]}, r"annotations\[0\] is not a dict"),
         ({"split": {"train": ["a"]}, "annotations": [{}]}, r"annotations\[0\] has no frame_dir"),
         (
             {"split": {"train": ["a"]}, "annotations": [{"frame_dir": "a", "label": [1]}]},
-            r"a: label is \[1\]; must be a whole number",
+            r"a: label is \[1\]; must be an integer",
         ),
     ],
 )
@@ -463,7 +466,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"keypoint": [1, 2]}, "keypoint is no array"),
+        ({"keypoint": [1, 2]}, "keypoint is not an array"),
         ({"keypoint_score": np.ones((1, 7, 17))}, r"keypoint_score is float64 \(1, 7, 17\); must"),
         ({"img_shape": (1, -2)}, r"img_shape is \(1, -2\); must be \(height, width\)"),
         ({"img_shape": "big"}, "img_shape is big"),
@@ -493,7 +496,7 @@ def test_utd_mhad(samples: Path, tmp_path: Path):
             np.testing.assert_array_equal(data[n], on_disk(entry["keypoint"], max_frame=128))
     report = (folder / "report.txt").read_text()
     assert "errors: 0, warnings: 0" in report
-    assert "frames a clip: shortest 41, median 67, longest 125" in report
+    assert "frames per clip: shortest 41, median 67, longest 125" in report
 
 
 def test_the_documentation_is_true(tmp_path: Path):
@@ -526,4 +529,4 @@ def test_generation_of_ones_own_data_does_not_import_paddle(tmp_path: Path):
     done = run_python("-c", code, "-c", tmp_path / "mine.yaml", "-gd", "-np", "--workers", "1")
     assert done.returncode == 0, done.stderr
     assert "Data check of" in done.stdout
-    assert "2 training and 2 evaluation clips are in" in done.stdout
+    assert "wrote 2 training and 2 evaluation clips to" in done.stdout

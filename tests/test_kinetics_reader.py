@@ -23,7 +23,7 @@ LABEL = ("waving hand", 3)
 
 
 def person(seed: int, level: float = 0.5) -> dict[str, list[float]]:
-    """Coordinates in the picture, scores about `level`; the third joint was not seen."""
+    """Coordinates in the image, scores about `level`; the third joint was not detected."""
     rng = np.random.default_rng(seed)
     score = np.round(rng.uniform(0.9, 1.1, 18) * level, 3)
     score[2] = 0
@@ -57,7 +57,7 @@ def test_frame_1_is_the_first_slot_and_300_the_last():
         np.testing.assert_array_equal(clip.positions[:, slot, :, 0], channels(one))
     assert not clip.positions[:, 2:299].any()
     assert not clip.positions[..., 1].any()
-    assert (clip.length, clip.is_cut, clip.empty_frames, clip.misnumbered_frames) == (
+    assert (clip.length, clip.is_truncated, clip.empty_frames, clip.misnumbered_frames) == (
         *(300, False),
         *(297, 0),
     )
@@ -66,7 +66,7 @@ def test_frame_1_is_the_first_slot_and_300_the_last():
 def test_frames_beyond_300_and_below_1_are_left_out_and_noted():
     frames = [frame(k, person(k + 5)) for k in (-1, 0, 1, 300, 301, 999)]
     clip = parse(text(*frames), LABEL, "x")
-    assert (clip.length, clip.is_cut, clip.misnumbered_frames) == (300, True, 2)
+    assert (clip.length, clip.is_truncated, clip.misnumbered_frames) == (300, True, 2)
     np.testing.assert_array_equal(clip.positions[:, 0, :, 0], channels(person(6)))
     np.testing.assert_array_equal(clip.positions[:, 299, :, 0], channels(person(305)))
 
@@ -113,24 +113,27 @@ def changed(**changes: Any) -> dict:
     [
         (b'{"data": [', "not readable as JSON"),
         (b"\xff\xfe\x00", "not readable as JSON"),
-        (b"[1]", "holds no JSON object"),
+        (b"[1]", "not a JSON object"),
         (text(label="yawning"), r"its label is \('yawning', 3\); the label file says"),
         (text(label_index=4), r"its label is \('waving hand', 4\)"),
-        (text(), "'data' is no list of frames, or empty"),
-        (text({"frame_index": 1}), r"data\[0\]: no object with frame_index and skeleton"),
-        (text(frame("1", person(0))), r"data\[0\]: frame_index '1' is no whole number"),
+        (text(), "'data' is not a list of frames, or empty"),
+        (text({"frame_index": 1}), r"data\[0\]: not an object with frame_index and skeleton"),
+        (text(frame("1", person(0))), r"data\[0\]: frame_index '1' is not an integer"),
         (text(frame(0, person(0))), "no frame_index is 1 or more"),
-        (text(frame(7, person(0)), frame(7)), "frame_index 7 comes twice"),
-        (text(frame(1, [1])), r"frame_index 1: skeleton\[0\]: pose has no list of numbers"),
+        (text(frame(7, person(0)), frame(7)), "duplicate frame_index 7"),
+        (
+            text(frame(1, [1])),
+            r"frame_index 1: skeleton\[0\]: pose: no list of numbers; must be 36",
+        ),
         (
             text(frame(2, person(0), changed(pose=[0.1] * 35))),
-            r"frame_index 2: skeleton\[1\]: pose has 35 numbers; must be 36",
+            r"frame_index 2: skeleton\[1\]: pose: 35 numbers; must be 36",
         ),
-        (text(frame(2, changed(score=[0.1] * 19))), "score has 19 numbers; must be 18"),
-        (text(frame(2, changed(score=[0.1] * 17 + ["x"]))), r"skeleton\[0\]: 'x' is no finite"),
-        (text(frame(2, changed(score=[0.1] * 17 + [None]))), "None is no finite number"),
-        (text(frame(2, changed(pose=[0.1] * 35 + [[1]]))), r"\[1\] is no finite number"),
-        (text(frame(2, changed(pose=[0.1] * 35 + [float("nan")]))), "nan is no finite number"),
+        (text(frame(2, changed(score=[0.1] * 19))), "score: 19 numbers; must be 18"),
+        (text(frame(2, changed(score=[0.1] * 17 + ["x"]))), r"skeleton\[0\]: 'x' is not a finite"),
+        (text(frame(2, changed(score=[0.1] * 17 + [None]))), "None is not a finite number"),
+        (text(frame(2, changed(pose=[0.1] * 35 + [[1]]))), r"\[1\] is not a finite number"),
+        (text(frame(2, changed(pose=[0.1] * 35 + [float("nan")]))), "nan is not a finite number"),
         (text(frame(2, changed(pose=[340.0] * 36))), "coordinates from 340 to 340, .* 0 to 1"),
         (text(frame(2, changed(score=[-0.5] * 18))), "scores from -0.5 to -0.5; allowed"),
         (text(frame(2, changed(score=[1e300] * 18))), r"scores from 1e\+300 to 1e\+300; allowed"),
@@ -268,8 +271,8 @@ def test_clips_without_skeleton_or_label_are_left_out_and_reported(
     assert manifest["counters"]["blank_labels"] == 1
     assert manifest["clips"] == {"train": 1, "eval": 0}
     assert "1 without skeleton, 1 blank labels" in caplog.text
-    assert "1 files are not in the label file and were left out: unlisted.json" in caplog.text
-    assert "kinetics_val_label.json not found: there is no eval half" in caplog.text
+    assert "1 files are not in the label file and not used: unlisted.json" in caplog.text
+    assert "kinetics_val_label.json not found: no eval data" in caplog.text
 
 
 def test_the_real_label_file_is_blank(samples: Path, tmp_path: Path):
@@ -323,13 +326,13 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path):
     source = write_half(tmp_path / "k", "kinetics_train", some_clips("a"))
     file = source / "kinetics_train_label.json"
     file.write_text(json.dumps({"../secret": listed()}))
-    with pytest.raises(UserError, match="'../secret': no name of a file"):
+    with pytest.raises(UserError, match="'../secret': not a file name"):
         made(source, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "where there is no kinetics_train_label.json or"), ("[]", "must hold an object"),
+    [(None, "which has no kinetics_train_label.json or"), ("[]", "must contain an object"),
      ("{", "not readable as JSON"), ("{}", "list no clip with a label")],
 )  # fmt: skip
 def test_a_folder_that_is_no_kinetics_is_refused(tmp_path: Path, content: str | None, said: str):

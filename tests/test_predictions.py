@@ -116,12 +116,11 @@ def test_stored_lengths_are_used_where_they_are_reliable(
 def test_a_wrong_stored_length_names_the_clip(models: Path, tiny_data: Path, tmp_path) -> None:
     """infer.py and its jobs stop instead of giving wrong logits."""
     import configs
-    import export
+    from tests.networks import exported
     from tests.small_models import SMALL
 
     config = configs.load("9001", {**SMALL, "dataset_args.ntu.num_frame": 64})
-    model = export.export(config, tmp_path)
-    job = Job(Path(f"{model}.pdmodel"), eval_clips(tiny_data), 4, 8, "openvino", 1)
+    job = Job(exported(config, tmp_path), eval_clips(tiny_data), 4, 8, "openvino", 1)
     clips = open_clips(job.data)
     lengths = [*clips.lengths]
     lengths[6] -= 1

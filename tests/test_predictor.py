@@ -20,6 +20,7 @@ from deploy.engines import engine as engines
 from deploy.engines import probe
 from deploy.predictor import Predictor
 from errors import UserError
+from tests.networks import exported
 from tests.processes import ROOT, run_python
 from tests.small_models import SET, SMALL, eval_clips, logits_by_dygraph, write_weights
 
@@ -171,8 +172,8 @@ def truncating(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     folder = tmp_path_factory.mktemp("truncating")
     write_weights(configs.load("9001", keys), folder / "w.pdparams")
     config = configs.load("9001", {**keys, "pretrained_path": str(folder / "w.pdparams")})
-    target = export_cli.export(config, folder, per_person=True)
-    return Predictor.load(f"{target}.pdmodel", engine="openvino", cpu_threads=1)
+    program = exported(config, folder, per_person=True)
+    return Predictor.load(program, engine="openvino", cpu_threads=1)
 
 
 def clips_of(lengths: list[int]) -> np.ndarray:

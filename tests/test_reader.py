@@ -1,4 +1,4 @@
-"""Finding recordings, their bytes, and what is made of them."""
+"""Finding recordings, reading their bytes, and parsing them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_one_body_fills_person_0_and_leaves_person_1_empty():
     assert clip.positions.dtype == np.float32
     np.testing.assert_array_equal(clip.positions[..., 0], positions_of([f[0] for f in frames]))
     assert not clip.positions[..., 1].any()
-    assert (clip.length, clip.is_cut, clip.has_extra_body, clip.empty_frames) == (
+    assert (clip.length, clip.is_truncated, clip.has_extra_body, clip.empty_frames) == (
         3,
         False,
         False,
@@ -91,7 +91,7 @@ def test_crlf_reads_like_lf():
 def test_frames_beyond_300_are_cut():
     frames = random_frames(5, *[1] * 303)
     clip = parse(skeleton_text(frames), "x")
-    assert (clip.length, clip.is_cut) == (300, True)
+    assert (clip.length, clip.is_truncated) == (300, True)
     np.testing.assert_array_equal(
         clip.padded(300)[..., 0], positions_of([f[0] for f in frames[:300]])
     )
@@ -99,7 +99,7 @@ def test_frames_beyond_300_are_cut():
 
 def test_300_frames_are_not_cut():
     clip = parse(skeleton_text(random_frames(5, *[1] * 300)), "x")
-    assert (clip.length, clip.is_cut) == (300, False)
+    assert (clip.length, clip.is_truncated) == (300, False)
 
 
 def test_a_fifth_body_is_ignored_and_noted():
@@ -146,24 +146,24 @@ def test_the_last_line_end_may_be_missing():
 @pytest.mark.parametrize(
     ("row", "line", "said"),
     [
-        (1, "two", "line 1: 'two' is no number of frames"),
-        (1, "", "line 1: '' is no number of frames"),
+        (1, "two", "line 1: 'two' is not a number of frames"),
+        (1, "", "line 1: '' is not a number of frames"),
         (1, "0", "line 1: 0 frames"),
-        (1, "-3", "line 1: '-3' is no number of frames"),
+        (1, "-3", "line 1: '-3' is not a number of frames"),
         (1, "3", "line 57: the file ends before its last frame"),
-        (1, "1", "line 30: '1' behind the last frame"),
-        (2, "x", "line 2: 'x' is no number of bodies"),
-        (2, "2", "line 31: .* is no number of joints"),
-        (30, "-1", "line 30: '-1' is no number of bodies"),
+        (1, "1", "line 30: '1' after the last frame"),
+        (2, "x", "line 2: 'x' is not a number of bodies"),
+        (2, "2", "line 31: .* is not a number of joints"),
+        (30, "-1", "line 30: '-1' is not a number of bodies"),
         (32, "24", "line 32: 24 joints; must be 25"),
         (32, "1000000000", "line 32: 1000000000 joints; must be 25"),
-        (40, "0.1 0.2 abc 4 5 6 7 8 9 10 11 12", "line 40: 'abc' is no coordinate"),
-        (40, "0.1 0.2. 0.3 4 5 6 7 8 9 10 11 12", "line 40: '0.2.' is no coordinate"),
-        (40, "0.1 0.2 - 4 5 6 7 8 9 10 11 12", "line 40: '-' is no coordinate"),
-        (40, "nan 0.2 0.3 4 5 6 7 8 9 10 11 12", "line 40: 'nan' is no coordinate"),
-        (40, "0.1 -inf 0.3 4 5 6 7 8 9 10 11 12", "line 40: '-inf' is no coordinate"),
-        (40, "0.1 1e39 0.3 4 5 6 7 8 9 10 11 12", "line 40: '1e39' is no coordinate"),
-        (40, "0.1 \x00\x05 0.3 4 5 6 7 8 9 10 11 12", "line 40: .* is no coordinate"),
+        (40, "0.1 0.2 abc 4 5 6 7 8 9 10 11 12", "line 40: 'abc' is not a coordinate"),
+        (40, "0.1 0.2. 0.3 4 5 6 7 8 9 10 11 12", "line 40: '0.2.' is not a coordinate"),
+        (40, "0.1 0.2 - 4 5 6 7 8 9 10 11 12", "line 40: '-' is not a coordinate"),
+        (40, "nan 0.2 0.3 4 5 6 7 8 9 10 11 12", "line 40: 'nan' is not a coordinate"),
+        (40, "0.1 -inf 0.3 4 5 6 7 8 9 10 11 12", "line 40: '-inf' is not a coordinate"),
+        (40, "0.1 1e39 0.3 4 5 6 7 8 9 10 11 12", "line 40: '1e39' is not a coordinate"),
+        (40, "0.1 \x00\x05 0.3 4 5 6 7 8 9 10 11 12", "line 40: .* is not a coordinate"),
         (40, "0.1 0.2", "line 40: 2 fields; must be 12"),
         (40, "0.1 0.2 ", "line 40: 2 fields; must be 12"),
         (40, "0.1 0.2 0.3", "line 40: 3 fields; must be 12"),
@@ -189,7 +189,7 @@ def test_a_file_cut_after_any_line_is_refused(num_line: int):
 def test_text_behind_the_last_frame_is_refused_but_blank_lines_are_not():
     text = skeleton_text(random_frames(12, 1))
     parse(text + b"\n \r\n", "x")
-    with pytest.raises(BadRecording, match="line 31: '1' behind the last frame"):
+    with pytest.raises(BadRecording, match="line 31: '1' after the last frame"):
         parse(text + b"\n1\n", "x")
 
 
@@ -282,9 +282,9 @@ def test_different_recordings_of_one_name_are_refused(tmp_path: Path):
     ("path", "said"),
     [
         ("nowhere", "does not exist; give the folder .*--set the.key=PATH"),
-        ("empty", "holds no .skeleton file"),
+        ("empty", "contains no .skeleton file"),
         ("file.txt", "neither a folder nor a .zip"),
-        ("empty.zip", "holds no .skeleton file"),
+        ("empty.zip", "contains no .skeleton file"),
     ],
 )
 def test_useless_paths_are_refused_with_the_key(tmp_path: Path, path: str, said: str):
@@ -299,7 +299,9 @@ def test_useless_paths_are_refused_with_the_key(tmp_path: Path, path: str, said:
 def test_a_cut_archive_is_refused(tmp_path: Path, inside_folder: bool):
     path = zip_of(tmp_path / "all.zip", {A: skeleton_text(random_frames(0, 1))})
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(UserError, match=r"all.zip: not a whole zip archive \(.*download it again"):
+    with pytest.raises(
+        UserError, match=r"all.zip: not a complete zip archive \(.*download it again"
+    ):
         find_recordings(str(tmp_path if inside_folder else path), "key")
 
 
@@ -339,7 +341,7 @@ def test_a_huge_file_is_a_bad_recording(tmp_path: Path, monkeypatch: pytest.Monk
     found, _ = find_recordings(str(tmp_path), "key")
     with (
         contextlib.closing(RecordingFiles()) as files,
-        pytest.raises(BadRecording, match="11 bytes; .* at most 10"),
+        pytest.raises(BadRecording, match="11 bytes; the limit for a recording is 10"),
     ):
         files.read(found[0])
 
@@ -368,5 +370,5 @@ def test_a_killed_reader_process_is_an_error_and_not_an_endless_wait(tmp_path: P
     next(clips)
     for process in multiprocessing.active_children():
         process.kill()
-    with pytest.raises(UserError, match="reading process was ended .* try --workers 1"):
+    with pytest.raises(UserError, match="reader process was killed .* try --workers 1"):
         list(clips)

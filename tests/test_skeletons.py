@@ -1,4 +1,4 @@
-"""Joint layouts: the tables that come with the project, and every mistake in a file."""
+"""Joint layouts: the built-in tables, and every error in a file."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def pairs(text: str, first: int) -> tuple[tuple[int, int], ...]:
     return tuple(tuple(int(v) - first for v in pair.split("-")) for pair in text.split())
 
 
-# As the public systems print them.
+# As published in the public code.
 TABLES = {
     "ntu-25": {
-        "links": pairs(
+        "edges": pairs(
             "1-2 2-21 3-21 4-3 5-21 6-5 7-6 8-7 9-21 10-9 11-10 12-11 13-1 14-13 15-14 16-15 17-1 "
             "18-17 19-18 20-19 22-23 23-8 24-25 25-12",
             first=1,
@@ -56,7 +56,7 @@ TABLES = {
         ),
     },
     "ntu_edge-24": {
-        "links": pairs(
+        "edges": pairs(
             "1-2 3-2 4-3 5-2 6-5 7-6 8-7 9-2 10-9 11-10 12-11 13-1 14-13 15-14 16-15 17-1 18-17 "
             "19-18 20-19 21-22 22-8 23-24 24-12",
             first=1,
@@ -67,7 +67,7 @@ TABLES = {
         "parts": (),
     },
     "openpose-18": {
-        "links": pairs(
+        "edges": pairs(
             "4-3 3-2 7-6 6-5 13-12 12-11 10-9 9-8 11-5 8-2 5-1 2-1 0-1 15-0 14-0 17-15 16-14",
             first=0,
         ),
@@ -77,7 +77,7 @@ TABLES = {
         "parts": ((5, 6, 7), (2, 3, 4), (11, 12, 13), (8, 9, 10), (0, 1, 14, 15, 16, 17)),
     },
     "coco-17": {
-        "links": pairs(
+        "edges": pairs(
             "16-14 14-12 17-15 15-13 12-13 6-12 7-13 6-7 8-6 9-7 10-8 11-9 2-3 2-1 3-1 4-2 5-3 4-6 "
             "5-7",
             first=1,
@@ -93,7 +93,7 @@ TABLES = {
         "parents": (1, 2, 2, 2, 1, 4, 5, 6, 1, 8, 9, 10, 3, 12, 13, 14, 3, 16, 17, 18),
     },
     "openpose-25": {
-        "links": pairs(
+        "edges": pairs(
             "1-8 1-2 1-5 2-3 3-4 5-6 6-7 8-9 9-10 10-11 8-12 12-13 13-14 1-0 0-15 15-17 0-16 16-18 "
             "14-19 19-20 14-21 11-22 22-23 11-24",
             first=0,
@@ -101,7 +101,7 @@ TABLES = {
         "centre": 1,
     },
     "mediapipe-33": {
-        "links": pairs(
+        "edges": pairs(
             "0-1 1-2 2-3 3-7 0-4 4-5 5-6 6-8 9-10 11-12 11-13 13-15 15-17 15-19 15-21 17-19 12-14 "
             "14-16 16-18 16-20 16-22 18-20 11-23 12-24 23-24 23-25 24-26 25-27 26-28 27-29 28-30 "
             "29-31 30-32 27-31 28-32 0-9 0-10 0-11 0-12",
@@ -118,7 +118,7 @@ def test_tables_equal_the_published_numbers(name: str) -> None:
     assert {key: getattr(layout, key) for key in TABLES[name]} == TABLES[name]
 
 
-def test_layouts_that_come_ready() -> None:
+def test_built_in_layouts() -> None:
     assert {name: skeleton(name).num_joint for name in layout_names()} == NUM_JOINT
     for name in NUM_JOINT:
         assert skeleton(name).name == name and skeleton(name) is skeleton(name)
@@ -129,8 +129,8 @@ def test_layouts_that_come_ready() -> None:
 @pytest.mark.parametrize("name", sorted(NUM_JOINT))
 def test_layouts_are_consistent(name: str) -> None:
     layout = skeleton(name)
-    hop = hop_distance(np.array(layout.links), layout.num_joint, layout.num_joint)
-    assert np.isfinite(hop).all(), "every joint is linked"
+    hop = hop_distance(np.array(layout.edges), layout.num_joint, layout.num_joint)
+    assert np.isfinite(hop).all(), "every joint is connected"
     if layout.parents:
         climb = np.arange(layout.num_joint)
         for _ in range(layout.num_joint):
@@ -142,7 +142,7 @@ def test_layouts_are_consistent(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(NUM_JOINT))
 def test_left_and_right_mirror(name: str) -> None:
-    """The mirror image of a layout is the layout itself: no slip in one of its sides."""
+    """The mirror image of a layout is the layout itself, so neither side has an error."""
     layout = skeleton(name)
 
     def mirror(joint: int) -> int:
@@ -150,8 +150,8 @@ def test_left_and_right_mirror(name: str) -> None:
         words = layout.joints[joint].split("_")
         return layout.joints.index("_".join(swap.get(word, word) for word in words))
 
-    links = {frozenset(link) for link in layout.links}
-    assert {frozenset(map(mirror, link)) for link in layout.links} == links
+    edges = {frozenset(edge) for edge in layout.edges}
+    assert {frozenset(map(mirror, edge)) for edge in layout.edges} == edges
     parts = {frozenset(part) for part in layout.parts}
     assert {frozenset(map(mirror, part)) for part in layout.parts} == parts
     for child, parent in enumerate(layout.parents):
@@ -164,10 +164,10 @@ def test_mapping_round_trip_through_yaml(name: str) -> None:
     assert from_mapping(yaml.safe_load(text), "here") == skeleton(name)
 
 
-def test_what_may_be_left_out() -> None:
+def test_defaults_of_optional_keys() -> None:
     layout = from_mapping(SMALL, "here")
-    links = ((0, 1), (1, 2), (2, 3))
-    assert layout == Skeleton("small", tuple(SMALL["joints"]), links, 1, (1, 1, 1, 2), 1, ())
+    edges = ((0, 1), (1, 2), (2, 3))
+    assert layout == Skeleton("small", tuple(SMALL["joints"]), edges, 1, (1, 1, 1, 2), 1, ())
     hip = from_mapping({**SMALL, "origin": "hip"}, "here")
     assert (hip.centre, hip.origin, hip.parents) == (1, 2, (1, 2, 2, 2))
 
@@ -178,12 +178,12 @@ def test_joints_by_name_and_by_number_mix() -> None:
     assert from_mapping(numbers, "here") == from_mapping(SMALL, "here")
 
 
-def test_in_a_circle_the_lowest_number_is_the_parent() -> None:
-    circle = {**SMALL, "edges": [[3, 2], [2, 1], [1, 0], [0, 3]], "centre": 0}
-    assert from_mapping(circle, "here").parents == (0, 0, 1, 0)
+def test_in_a_cycle_the_lowest_number_is_the_parent() -> None:
+    cycle = {**SMALL, "edges": [[3, 2], [2, 1], [1, 0], [0, 3]], "centre": 0}
+    assert from_mapping(cycle, "here").parents == (0, 0, 1, 0)
 
 
-def test_a_file_of_the_users(tmp_path: Path) -> None:
+def test_a_users_own_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({**SMALL, "name": "mine"}))
     assert skeleton(str(path)) == from_mapping({**SMALL, "name": "mine"}, "")
@@ -202,48 +202,48 @@ def test_a_file_of_the_users(tmp_path: Path) -> None:
         ({"name": None}, "name is None"),
         ({"joints": 4}, "joints is 4; allowed: a list"),
         ({"joints": ["a", True]}, r"joints\[1\] is True; allowed: a name"),
-        ({"joints": ["head", "hip", "head"]}, "joints: 'head' is there twice"),
+        ({"joints": ["head", "hip", "head"]}, "joints: duplicate name 'head'"),
         ({"joints": ["head"]}, "joints has 1 names; allowed: 2 or more"),
         ({"edges": [["head", "spin"]]}, r"edges\[0\]\[1\] is 'spin', .*did you mean spine\?"),
-        ({"edges": [[0, 4]]}, r"edges\[0\]\[1\] is 4, which is no joint; .* 0 to 3"),
-        ({"edges": [[0, -1]]}, r"edges\[0\]\[1\] is -1, which is no joint"),
+        ({"edges": [[0, 4]]}, r"edges\[0\]\[1\] is 4, which is not a joint; .* 0 to 3"),
+        ({"edges": [[0, -1]]}, r"edges\[0\]\[1\] is -1, which is not a joint"),
         ({"edges": [[0, True]]}, r"edges\[0\]\[1\] is True"),
         ({"edges": [["head", "spine", "hip"]]}, r"edges\[0\] has 3 joints; allowed: 2"),
         ({"edges": ["head"]}, r"edges\[0\] is 'head'; allowed: a list"),
-        ({"edges": [["hip", 2]]}, r"edges\[0\] links hip to itself"),
-        ({"edges": [[0, 1], [1, 2], [2, 3], [1, 0]]}, r"edges\[3\] links 1 and 0 again"),
-        ({"edges": [["head", "spine"]]}, "no way leads from spine to hip, foot; link"),
-        ({"edges": []}, "no way leads from spine to head, hip, foot"),
-        ({"centre": 4}, "centre is 4, which is no joint"),
-        ({"centre": [1]}, r"centre is \[1\], which is no joint"),
-        ({"origin": "hips"}, "origin is 'hips', which is no joint; did you mean hip"),
+        ({"edges": [["hip", 2]]}, r"edges\[0\] connects hip to itself"),
+        ({"edges": [[0, 1], [1, 2], [2, 3], [1, 0]]}, r"edges\[3\] connects 1 and 0 again"),
+        ({"edges": [["head", "spine"]]}, "no path from spine to hip, foot; connect"),
+        ({"edges": []}, "no path from spine to head, hip, foot"),
+        ({"centre": 4}, "centre is 4, which is not a joint"),
+        ({"centre": [1]}, r"centre is \[1\], which is not a joint"),
+        ({"origin": "hips"}, "origin is 'hips', which is not a joint; did you mean hip"),
         ({"parents": [1, 1, 1, 2]}, "parents is .*allowed: 'child: parent'"),
         ({"parents": {"head": 1, "hip": 1}}, "parents has 2 of 4 joints; add spine, foot"),
-        ({"parents": {0: 1, 1: 2, 2: 0, 3: 2}}, "parents run in a circle: head, spine, hip"),
+        ({"parents": {0: 1, 1: 2, 2: 0, 3: 2}}, "parents form a cycle: head, spine, hip"),
         ({"parents": {0: 1, 1: 1, 2: 2, 3: 2}}, "spine, hip are their own parents; .*one root"),
-        ({"parents": {"head": "neck"}}, "parents: head is 'neck', which is no joint"),
-        ({"parents": {"neck": "head"}}, "parents: child is 'neck', which is no joint"),
+        ({"parents": {"head": "neck"}}, "parents: head is 'neck', which is not a joint"),
+        ({"parents": {"neck": "head"}}, "parents: child is 'neck', which is not a joint"),
         ({"parents": {"head": 1, 0: 1}}, "parents names head twice"),
         ({"parts": [[0, 1], [1, 2, 3]]}, "parts overlap: spine; allowed"),
-        ({"parts": [[0, 1], [2]]}, "parts: foot in no part"),
+        ({"parts": [[0, 1], [2]]}, "parts: foot not in any part"),
         ({"parts": [[0, 1, 2, 3], []]}, "parts: an empty part"),
-        ({"parts": [[0, 9]]}, r"parts\[0\]\[1\] is 9, which is no joint"),
+        ({"parts": [[0, 9]]}, r"parts\[0\]\[1\] is 9, which is not a joint"),
         ({"parts": {"arm": [0]}}, "parts is .*allowed: a list"),
     ],
 )
-def test_every_mistake_is_named(change: dict, message: str) -> None:
+def test_every_error_is_named(change: dict, message: str) -> None:
     with pytest.raises(UserError, match=f"^my.yaml: .*{message}"):
         from_mapping({**SMALL, **change}, "my.yaml")
 
 
-def test_files_that_are_no_layout(tmp_path: Path) -> None:
+def test_files_that_are_not_layouts(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     with pytest.raises(UserError, match=r"bad.yaml: cannot be read: No such file"):
         skeleton(str(path))
     for content, message in (
-        (b"\xff\xfe\x00", "not text in UTF-8"),
+        (b"\xff\xfe\x00", "not UTF-8 text"),
         (b"joints: [", "not readable as YAML"),
-        (b"- 1", "must hold keys and values: name, joints"),
+        (b"- 1", "must contain keys and values: name, joints"),
         (b"name: x\njoints: [a, b]", "edges, centre missing"),
         (b"a: &a [x, x, x]\nb: &b [*a, *a, *a]\nname: [*b, *b, *b]", "a is unknown"),
     ):
@@ -260,10 +260,10 @@ def test_wrong_names_are_refused() -> None:
             skeleton(name)
 
 
-def test_nothing_is_loaded_before_it_is_asked_for() -> None:
+def test_layouts_are_loaded_on_demand() -> None:
     code = (
         "import dataset.graph, dataset.features, dataset.protocols, dataset.skeletons as s\n"
-        "print(s._own_layout.cache_info().currsize)"
+        "print(s._built_in_layout.cache_info().currsize)"
     )
     done = run_python("-c", code)
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr

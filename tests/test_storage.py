@@ -98,11 +98,11 @@ def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
     [
         ({"a": 1}, "allowed: a pickle of"),
         ((["a"] * 10, [0] * 9), "9 labels for 10 clips"),
-        ((["a"] * 10, [0.5] * 10), "whole numbers"),
-        ((["a"] * 10, ["x"] * 10), "whole numbers"),
+        ((["a"] * 10, [0.5] * 10), "integers"),
+        ((["a"] * 10, ["x"] * 10), "integers"),
         ((["a"] * 10, [-1] * 10), "label -1"),
-        (("abcdefghij", [0] * 10), "no list of names"),
-        ((["a"] * 10, np.array(5)), "no list of labels"),
+        (("abcdefghij", [0] * 10), "not a list of names"),
+        ((["a"] * 10, np.array(5)), "not a list of labels"),
         ((["a"] * 10, [0] * 10, [5] * 3), "3 lengths"),
     ],
 )
@@ -124,9 +124,9 @@ def test_wrong_manifest_is_refused(tmp_path: Path) -> None:
 def test_feeder_refuses_what_does_not_fit(tmp_path: Path) -> None:
     clips = open_clips(write_set(tmp_path))
     for settings, message in (
-        ({"num_frame": 21}, "wants 25 joints .* and 21 frames"),
+        ({"num_frame": 21}, "needs 25 joints .* and 21 frames"),
         ({"num_frame": 20, "num_class": 2}, "label 2; allowed: 0 to 1"),
-        ({"num_frame": 20, "num_person": 1}, "2 persons .* wants 25 joints .* 1 persons"),
+        ({"num_frame": 20, "num_person": 1}, "2 persons .* needs 25 joints .* 1 persons"),
     ):
         with pytest.raises(UserError, match=message):
             feeder_of(clips, **settings)

@@ -1,4 +1,4 @@
-"""The synthetic recordings: true to the format, deterministic, human, and worth learning from."""
+"""The synthetic recordings: format, determinism, plausible motion, learnable classes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from dataset.protocols import protocol
 from dataset.synthetic.actions import ACTION_TABLE
 from dataset.synthetic.body import PARENTS, joint_rotations, make_subject
 from dataset.synthetic.motion import perform
@@ -20,7 +21,7 @@ from dataset.synthetic.recordings import (
     write_recordings,
 )
 from errors import UserError, run_command
-from tests.processes import run_python
+from tests.processes import ROOT, run_python
 
 NUM_JOINT = 25
 TWO_PERSONS = tuple(k for k, a in enumerate(ACTION_TABLE, start=1) if a.partner is not None)
@@ -333,3 +334,10 @@ def test_a_folder_that_is_a_file_is_one_line_and_exit_2(below, tmp_path, capsys)
 def test_recordings_that_do_not_exist_are_refused(clip):
     with pytest.raises(UserError, match="allowed: 1 to"):
         recording(*clip)
+
+
+def test_class_names_and_protocol_match_the_actions() -> None:
+    names = [action.name for action in ACTION_TABLE]
+    file = ROOT / "dataset" / "class_names" / "synthetic.txt"
+    assert file.read_text(encoding="utf-8").splitlines() == names
+    assert protocol("synthetic-xsub").num_class == len(names)

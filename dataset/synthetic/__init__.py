@@ -1,1 +1,1 @@
-"""Synthetic people in motion, as NTU-style recordings and as arrays."""
+"""Synthetic people performing actions, as NTU-style recordings and as arrays."""

@@ -1,25 +1,26 @@
 """The actions of the synthetic recordings, as scripts.
 
-A script is made of beats. A beat is (seconds, pose): how long it takes to reach a pose. A pose
-names the degrees of freedom (`FREEDOMS` in dataset/synthetic/motion.py) that leave their place at
-rest: angles in degrees, `lift`, `ahead` and `aside` in centimetres. `l_`, `r_` and `both_` say
-which arm or leg; a later name overrides an earlier one. All that is personal or random
-(size, tempo, amplitude, timing, posture at rest, which side) is laid over the script when it is
+A script is a sequence of beats. A beat is (seconds, pose): the time it takes to reach a pose. A
+pose maps the degrees of freedom (`FREEDOMS` in dataset/synthetic/motion.py) that differ from the
+pose at rest to their values: angles in degrees, `lift`, `ahead` and `aside` in centimetres. `l_`,
+`r_` and `both_` select the arm or leg; a later name overrides an earlier one. Personal and random
+variation (size, tempo, amplitude, timing, posture at rest, side) is added when the script is
 performed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-Pose = dict[str, float]
+Pose = Mapping[str, float]
 Beats = tuple[tuple[float, Pose], ...]
 
 
 @dataclass(frozen=True)
 class Script:
-    """What one performer does: `intro` once, `loop` as often as there is time for (at most
-    `max_loops`, at least once), `outro` once. The last pose is held."""
+    """The motion of one performer: `intro` once, `loop` as often as time allows (at least once, at
+    most `max_loops` times), `outro` once. The last pose is held."""
 
     loop: Beats
     intro: Beats = ()
@@ -29,9 +30,9 @@ class Script:
 
 @dataclass(frozen=True)
 class Action:
-    """variants: scripts of which one is drawn. partner: what a second person does meanwhile, beat
-    for beat. touch: what the first person's hands meet of the partner, 'hand' or 'chest'.
-    mirrored: how often left and right are exchanged, 0 to 1."""
+    """variants: scripts, one of which is drawn at random. partner: the script of a second person,
+    synchronised beat by beat. touch: what the first person's hands touch of the partner, 'hand' or
+    'chest'. mirrored: probability of swapping left and right."""
 
     name: str
     variants: tuple[Script, ...]
@@ -150,7 +151,7 @@ ACTION_TABLE = (
                     (0.22, {"r_hip": 72, "r_knee": 8, "r_flex": -28, "l_flex": 32, "lean": -10}),
                     (0.28, {"r_hip": 38, "r_knee": 52}),
                     (0.3, _REST),
-                ),
+                )
             ),
         ),
         mirrored=0.5,
@@ -179,7 +180,7 @@ ACTION_TABLE = (
                     (0.6, {"lean": 48, "bend": 22, "nod": 10, "both_flex": 28}),
                     (0.2, {"lean": 50, "bend": 22, "nod": 12, "both_flex": 30}),
                     (0.6, _REST),
-                ),
+                )
             ),
         ),
     ),
@@ -209,17 +210,12 @@ ACTION_TABLE = (
                     (0.28, {**_SMALL_LEFT, "facing": 140, "look": 10}),
                     (0.28, {**_SMALL_RIGHT, "facing": 176}),
                     (0.25, {"facing": 180}),
-                ),
+                )
             ),
         ),
         mirrored=0.5,
     ),
-    Action(
-        "shake hands",
-        (_SHAKING,),
-        partner=_SHAKING,
-        touch="hand",
-    ),
+    Action("shake hands", (_SHAKING,), partner=_SHAKING, touch="hand"),
     Action(
         "push other person",
         (Script(loop=((0.4, _LOAD), (0.2, _THRUST), (0.25, _THRUST), (0.45, {"ahead": 10}))),),

@@ -1,8 +1,9 @@
 """A kinematic human body with the 25 joints of Kinect v2, for synthetic recordings.
 
-Joint order is that of NTU RGB+D (Shahroudy et al., CVPR 2016), counted from 0. The body frame is
-the sensor's: metres, right-handed, y up, the body faces -z, so its left hand is on the -x side.
-Bone lengths are those that Kinect reports for adults (medians of real NTU recordings).
+Joint order is that of NTU RGB+D (Shahroudy et al., CVPR 2016), counted from 0. The body's
+coordinate system has the axes of the sensor's: metres, right-handed, y up; the body faces -z, so
+its left hand is on the -x side. Bone lengths are those that Kinect reports for adults (medians of
+real NTU recordings).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SPINE_BASE, SPINE_MID, NECK, HEAD, SPINE_TOP = 0, 1, 2, 3, 20
 LEFT_ARM, RIGHT_ARM = (4, 5, 6, 7, 21, 22), (8, 9, 10, 11, 23, 24)  # shoulder .. hand, tip, thumb
 LEFT_LEG, RIGHT_LEG = (12, 13, 14, 15), (16, 17, 18, 19)  # hip, knee, ankle, foot
 
-# The joint that each joint hangs from. Both the tip and the thumb hang from the hand.
+# The parent of each joint. The hand is the parent of both the tip and the thumb.
 PARENTS = (-1, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 7, 11, 11)
 _PARENT_FIRST = (1, 20, *range(2, 20), *range(21, 25))
 _ANKLE_HEIGHT = 0.08  # m
@@ -34,8 +35,8 @@ _RIGHT_LEG_BONES = ((0.08, -0.02, 0), (0, -0.37, 0), (0, -0.36, 0), (0, -0.055, 
 
 @dataclass(frozen=True)
 class Subject:
-    """One person. offsets (V, 3) in metres; tempo and vigour are factors around 1 on speed and on
-    the size of movements; `habit` seeds what is personal in the posture."""
+    """One person. offsets (V, 3) in metres; tempo and vigour are factors around 1 for the speed and
+    the size of movements; `habit` is the seed of the personal posture."""
 
     offsets: np.ndarray
     tempo: float
@@ -56,14 +57,14 @@ def _mean_offsets() -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def make_subject(number: int, seed: int) -> Subject:
-    """Person `number` of the population that `seed` draws; the same one in every recording."""
+    """Person `number` of the population that `seed` defines; the same in every recording."""
     rng = np.random.default_rng([seed, 1, number])
     offsets = _mean_offsets() * rng.uniform(0.86, 1.13)
     shoulders, hips = [LEFT_ARM[0], RIGHT_ARM[0]], [LEFT_LEG[0], RIGHT_LEG[0]]
     arms, legs = [*LEFT_ARM[1:], *RIGHT_ARM[1:]], [*LEFT_LEG[1:], *RIGHT_LEG[1:]]
     for group in (shoulders, hips, arms, legs, list(_TRUNK)):
         offsets[group] *= rng.uniform(0.92, 1.08)
-    offsets.flags.writeable = False  # cached: shared by all who ask
+    offsets.flags.writeable = False  # cached: shared by all callers
     return Subject(
         offsets=offsets,
         tempo=rng.uniform(0.82, 1.2),
@@ -75,7 +76,7 @@ def make_subject(number: int, seed: int) -> Subject:
 def joint_rotations(angles: np.ndarray) -> np.ndarray:
     """Angles about x, y, z in radians (..., 3) -> Rx @ Rz @ Ry (..., 3, 3).
 
-    Read from the right for a limb that hangs down: turn about its own length, raise sideways,
+    From right to left, for a limb that hangs down: rotate about its own length, raise sideways,
     swing forward.
     """
     cx, cy, cz = np.moveaxis(np.cos(angles), -1, 0)
@@ -92,8 +93,8 @@ def joint_rotations(angles: np.ndarray) -> np.ndarray:
 
 
 def rotate_about_y(points: np.ndarray, radians: np.ndarray | float) -> np.ndarray:
-    """(T, V, 3) turned about the vertical by one angle or (T,) angles; positive is to the left of
-    whoever faces -z."""
+    """(T, V, 3) rotated about the vertical axis by one angle or (T,) angles; a positive angle
+    rotates a person who faces -z to the left."""
     cos, sin = np.cos(radians), np.sin(radians)
     if np.ndim(radians):
         cos, sin = cos[:, None], sin[:, None]
@@ -104,26 +105,26 @@ def rotate_about_y(points: np.ndarray, radians: np.ndarray | float) -> np.ndarra
 def forward_kinematics(offsets: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """offsets (V, 3), angles (T, V, 3) about x, y, z in radians -> positions (T, V, 3) in metres
     with the spine base at the origin, and the rotation (T, V, 3, 3) of the bone that ends in each
-    joint. The angle of a joint turns everything that hangs from it."""
+    joint. The angle of a joint rotates all of its descendants."""
     local = joint_rotations(angles)
-    turned = np.empty_like(local)  # of what hangs from a joint
-    carried = np.empty_like(local)  # of the bone that ends in it
+    children = np.empty_like(local)  # rotation of the bones that start at a joint
+    bones = np.empty_like(local)  # of the bone that ends in it
     positions = np.zeros_like(angles)
-    turned[:, 0], carried[:, 0] = local[:, 0], local[:, 0]
+    children[:, 0], bones[:, 0] = local[:, 0], local[:, 0]
     for v in _PARENT_FIRST:
         p = PARENTS[v]
-        carried[:, v] = turned[:, p]
-        turned[:, v] = turned[:, p] @ local[:, v]
-        positions[:, v] = positions[:, p] + turned[:, p] @ offsets[v]
-    return positions, carried
+        bones[:, v] = children[:, p]
+        children[:, v] = children[:, p] @ local[:, v]
+        positions[:, v] = positions[:, p] + children[:, p] @ offsets[v]
+    return positions, bones
 
 
 def stand_on_floor(positions: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Move a body (T, V, 3) whose spine base is at the origin so that the foot that carries it
-    stays at its place on the floor y = 0.
+    """Translate a body (T, V, 3) whose spine base is at the origin so that the supporting foot
+    stays at its position on the floor y = 0.
 
-    Each ankle pulls towards where it stands at rest, weighted by how much lower it is than the
-    other, so weight passes smoothly from foot to foot.
+    The translation is a mean over both ankles of the displacement to the position at rest; the
+    lower ankle has the larger weight, so that support moves smoothly from foot to foot.
     """
     ankles = positions[:, [LEFT_LEG[2], RIGHT_LEG[2]]]  # (T, 2, 3)
     hips = offsets[[LEFT_LEG[0], RIGHT_LEG[0]]]
@@ -137,8 +138,8 @@ def stand_on_floor(positions: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 def smooth_noise(
     rng: np.random.Generator, num_frame: int, shape: tuple[int, ...], every: float
 ) -> np.ndarray:
-    """Unit-variance noise (T, *shape) that wanders: a new random value about every `every`
-    frames, eased in between."""
+    """Smooth noise (T, *shape): unit-variance random values every `every` frames, with smooth
+    interpolation in between."""
     num_knot = int(np.ceil(num_frame / every)) + 2
     knots = rng.standard_normal((num_knot, int(np.prod(shape))))
     time = (np.arange(num_frame) + rng.uniform(0, every)) / every
@@ -149,5 +150,5 @@ def smooth_noise(
 
 
 def ease_in_out(fraction: np.ndarray) -> np.ndarray:
-    """The path of least jerk from 0 to 1, as human movements follow it (Flash and Hogan 1985)."""
+    """Minimum-jerk interpolation from 0 to 1, a model of human motion (Flash and Hogan 1985)."""
     return fraction**3 * (10 + fraction * (6 * fraction - 15))

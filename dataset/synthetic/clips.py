@@ -1,5 +1,5 @@
-"""Clips of the synthetic people as arrays, for benchmarks and for trials of a model: as many frames
-and persons as are wanted, without files between."""
+"""Clips of the synthetic people as arrays, for benchmarks and as test input of a model, with any
+number of frames and persons and without intermediate files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dataset.synthetic.sensor import sense, view
 from errors import UserError
 
 MAX_PERSON = 2  # of an action
-SHORTEST = 30  # frames that a performance needs; less is cut from its beginning
+MIN_FRAMES = 30  # that a performance needs; a shorter clip is the beginning of one
 
 
 def make_clips(
     shape: tuple[int, int, int, int], *, frames: int, persons: int, seed: int = 0
 ) -> np.ndarray:
-    """Clips of `persons` people, real in their first `frames` frames and zero behind.
+    """Clips of `persons` people in the first `frames` frames, followed by zero padding.
 
-    shape: (N, T, V, M). Returns (N, 3, T, V, M) float32, metres as a camera sees them. A layout
-    of other joints than NTU's 25 gets them in turn: good for speed, not for accuracy. Raises
-    UserError for numbers that do not go together.
+    shape: (N, T, V, M). Returns (N, 3, T, V, M) float32, metres in the camera's coordinates. If V
+    is not NTU's 25, joints are taken from those cyclically: suitable for measuring speed, not
+    accuracy. Raises UserError for numbers that are out of range.
     """
     n, t, v, m = shape
     if not 1 <= persons <= min(m, MAX_PERSON) or not 1 <= frames <= t:
@@ -35,7 +35,7 @@ def make_clips(
     clips = np.zeros((n, 3, t, v, m), np.float32)
     for number in range(n):
         cast = [make_subject(2 * number + person + 1, seed) for person in range(persons)]
-        bodies = perform(actions[number % len(actions)], cast, max(frames, SHORTEST), rng)
+        bodies = perform(actions[number % len(actions)], cast, max(frames, MIN_FRAMES), rng)
         for person, body in enumerate(bodies):
             fields = sense(view(body, 1, 2), rng, loses_joints=False)  # (T, V, 12)
             joints = fields[:frames, np.arange(v) % NUM_JOINT, :3].astype(np.float32)

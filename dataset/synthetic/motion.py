@@ -1,7 +1,7 @@
-"""How bodies perform a script: beats -> curves of the degrees of freedom -> joints in the room.
+"""Motion from scripts: beats -> curves of the degrees of freedom -> joints in world coordinates.
 
-The room: metres, y up from the floor, the performers around the origin; the middle camera looks
-along +z, so a person whose heading is 0 faces it. Shape letters: T frame, V joint, K key pose,
+World coordinates: metres, y up from the floor, the performers around the origin; the middle camera
+looks along +z, so a person with heading 0 faces it. Shape letters: T frame, V joint, K key pose,
 D degree of freedom.
 """
 
@@ -35,11 +35,12 @@ from dataset.synthetic.body import (
 )
 
 FRAME_RATE = 30.0  # frames a second
-_BLUR = np.array([0.08, 0.24, 0.36, 0.24, 0.08])  # over frames: no one stops dead at a key pose
+_BLUR = np.array([0.08, 0.24, 0.36, 0.24, 0.08])  # over frames: no abrupt stop at a key pose
+Rotations = tuple[tuple[int, int, float], ...]  # (joint, axis, share) of a degree of freedom
 
 
-def _limb_freedoms() -> dict[str, tuple[tuple[int, int, float], ...]]:
-    freedoms = {}
+def _limb_freedoms() -> dict[str, Rotations]:
+    freedoms: dict[str, Rotations] = {}
     limbs = (("l", -1.0, LEFT_ARM, LEFT_LEG), ("r", 1.0, RIGHT_ARM, RIGHT_LEG))
     for side, sign, arm, leg in limbs:
         (shoulder, elbow, wrist), (hip, knee, ankle) = arm[:3], leg[:3]
@@ -48,16 +49,16 @@ def _limb_freedoms() -> dict[str, tuple[tuple[int, int, float], ...]]:
         freedoms[f"{side}_turn"] = ((shoulder, Y, sign),)  # about the upper arm, inwards
         freedoms[f"{side}_elbow"] = ((elbow, X, 1.0),)
         freedoms[f"{side}_wrist"] = ((wrist, X, 1.0),)
-        # The ankle takes back what hip and knee turn, so that the sole stays level.
+        # The ankle compensates the rotation of hip and knee, so that the sole stays level.
         freedoms[f"{side}_hip"] = ((hip, X, 1.0), (ankle, X, -1.0))
         freedoms[f"{side}_knee"] = ((knee, X, -1.0), (ankle, X, 1.0))
         freedoms[f"{side}_spread"] = ((hip, Z, sign),)
     return freedoms
 
 
-# Degree of freedom -> the joint angles it turns: (joint, axis, share).
-FREEDOMS = {
-    # From the hips: the legs stay where they are.
+# Degree of freedom -> the joint angles that it changes: (joint, axis, share).
+FREEDOMS: dict[str, Rotations] = {
+    # At the hips: the legs do not move.
     "lean": ((SPINE_BASE, X, -1.0), (LEFT_LEG[0], X, 1.0), (RIGHT_LEG[0], X, 1.0)),
     "bend": ((SPINE_MID, X, -0.6), (SPINE_TOP, X, -0.4)),
     "side": ((SPINE_MID, Z, 0.6), (SPINE_TOP, Z, 0.4)),
@@ -65,7 +66,7 @@ FREEDOMS = {
     "nod": ((NECK, X, -1.0),),
     "look": ((NECK, Y, 1.0),),  # to the left
     **_limb_freedoms(),
-    # Of the whole body over the floor: turn to the left, up, forward, to the right.
+    # Of the whole body: rotation to the left, translation up, forward, to the right.
     **dict.fromkeys(("facing", "lift", "ahead", "aside"), ()),
 }
 _COLUMN = {name: column for column, name in enumerate(FREEDOMS)}
@@ -77,7 +78,7 @@ _MIRROR_COLUMN = [
 
 
 def _fill(vector: np.ndarray, values: Pose) -> np.ndarray:
-    """Write {name: value} into a vector (D,); `both_` writes left and right."""
+    """Write {name: value} into a vector (D,); `both_` sets left and right."""
     for name, value in values.items():
         side, _, rest = name.partition("_")
         for full in (f"l_{rest}", f"r_{rest}") if side == "both" else (name,):
@@ -86,12 +87,12 @@ def _fill(vector: np.ndarray, values: Pose) -> np.ndarray:
 
 
 def _vector(values: Pose, default: float = 0.0) -> np.ndarray:
-    """(D,) with `default` for whatever is not named."""
+    """(D,) with `default` for all other degrees of freedom."""
     return _fill(np.full(len(FREEDOMS), default), values)
 
 
 def _angle_shares() -> np.ndarray:
-    """(D, V*3): a degree of each freedom -> radians about x, y, z at the joints."""
+    """(D, V*3): one degree of each degree of freedom -> radians about x, y, z at the joints."""
     shares = np.zeros((len(FREEDOMS), NUM_JOINT, 3))
     for name, parts in FREEDOMS.items():
         for joint, axis, share in parts:
@@ -104,7 +105,7 @@ _STANDING = _vector(
     {"bend": 5, "both_abd": 8, "both_turn": 22, "both_elbow": 18}
     | {"both_hip": 2, "both_knee": 4, "both_spread": 3}
 )
-# How people differ at rest, and how one person differs from clip to clip (standard deviations).
+# Standard deviations at rest: between people, and between clips of one person.
 _HABIT = _vector(
     {"lean": 2, "bend": 3, "nod": 5}
     | {"both_abd": 3, "both_turn": 9, "both_elbow": 8, "both_spread": 2}
@@ -113,19 +114,19 @@ _MOOD = _vector(
     {"bend": 1.5, "look": 8, "both_flex": 5, "both_abd": 2}
     | {"both_turn": 8, "both_elbow": 10, "both_spread": 1.5}
 )
-# How far anybody wanders without meaning to.
+# Standard deviations of involuntary motion.
 _IDLE = _vector(
     {"lean": 0.8, "facing": 1.5, "lift": 0, "ahead": 0.6, "aside": 0.6}
     | {"both_flex": 2.5, "both_abd": 1.8, "both_turn": 3, "both_elbow": 3.5, "both_wrist": 7}
     | {"both_hip": 0.7, "both_knee": 0.8, "both_spread": 0.3},
     default=1.2,
 )
-# Amplitude is a matter of taste, but nobody turns around by 150 degrees.
-_TASTE = _vector({"facing": 0.0}, default=1.0)
+# Exponent of the random amplitude factor: the angle of turning around does not vary.
+_VARIES = _vector({"facing": 0.0}, default=1.0)
 
 
 def _change(pose: Pose) -> np.ndarray:
-    """What sets a pose apart from standing, (D,); nothing in what it does not name."""
+    """Difference of a pose from standing, (D,); zero in what it does not name."""
     return _fill(_STANDING.copy(), pose) - _STANDING
 
 
@@ -137,30 +138,30 @@ class Body:
     positions: np.ndarray
     rotations: np.ndarray
 
-    def turned(self, radians: np.ndarray | float) -> Body:
-        """Turned about the vertical through the origin, by one angle or by (T,) angles."""
+    def rotated(self, radians: np.ndarray | float) -> Body:
+        """Rotated about the vertical axis through the origin, by one angle or by (T,) angles."""
         num_frame = len(self.positions)
         axes = np.broadcast_to(np.eye(3), (num_frame, 3, 3))
-        turn = rotate_about_y(axes, radians).swapaxes(1, 2)  # (T, 3, 3), acts on columns
-        return Body(rotate_about_y(self.positions, radians), turn[:, None] @ self.rotations)
+        rotation = rotate_about_y(axes, radians).swapaxes(1, 2)  # (T, 3, 3), acts on columns
+        return Body(rotate_about_y(self.positions, radians), rotation[:, None] @ self.rotations)
 
     def moved(self, offset: np.ndarray) -> Body:
-        """Moved by (3,), or by (T, 1, 3), metres."""
+        """Translated by (3,), or by (T, 1, 3), metres."""
         return Body(self.positions + offset, self.rotations)
 
 
 def perform(
     action: Action, performers: Sequence[Subject], num_frame: int, rng: np.random.Generator
 ) -> list[Body]:
-    """The bodies of those who perform `action`, in the room: one, or two that face each other.
+    """The performers of `action` in world coordinates: one body, or two that face each other.
 
-    performers: as many as the action has persons. num_frame: T, at 30 frames a second.
+    performers: one, or two if the action has a partner. num_frame: T, at 30 frames/s.
     """
     lead = action.variants[int(rng.integers(len(action.variants)))]
     scripts = [lead] if action.partner is None else [lead, action.partner]
-    room = num_frame / FRAME_RATE
+    duration = num_frame / FRAME_RATE
     tempo = performers[0].tempo * rng.lognormal(0, 0.07)
-    loops = _count_loops(lead, room * tempo)
+    loops = _count_loops(lead, duration * tempo)
     mirrored = rng.random() < action.mirrored
     num_beat = len(_unroll(lead, loops))
     stretch = rng.lognormal(0, 0.12, num_beat) / tempo
@@ -168,18 +169,18 @@ def perform(
     bodies = []
     for script, performer in zip(scripts, performers):
         beats = _unroll(script, loops)
-        times = _key_times(np.array([seconds for seconds, _ in beats]) * stretch, room, start)
+        times = _key_times(np.array([seconds for seconds, _ in beats]) * stretch, duration, start)
         poses = _key_poses(beats, performer, mirrored, rng)
-        bodies.append(_animate(times, poses, performer, num_frame, rng))
-    stage = np.deg2rad(rng.normal(0, 12))
+        bodies.append(_embody(_curves(times, poses, num_frame, rng), performer.offsets))
+    heading = np.deg2rad(rng.normal(0, 12))
     if len(bodies) == 2:
         bodies = _face_each_other(bodies[0], bodies[1], action.touch, swapped=rng.random() < 0.5)
-    place = rng.normal(0, 1, 3) * (0.18, 0, 0.15)
-    return [body.turned(stage).moved(place) for body in bodies]
+    position = rng.normal(0, 1, 3) * (0.18, 0, 0.15)
+    return [body.rotated(heading).moved(position) for body in bodies]
 
 
 def stand_still(pose: Pose, offsets: np.ndarray, num_frame: int) -> Body:
-    """A body of bones `offsets` (V, 3) that keeps one pose, at the origin of the room."""
+    """A body with bones `offsets` (V, 3) that keeps one pose, at the origin of the world."""
     curves = np.tile(_STANDING + _change(pose), (num_frame, 1))  # (T, D)
     return _embody(curves, offsets)
 
@@ -197,14 +198,14 @@ def _unroll(script: Script, loops: int) -> Beats:
     return script.intro + script.loop * loops + script.outro
 
 
-def _key_times(seconds: np.ndarray, room: float, start: float) -> np.ndarray:
-    """Durations of K beats -> times (K + 1,) in seconds at which the key poses are reached; the
-    first is when the action starts. Hurried where `room` seconds are too few; `start` in [0, 1)
-    says how much of the spare time lies before."""
+def _key_times(seconds: np.ndarray, duration: float, start: float) -> np.ndarray:
+    """Lengths of K beats -> times (K + 1,) in seconds at which the key poses are reached; the first
+    is the start of the action. Compressed if `duration` seconds are too few; `start` in [0, 1) is
+    the fraction of the remaining time that precedes the action."""
     total = seconds.sum()
-    hurry = min(1.0, 0.95 * room / total)
-    times = np.concatenate(([0.0], np.cumsum(seconds * hurry)))
-    return times + start * (room - total * hurry)
+    scale = min(1.0, 0.95 * duration / total)
+    times = np.concatenate(([0.0], np.cumsum(seconds * scale)))
+    return times + start * (duration - total * scale)
 
 
 def _key_poses(
@@ -217,12 +218,14 @@ def _key_poses(
     change = np.stack([np.zeros(size)] + [_change(pose) for _, pose in beats])
     if mirrored:
         change = change[:, _MIRROR_COLUMN] * _MIRROR_SIGN
-    taste = performer.vigour * rng.lognormal(0, 0.06, size) * rng.lognormal(0, 0.04, change.shape)
-    return rest + change * taste**_TASTE
+    factor = performer.vigour * rng.lognormal(0, 0.06, size) * rng.lognormal(0, 0.04, change.shape)
+    return rest + change * factor**_VARIES
 
 
-def _animate(times: np.ndarray, poses: np.ndarray, performer: Subject, num_frame: int, rng) -> Body:
-    """Key times (K + 1,) in seconds and poses (K + 1, D) -> a moving body."""
+def _curves(
+    times: np.ndarray, poses: np.ndarray, num_frame: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Key times (K + 1,) in seconds and poses (K + 1, D) -> degrees of freedom over time (T, D)."""
     now = np.arange(num_frame) / FRAME_RATE
     left = np.clip(np.searchsorted(times, now, side="right") - 1, 0, len(times) - 2)
     fraction = (now - times[left]) / (times[left + 1] - times[left])
@@ -230,33 +233,32 @@ def _animate(times: np.ndarray, poses: np.ndarray, performer: Subject, num_frame
     curves = poses[left] * (1 - ease) + poses[left + 1] * ease  # (T, D)
     padded = np.pad(curves, ((2, 2), (0, 0)), mode="edge")
     blurred = sum(w * padded[k : k + num_frame] for k, w in enumerate(_BLUR))
-    idle = smooth_noise(rng, num_frame, (len(FREEDOMS),), every=16) * _IDLE
-    return _embody(blurred + idle, performer.offsets)
+    return blurred + smooth_noise(rng, num_frame, (len(FREEDOMS),), every=16) * _IDLE
 
 
 def _embody(curves: np.ndarray, offsets: np.ndarray) -> Body:
-    """Degrees of freedom over time (T, D) -> body at the origin of the room, heading 0."""
+    """Degrees of freedom over time (T, D) -> body that starts at the origin of the world."""
     num_frame = len(curves)
     angles = (curves @ _SHARES).reshape(num_frame, NUM_JOINT, 3)
     positions, rotations = forward_kinematics(offsets, angles)
     body = Body(stand_on_floor(positions, offsets), rotations)
     path = curves[:, [_COLUMN["aside"], _COLUMN["lift"], _COLUMN["ahead"]]] * (0.01, 0.01, -0.01)
-    return body.turned(np.deg2rad(curves[:, _COLUMN["facing"]])).moved(path[:, None])
+    return body.rotated(np.deg2rad(curves[:, _COLUMN["facing"]])).moved(path[:, None])
 
 
 def _face_each_other(first: Body, second: Body, touch: str, swapped: bool) -> list[Body]:
-    """Stand two bodies opposite each other, across the view of the middle camera, so far apart
-    that the hands of the first meet the second's right hand or chest when stretched out."""
+    """Place two bodies opposite each other, across the view of the middle camera, at the distance
+    at which the stretched-out hands of the first touch the second's right hand or chest."""
     hands, right = [LEFT_ARM[3], RIGHT_ARM[3]], RIGHT_ARM[3]
     gap = -first.positions[:, hands, Z].min()
     if touch == "hand":
         contact = first.positions[:, right, Z].argmin()
         gap -= second.positions[contact, right, Z]
-        # The second faces the other way, so the right hands meet where these cancel.
-        missed = first.positions[contact, right, X] + second.positions[contact, right, X]
-        second = second.moved(np.array([-missed, 0, 0]))
+        # The second body faces the other way, so the right hands touch if these sum to zero.
+        error = first.positions[contact, right, X] + second.positions[contact, right, X]
+        second = second.moved(np.array([-error, 0, 0]))
     else:
-        gap += 0.1  # half of a chest
+        gap += 0.1  # half the depth of a chest
     quarter = np.pi / 2 if swapped else -np.pi / 2
     side = np.array([np.sign(quarter) * gap / 2, 0, 0])
-    return [first.turned(quarter).moved(side), second.turned(-quarter).moved(-side)]
+    return [first.rotated(quarter).moved(side), second.rotated(-quarter).moved(-side)]

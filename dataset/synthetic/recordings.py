@@ -1,10 +1,10 @@
 """Synthetic recordings in the text format and naming of NTU RGB+D, for demos and tests.
 
-A kinematic body of 25 joints performs twelve actions, two of them with a partner, before three
-cameras. What the files show besides: persons of different size, tempo and manner, sensor noise,
-joints that are inferred or lost, frames without anybody, a second person who comes late, a piece
-of furniture taken for a person, and clips of different length. The same seed gives the same
-bytes, whatever else is written.
+A kinematic body of 25 joints performs twelve actions, two of them with a partner, in front of three
+cameras. The files also contain: persons of different size, tempo and style, sensor noise, joints
+that are inferred or lost, frames without persons, a second person who appears late, furniture that
+is detected as a person, and clips of different length. Each file depends only on the seed and on
+the numbers in its name.
 
     python dataset/synthetic.py --save_dir DIR [--seed 0] [--subjects N] [--repeats N] [-np]
 """
@@ -48,11 +48,11 @@ def clip_name(setup: int, camera: int, subject: int, repeat: int, action: int) -
 def recording(
     setup: int, camera: int, subject: int, repeat: int, action: int, seed: int = 0
 ) -> str:
-    """The text of one `.skeleton` file; it depends on nothing but these numbers.
+    """The text of one `.skeleton` file; it depends only on these numbers.
 
-    setup 1 to 3 (height and distance of the cameras), camera 1 to 3 (seen from 0, -45, +45
-    degrees), subject and action as in SUBJECTS and ACTIONS (label + 1), repeat 1 to 999, seed 0
-    or more. 42 to 72 frames. Raises UserError for a number out of range.
+    setup 1 to 3 (height and distance of the cameras), camera 1 to 3 (at 0, -45, +45 degrees),
+    subject and action as in SUBJECTS and ACTIONS (label + 1), repeat 1 to 999, seed 0 or more. 42
+    to 72 frames. Raises UserError for a number out of range.
     """
     _check("setup", setup, 1, len(SETUPS))
     _check("repeat", repeat, 1, MAX_REPEAT)
@@ -65,19 +65,19 @@ def recording(
     for body in bodies:
         fields = sense(view(body, setup, camera), rng)
         tracks.append(body_text(fields, _body_id(rng), rng))
-    _disturb(tracks, rng)
+    _perturb(tracks, rng)
     if rng.random() < 0.15:
         _add_furniture(tracks, setup, camera, cast[0], rng)
     if rng.random() < 0.08:
         first, length = rng.integers(num_frame), rng.integers(1, 4)
         for track in tracks:
-            _unsee(track, first, first + length)
+            _hide(track, first, first + length)
     return file_text(tracks)
 
 
 def _cast(subject: int, action: int, seed: int, rng: np.random.Generator) -> list[Subject]:
-    """Who performs: the subject, and a partner from the same side of the split, so that held-out
-    persons are never seen in training."""
+    """The performers: the subject, and a partner from the same split, so that held-out persons
+    never occur in training."""
     cast = [make_subject(subject, seed)]
     if ACTION_TABLE[action - 1].partner is not None:
         side = TRAIN_SUBJECTS if subject in TRAIN_SUBJECTS else EVAL_SUBJECTS
@@ -87,38 +87,38 @@ def _cast(subject: int, action: int, seed: int, rng: np.random.Generator) -> lis
 
 
 def _body_id(rng: np.random.Generator) -> int:
-    return 2**56 + int(rng.integers(1000, 20000))  # as Kinect counts
+    return 2**56 + int(rng.integers(1000, 20000))  # as Kinect numbers them
 
 
-def _unsee(track: list[str], first: int, stop: int) -> None:
+def _hide(track: list[str], first: int, stop: int) -> None:
     track[first:stop] = [""] * len(track[first:stop])
 
 
-def _disturb(tracks: list[list[str]], rng: np.random.Generator) -> None:
-    """Bodies come in any order; the last one may be found some frames late. (Were it the first,
-    those behind it would change their place in the file.)"""
+def _perturb(tracks: list[list[str]], rng: np.random.Generator) -> None:
+    """Bodies are in random order; the last one may be detected some frames late. (If the first one
+    were, the positions of the others in the file would change.)"""
     if rng.random() < 0.5:
         tracks.reverse()
     if len(tracks) > 1 and rng.random() < 0.2:
-        _unsee(tracks[-1], 0, int(rng.integers(1, 9)))
+        _hide(tracks[-1], 0, int(rng.integers(1, 9)))
 
 
 def _add_furniture(
     tracks: list[list[str]], setup: int, camera: int, model: Subject, rng: np.random.Generator
 ) -> None:
-    """Something that the sensor takes for a person: small, crouched and still."""
+    """An object that the sensor detects as a person: small, crouched and still."""
     num_frame = len(tracks[0])
     size = rng.uniform(0.4, 0.55)
     body = stand_still(_CROUCHED, model.offsets * size, num_frame)
-    place = np.array([rng.choice((-1, 1)) * rng.uniform(0.8, 1.2), 0.0, rng.uniform(0.2, 0.7)])
-    seen = view(body.turned(rng.uniform(-2, 2)).moved(place), setup, camera)
-    # A lost joint is a leap to the origin, which a reader would take for much motion.
+    offset = np.array([rng.choice((-1, 1)) * rng.uniform(0.8, 1.2), 0.0, rng.uniform(0.2, 0.7)])
+    seen = view(body.rotated(rng.uniform(-2, 2)).moved(offset), setup, camera)
+    # A lost joint jumps to the origin, which would give the furniture a high motion energy.
     fields = sense(seen, rng, loses_joints=False)
     track = body_text(fields, _body_id(rng), rng)
     if rng.random() < 0.5:
         tracks.insert(0, track)
     else:
-        _unsee(track, 0, int(rng.integers(0, num_frame // 2)))
+        _hide(track, 0, int(rng.integers(0, num_frame // 2)))
         tracks.append(track)
 
 
@@ -134,9 +134,9 @@ def write_recordings(
 ) -> list[Path]:
     """Write a recording of every combination as `folder/SsssCcccPpppRrrrAaaa.skeleton`.
 
-    Numbers count from 1, as in the names; the setup follows from the subject. A file appears
-    under its name only when it is whole. Returns the paths, sorted. Raises UserError for a number
-    out of range and for a folder that cannot be made or written.
+    Numbers count from 1, as in the names; the setup follows from the subject. Each file is written
+    atomically. Returns the paths, sorted. Raises UserError for a number out of range and for a
+    folder that cannot be created or written.
     """
     _check("repeats", repeats, 1, MAX_REPEAT)
     _check_choices(seed, subjects, cameras, actions)
@@ -145,7 +145,7 @@ def write_recordings(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot be made a folder ({error.strerror}); name another"
+            f"{folder}: folder cannot be created ({error.strerror}); choose another"
         ) from error
     clips = sorted(
         (1 + (subject - 1) // 2 % len(SETUPS), camera, subject, repeat, action)
@@ -181,7 +181,7 @@ def _check_choices(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code; raises UserError for a user's mistake."""
+    """The command line. Returns the exit code; raises UserError for a user error."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--save_dir", required=True, type=Path, help="folder to write to")
     parser.add_argument("--seed", default=0, type=int, help="same seed, same bytes")
@@ -190,9 +190,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=MAX_SUBJECT,
         type=int,
         metavar="N",
-        help=f"subjects 1 to N, odd ones train, even ones evaluate; 2 to {MAX_SUBJECT}",
+        help=f"subjects 1 to N (2 to {MAX_SUBJECT}); odd ones train, even ones evaluate",
     )
-    parser.add_argument("--repeats", default=1, type=int, metavar="N", help="of every action")
+    parser.add_argument("--repeats", default=1, type=int, metavar="N", help="of each action")
     parser.add_argument("-np", "--no_progress_bar", action="store_true")
     args = parser.parse_args(arguments)
     _check("--subjects", args.subjects, 2, MAX_SUBJECT)

@@ -1,8 +1,8 @@
-"""What a Kinect v2 makes of bodies in a room: three cameras, noise, lost joints, and the text of
-an NTU `.skeleton` file.
+"""Simulation of a Kinect v2 recording: three cameras, noise, lost joints, and the text of an NTU
+`.skeleton` file.
 
-Camera frame: metres, origin in the sensor, y up, z the depth. Format of the text: the number of
-frames; for each frame the number of bodies; for each body a line of 10 fields, the number of
+Camera coordinates: metres, origin in the sensor, y up, z the depth. Format of the text: the number
+of frames; for each frame the number of bodies; for each body a line of 10 fields, the number of
 joints, and for each joint a line of 12 (position, pixel in the depth image, pixel in the colour
 image, orientation w x y z, tracking state). Shape letters: T frame, V joint.
 """
@@ -30,25 +30,26 @@ from dataset.synthetic.body import (
 from dataset.synthetic.motion import Body
 
 CAMERAS = (1, 2, 3)
-_YAW = {1: 0.0, 2: -45.0, 3: 45.0}  # degrees about the performers
+_YAW = {1: 0.0, 2: -45.0, 3: 45.0}  # degrees, around the performers
 SETUPS = ((0.95, 3.2), (1.2, 3.5), (0.8, 2.9))  # height and distance of the middle camera, m
-_ELSEWHERE = {1: (0.0, 0.0), 2: (0.06, 0.15), 3: (-0.05, -0.1)}  # of the others, relative, m
+# Difference of each camera's height and distance from those of the middle camera, m.
+_RELATIVE = {1: (0.0, 0.0), 2: (0.06, 0.15), 3: (-0.05, -0.1)}
 
 TRACKED, INFERRED, LOST = 2, 1, 0
 _LEAVES = (3, 15, 19, 21, 22, 23, 24)  # Kinect writes no orientation for these
-# Jitter of one joint from frame to frame, metres at a depth of 3 m: small on the trunk, large at
-# the fingers (seen in real NTU recordings).
+# Standard deviation of a joint from frame to frame, metres at a depth of 3 m: small at the trunk,
+# large at the fingers (measured in real NTU recordings).
 _JITTER = np.full(NUM_JOINT, 0.0018)
 _JITTER[[5, 9, 13, 17, 14, 18, 3]] = 0.003
 _JITTER[[6, 10, 7, 11]] = 0.005
 _JITTER[[15, 19]] = 0.007
 _JITTER[[21, 22, 23, 24]] = 0.012
-_GUESS = 0.03  # m, how far an inferred joint wanders from where it is
+_INFERRED_ERROR = 0.03  # m, standard deviation of the error of an inferred joint
 
 # Pixel = focal * x / z + offset / z + centre, fitted to real NTU recordings: depth u, v; colour
-# u, v, whose camera sits beside the depth sensor.
+# u, v, whose camera is beside the depth sensor.
 _FOCAL = np.array([366.4, -366.9, 1057.0, -1057.5])
-_BESIDE = np.array([0.0, 0.0, 62.0, 2.0])
+_OFFSET = np.array([0.0, 0.0, 62.0, 2.0])
 _CENTRE = np.array([256.4, 208.5, 955.5, 566.5])
 
 _JOINT_FORMAT = " ".join(["%.7G"] * 11 + ["%d"])
@@ -61,19 +62,19 @@ _LEAF_COLUMNS = np.array([12 * v + k for v in _LEAVES for k in range(7, 11)])
 
 
 def view(body: Body, setup: int, camera: int) -> Body:
-    """The room (T, V, 3) -> the frame of `camera` (1, 2 or 3) in `setup` (1, 2 or 3)."""
-    height, distance = np.add(SETUPS[setup - 1], _ELSEWHERE[camera])
-    tilt = np.arctan2(height - 0.75, distance) + 0.05  # the sensor looks down at the belly
-    body = body.turned(np.deg2rad(_YAW[camera])).moved(np.array([0.0, -height, distance]))
+    """World -> coordinates of `camera` (1, 2 or 3) in `setup` (1, 2 or 3)."""
+    height, distance = np.add(SETUPS[setup - 1], _RELATIVE[camera])
+    tilt = np.arctan2(height - 0.75, distance) + 0.05  # the sensor points down at the waist
+    body = body.rotated(np.deg2rad(_YAW[camera])).moved(np.array([0.0, -height, distance]))
     cos, sin = np.cos(tilt), np.sin(tilt)
     look_down = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
     return Body(body.positions @ look_down.T, look_down @ body.rotations)
 
 
 def sense(body: Body, rng: np.random.Generator, loses_joints: bool = True) -> np.ndarray:
-    """A body in the camera's frame -> the 12 fields of each joint (T, V, 12), float64.
+    """A body in camera coordinates -> the 12 fields of each joint (T, V, 12), float64.
 
-    loses_joints: whether now and then a joint is lost for some frames, which writes it as zeros.
+    loses_joints: whether joints are occasionally lost for some frames and written as zeros.
     """
     num_frame = len(body.positions)
     state = _tracking_states(body.positions, rng, loses_joints)
@@ -82,25 +83,25 @@ def sense(body: Body, rng: np.random.Generator, loses_joints: bool = True) -> np
     scale = (_JITTER * depth**2)[:, None]
     noise = bias + scale * rng.standard_normal((num_frame, NUM_JOINT, 3))
     noise += 1.5 * scale * smooth_noise(rng, num_frame, (NUM_JOINT, 3), every=10)
-    guess = _GUESS * smooth_noise(rng, num_frame, (NUM_JOINT, 3), every=12)
-    noise += guess * (state == INFERRED)[..., None]
+    error = _INFERRED_ERROR * smooth_noise(rng, num_frame, (NUM_JOINT, 3), every=12)
+    noise += error * (state == INFERRED)[..., None]
     positions = body.positions + noise
     fields = np.empty((num_frame, NUM_JOINT, 12))
     fields[..., :3] = positions
     flat = positions[..., [X, Y, X, Y]]
-    fields[..., 3:7] = (_FOCAL * flat + _BESIDE) / positions[..., Z:] + _CENTRE
+    fields[..., 3:7] = (_FOCAL * flat + _OFFSET) / positions[..., Z:] + _CENTRE
     fields[..., 7:11] = _orientations(body.rotations)
     fields[..., 11] = state
     fields[state == LOST] = 0.0
-    return fields + 0.0  # -0 would be written as such
+    return fields + 0.0  # turns -0, which would be written as such, into 0
 
 
 def _tracking_states(
     positions: np.ndarray, rng: np.random.Generator, loses_joints: bool
 ) -> np.ndarray:
-    """(T, V): what the sensor knows of each joint. A limb is inferred for a while, more often the
-    further it is behind the trunk; in every fifth body the end of a limb is lost for 1 to 5
-    frames."""
+    """(T, V) tracking state of each joint. A limb may be inferred for some frames, with a
+    probability that rises with its distance behind the trunk; in every fifth body the end of a limb
+    is lost for 1 to 5 frames."""
     num_frame = len(positions)
     state = np.full((num_frame, NUM_JOINT), TRACKED)
     trunk = positions[:, [SPINE_BASE, SPINE_MID, SPINE_TOP], Z].mean()
@@ -117,8 +118,8 @@ def _tracking_states(
 
 
 def _bone_frames() -> np.ndarray:
-    """(V, 3, 3): axes of each bone on a person at rest, as Kinect defines them: y along the bone,
-    z forward as far as the bone allows."""
+    """(V, 3, 3): axes of each bone of a person at rest, as Kinect defines them: y along the bone, z
+    as close to forward as possible."""
     frames = np.empty((NUM_JOINT, 3, 3))
     along = np.tile([0.0, 1.0, 0.0], (NUM_JOINT, 1))
     along[[*LEFT_ARM[1:], *RIGHT_ARM[1:], *LEFT_LEG[1:], *RIGHT_LEG[1:]]] = (0, -1, 0)
@@ -146,7 +147,8 @@ def _orientations(rotations: np.ndarray) -> np.ndarray:
 
 
 def body_text(fields: np.ndarray, body_id: int, rng: np.random.Generator) -> list[str]:
-    """Joint fields (T, V, 12) -> the lines of one body, one string a frame, no line end last."""
+    """Joint fields (T, V, 12) -> the lines of one body, one string per frame, without a final line
+    break."""
     num_frame = len(fields)
     spine = fields[:, SPINE_TOP, :3] - fields[:, SPINE_BASE, :3]
     lean = spine[:, [X, Z]] * (1, -1) / np.linalg.norm(spine, axis=1, keepdims=True)
@@ -158,8 +160,8 @@ def body_text(fields: np.ndarray, body_id: int, rng: np.random.Generator) -> lis
 
 
 def file_text(tracks: Sequence[Sequence[str]]) -> str:
-    """Bodies, each one string a frame ('' where it is not seen), all of T frames -> a whole
-    `.skeleton` file."""
+    """Bodies, each with one string per frame ('' if it is not visible) and T frames -> the text of
+    a `.skeleton` file."""
     lines = [str(len(tracks[0]))]
     for frame in zip(*tracks):
         seen = [text for text in frame if text]

@@ -1,5 +1,5 @@
-"""The check of a user's own data before anything is made of them: what is in them, in a report,
-and the usual mistakes by name. Every problem says which clips have it and what to do."""
+"""The check of a user's own data before the data set is written: a report with statistics and the
+usual mistakes. Every problem names the clips that have it and the fix."""
 
 from __future__ import annotations
 
@@ -38,23 +38,24 @@ def _paragraph(problem: Problem) -> list[str]:
     lines = [f"{heading}: {problem.what}"]
     if problem.clips:
         lines.append(f"  clips: {problem.named()}")
-    return [*lines, f"  do: {problem.mend}"]
+    return [*lines, f"  fix: {problem.fix}"]
 
 
 def _statistics(evidence: Evidence) -> Iterator[str]:
     wanted, spec = evidence.wanted, evidence.wanted.spec
     phases = Counter(item.phase for item in evidence.items)
-    halves = ", ".join(
+    used = ", ".join(
         f"{phases[phase]} in split {split!r} for {phase}" for phase, split in wanted.splits.items()
     )
-    yield f"clips: {len(evidence.entries)} listed; {halves}"
-    others = Counter(split for entry in evidence.entries for split in entry.splits or ("no split",))
-    left = [f"{n} in {name}" for name, n in others.items() if name not in wanted.splits.values()]
-    if left:
-        yield f"other splits, not used: {', '.join(left)}"
+    yield f"clips: {len(evidence.entries)} listed; {used}"
+    counts = Counter(split for entry in evidence.entries for split in entry.splits or ("no split",))
+    unused = [f"{n} in {name}" for name, n in counts.items() if name not in wanted.splits.values()]
+    if unused:
+        yield f"unused splits: {', '.join(unused)}"
     yield (
         f"settings: {spec.skeleton.name} ({spec.skeleton.num_joint} joints), unit {wanted.unit}, "
-        f"{spec.num_class} classes from {wanted.first_label}, persons kept: {spec.num_person}"
+        f"{spec.num_class} classes, first label {wanted.first_label}, persons kept: "
+        f"{spec.num_person}"
     )
     yield from _sizes(evidence)
     yield from _joints(evidence)
@@ -65,12 +66,12 @@ def _sizes(evidence: Evidence) -> Iterator[str]:
     lengths = [facts.num_frame for _, facts in evidence.read()]
     if lengths:
         yield (
-            f"frames a clip: shortest {min(lengths)}, median {np.median(lengths):g}, longest "
+            f"frames per clip: shortest {min(lengths)}, median {np.median(lengths):g}, longest "
             f"{max(lengths)}; max_frame is {evidence.wanted.spec.max_frame}"
         )
         persons = Counter(facts.num_person for _, facts in evidence.sound())
         shown = ", ".join(f"{m} in {n} clips" for m, n in sorted(persons.items()))
-        yield f"persons seen: {shown}"
+        yield f"persons detected: {shown}"
     seen = [facts for _, facts in evidence.seen()]
     if len({facts.num_axis for facts in seen}) == 1:
         low = np.min([facts.low for facts in seen], axis=0)
@@ -78,15 +79,14 @@ def _sizes(evidence: Evidence) -> Iterator[str]:
         third = "z" if evidence.wanted.is_3d else "score"
         ranges = [f"{n} {a:.4g} to {b:.4g}" for n, a, b in zip(("x", "y", third), low, high)]
         body = values.typical_extent(evidence)
-        yield f"coordinates: {', '.join(ranges)}; a typical body measures {body:.4g}"
+        yield f"coordinates: {', '.join(ranges)}; typical body size {body:.4g}"
 
 
 def _joints(evidence: Evidence) -> Iterator[str]:
     names = evidence.wanted.spec.skeleton.joints
-    shares = zip(names, values.missing_shares(evidence))
-    missing = [f"{name} {share:.1%}" for name, share in shares if share > 0]
-    text = ", ".join(missing) or "none"
-    yield from textwrap.wrap(f"missing joints, share of frames: {text}", WIDTH, **_INDENT)
+    fractions = zip(names, values.missing_fractions(evidence))
+    missing = [f"{name} {part:.1%}" for name, part in fractions if part > 0]
+    yield from _wrapped(f"missing joints, percentage of frames: {', '.join(missing) or 'none'}")
 
 
 def _classes(evidence: Evidence) -> Iterator[str]:
@@ -96,9 +96,11 @@ def _classes(evidence: Evidence) -> Iterator[str]:
         f"{n + first} {name}: {counts['train', n]}/{counts['eval', n]}".replace(" ", "\0")
         for n, name in enumerate(spec.class_names)
     ]
-    text = f"clips a class, train/eval: {', '.join(cells)}"
-    for line in textwrap.wrap(text, WIDTH, **_INDENT):  # never inside a class
-        yield line.replace("\0", " ")
+    for line in _wrapped(f"clips per class, train/eval: {', '.join(cells)}"):
+        yield line.replace("\0", " ")  # \0 prevents line breaks inside a class
 
 
-_INDENT = {"subsequent_indent": "  ", "break_long_words": False, "break_on_hyphens": False}
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )

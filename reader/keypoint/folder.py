@@ -1,7 +1,7 @@
-"""A plain folder of clips: index.csv says what is in it, and each clip is a .npy, .npz or .csv.
+"""A folder of clips: index.csv lists them, and each clip is a .npy, .npz or .csv file.
 
 index.csv has the columns file, label and split, and may have person and fps. `person` is for clips
-whose persons lie in files of their own: 0, 1, ... there, and a file called <clip>_p<person>.
+with one file per person: 0, 1, ..., and a file called <clip>_p<person>.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from reader.keypoint.types import Entry, Raw
 
 INDEX = "index.csv"
 SUFFIXES = (".npy", ".npz", ".csv")
-# Of one array: ten persons of 133 joints have less in 10,000 frames.
-MAX_BYTES = 512 * 2**20
-_COLUMNS, _OPTIONAL = ("file", "label", "split"), ("person", "fps")
-# What NumPy raises for one damaged file or another.
-_DAMAGED = (ValueError, EOFError, SyntaxError, OverflowError, MemoryError, KeyError)
-_DAMAGED += (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+MAX_BYTES = 512 * 2**20  # of one array; 10,000 frames of ten persons with 133 joints are smaller
+_COLUMNS = ("file", "label", "split")
+# The exceptions that NumPy raises for damaged files.
+_DAMAGED = (
+    *(ValueError, EOFError, SyntaxError, OverflowError, MemoryError, KeyError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
+)
 
 
 class Folder:
@@ -36,32 +37,32 @@ class Folder:
     in_memory = False
 
     def __init__(self, path: str) -> None:
-        """Raises UserError, naming the line, where index.csv cannot be used."""
+        """Raises UserError, naming the line, if index.csv cannot be used."""
         self._path = path
         index = os.path.join(path, INDEX)
         self.entries = _stacked(_rows(index), index)
         if not self.entries:
-            raise UserError(f"{index}: lists no clip")
+            raise UserError(f"{index}: lists no clips")
         self.notes = self._unlisted()
 
     def _unlisted(self) -> list[str]:
         found = set()
         for folder, _, files in os.walk(self._path):
-            place = os.path.relpath(folder, self._path)
-            found |= {os.path.normpath(os.path.join(place, name)) for name in files}
-        listed = {os.path.normpath(file) for entry in self.entries for file in entry.place}
-        lost = sorted(file for file in found - listed - {INDEX} if file.endswith(SUFFIXES))
-        if not lost:
+            relative = os.path.relpath(folder, self._path)
+            found |= {os.path.normpath(os.path.join(relative, name)) for name in files}
+        listed = {os.path.normpath(file) for entry in self.entries for file in entry.location}
+        extra = sorted(file for file in found - listed - {INDEX} if file.endswith(SUFFIXES))
+        if not extra:
             return []
-        return [f"{len(lost)} files are not in {INDEX}, and left out: {', '.join(lost[:5])}"]
+        return [f"{len(extra)} files are not in {INDEX} and not used: {', '.join(extra[:5])}"]
 
-    def load(self, place: tuple[str, ...]) -> Raw:
-        """place: the clip's files. Raises BadRecording."""
-        return Raw([read_array(os.path.join(self._path, file)) for file in place])
+    def load(self, location: tuple[str, ...]) -> Raw:
+        """location: the clip's files. Raises BadRecording."""
+        return Raw([read_array(os.path.join(self._path, file)) for file in location])
 
 
 def _rows(index: str) -> list[tuple[int, dict[str, str]]]:
-    """(line, column -> text without spaces around it) of each row that is not blank."""
+    """(line number, column -> stripped text) of each row that is not blank."""
     try:
         with open(index, encoding="utf-8-sig", newline="") as file:
             lines = csv.reader(file, strict=True)
@@ -75,7 +76,7 @@ def _rows(index: str) -> list[tuple[int, dict[str, str]]]:
     if missing:
         raise UserError(
             f"{index}: its first line is {','.join(head)[:80]!r}, without {', '.join(missing)}; "
-            "allowed: file,label,split and, if wanted, person,fps"
+            "allowed: file,label,split and optionally person,fps"
         )
     kept = []
     for line, row in rows:
@@ -87,30 +88,30 @@ def _rows(index: str) -> list[tuple[int, dict[str, str]]]:
 
 
 def _stacked(rows: list[tuple[int, dict[str, str]]], index: str) -> list[Entry]:
-    """One Entry a clip: rows that name persons are put together, person 0 first."""
-    whole: list[Entry] = []
+    """One Entry per clip: the rows of its persons are combined, person 0 first."""
+    first_rows: list[Entry] = []
     persons: dict[tuple[str, str], dict[int, Entry]] = {}
     for line, row in rows:
         entry, person = _entry(row, f"{index}, line {line}")
         if person is None:
-            whole.append(entry)
+            first_rows.append(entry)
             continue
         same = persons.setdefault((entry.name, row["split"]), {})
         if person in same:
-            raise UserError(f"{index}, line {line}: person {person} of {entry.name} comes again")
+            raise UserError(f"{index}, line {line}: duplicate person {person} of {entry.name}")
         first = next(iter(same.values()), entry)
         if (entry.label, entry.fps) != (first.label, first.fps):
             raise UserError(
-                f"{index}, line {line}: another label or fps than {first.place[0]}, and the same "
-                f"clip {entry.name}"
+                f"{index}, line {line}: label or fps differ from those of {first.location[0]} in "
+                f"the same clip {entry.name}"
             )
         if not same:
-            whole.append(entry)
+            first_rows.append(entry)
         same[person] = entry
-    return [_together(entry, persons, index) for entry in whole]
+    return [_combined(entry, persons, index) for entry in first_rows]
 
 
-def _together(
+def _combined(
     entry: Entry, persons: Mapping[tuple[str, str], Mapping[int, Entry]], index: str
 ) -> Entry:
     same = persons.get((entry.name, entry.splits[0]))
@@ -118,15 +119,15 @@ def _together(
         return entry
     if sorted(same) != list(range(len(same))):
         raise UserError(
-            f"{index}: {entry.name} has persons {', '.join(map(str, sorted(same)))}; they are "
-            "counted from 0 without gaps"
+            f"{index}: {entry.name} has persons {', '.join(map(str, sorted(same)))}; must be "
+            "0, 1, ... without gaps"
         )
-    files = tuple(same[person].place[0] for person in sorted(same))
+    files = tuple(same[person].location[0] for person in sorted(same))
     return Entry(entry.name, entry.label, entry.splits, entry.fps, files)
 
 
 def _entry(row: Mapping[str, str], where: str) -> tuple[Entry, int | None]:
-    """The row's clip, and the number of its person where it names one."""
+    """The clip of a row, and the number of its person, if given."""
     path = PurePosixPath(row["file"].replace("\\", "/"))
     outside = path.is_absolute() or ".." in path.parts or ":" in row["file"] or "\0" in row["file"]
     if not row["file"] or outside:
@@ -134,7 +135,7 @@ def _entry(row: Mapping[str, str], where: str) -> tuple[Entry, int | None]:
     if path.suffix not in SUFFIXES:
         raise UserError(f"{where}: file is {row['file']!r}; must end in {', '.join(SUFFIXES)}")
     if not re.fullmatch(r"-?\d{1,9}", row["label"]):
-        raise UserError(f"{where}: label is {row['label']!r}; must be a whole number")
+        raise UserError(f"{where}: label is {row['label']!r}; must be an integer")
     if not row["split"]:
         raise UserError(f"{where}: split is blank; must be a name, e.g. train")
     name, person = str(path), None
@@ -157,13 +158,13 @@ def _fps(text: str, where: str) -> float:
     except ValueError:
         fps = -1.0
     if not 0 <= fps <= 1e5:
-        raise UserError(f"{where}: fps is {text!r}; must be frames a second, or blank")
+        raise UserError(f"{where}: fps is {text!r}; must be frames per second, or blank")
     return fps
 
 
 def read_array(file: str) -> np.ndarray:
     """The array of a .npy, .npz (its only one, or the one called keypoint) or .csv file (a table
-    of numbers; a first line of names is passed over). Raises BadRecording."""
+    of numbers; a header line is skipped). Raises BadRecording."""
     try:
         if os.path.getsize(file) > MAX_BYTES:
             raise BadRecording(file, f"more than {MAX_BYTES} bytes")
@@ -181,7 +182,7 @@ def _read_table(file: str) -> np.ndarray:
     if lines and not _is_number(lines[0].split(",")[0]):
         lines = lines[1:]
     if not lines:
-        raise BadRecording(file, "holds no numbers")
+        raise BadRecording(file, "contains no numbers")
     return np.loadtxt(lines, delimiter=",", ndmin=2, comments=None)
 
 
@@ -201,10 +202,10 @@ def _read_numpy(file: str) -> np.ndarray:
         names = content.files
         if len(names) != 1 and "keypoint" not in names:
             raise BadRecording(
-                file, f"holds the arrays {', '.join(names)}; must be one, or one called keypoint"
+                file, f"contains arrays {', '.join(names)}; must be one, or one called keypoint"
             )
         name = names[0] if len(names) == 1 else "keypoint"
-        # A small archive may unpack to more than memory holds.
+        # A small archive may unpack to more than fits into memory.
         if content.zip.getinfo(f"{name}.npy").file_size > MAX_BYTES:
             raise BadRecording(file, f"{name} has more than {MAX_BYTES} bytes")
         return content[name]

@@ -1,6 +1,6 @@
-"""The pickle that pyskl and mmaction2 (1.0 and later) train on: {'split': {name: [frame_dir]},
+"""The pickle format of pyskl and mmaction2 (1.0 and later): {'split': {name: [frame_dir]},
 'annotations': [{frame_dir, label, total_frames, keypoint (M, T, V, C), keypoint_score (M, T, V),
-img_shape (height, width)}]}. Scores and picture sizes may be left out."""
+img_shape (height, width)}]}. Scores and image sizes are optional."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Pickle:
     in_memory = True
 
     def __init__(self, path: str) -> None:
-        """Raises UserError where the file cannot be read or is laid out otherwise."""
+        """Raises UserError if the file cannot be read or has another structure."""
         content = load_pickle(path)
         if isinstance(content, list):
             raise UserError(
-                f"{path}: a list of annotations, as mmaction2 had before 1.0, which says nothing "
-                "of splits; allowed: {'split': {name: [frame_dir]}, 'annotations': that list}"
+                f"{path}: a list of annotations, the format of mmaction2 before 1.0, has no "
+                "splits; allowed: {'split': {name: [frame_dir]}, 'annotations': that list}"
             )
         if not isinstance(content, dict) or not {"split", "annotations"} <= set(content):
-            raise UserError(f"{path}: must hold a dict of 'split' and 'annotations'")
+            raise UserError(f"{path}: must contain a dict with 'split' and 'annotations'")
         self._path = path
         self._annotations = content["annotations"]
         if not isinstance(self._annotations, (list, tuple)) or not self._annotations:
-            raise UserError(f"{path}: 'annotations' is no list, or empty")
+            raise UserError(f"{path}: 'annotations' is not a list, or empty")
         splits_of = _splits_of(content["split"], path)
         self.entries = [self._entry(n, splits_of) for n in range(len(self._annotations))]
         self.notes = _without_annotation(splits_of, {entry.name for entry in self.entries})
@@ -41,32 +41,33 @@ class Pickle:
     def _entry(self, number: int, splits_of: Mapping[str, tuple[str, ...]]) -> Entry:
         annotation = self._annotations[number]
         if not isinstance(annotation, dict):
-            raise UserError(f"{self._path}: annotations[{number}] is no dict")
+            raise UserError(f"{self._path}: annotations[{number}] is not a dict")
         name = annotation.get("frame_dir", annotation.get("filename"))
         if not isinstance(name, str):
-            raise UserError(f"{self._path}: annotations[{number}] has no frame_dir (a text)")
-        label = _whole(annotation.get("label"))
+            raise UserError(f"{self._path}: annotations[{number}] has no frame_dir (a string)")
+        label = _integer(annotation.get("label"))
         if label is None:
             shown = repr(annotation.get("label"))[:60]
-            raise UserError(f"{self._path}: {name}: label is {shown}; must be a whole number")
+            raise UserError(f"{self._path}: {name}: label is {shown}; must be an integer")
         return Entry(name, label, splits_of.get(name, ()), 0.0, number)
 
-    def load(self, place: int) -> Raw:
-        """place: number of the annotation. Raises BadRecording."""
-        annotation, where = self._annotations[place], f"{self._path}: {self.entries[place].name}"
+    def load(self, location: int) -> Raw:
+        """location: index of the annotation. Raises BadRecording."""
+        annotation = self._annotations[location]
+        where = f"{self._path}: {self.entries[location].name}"
         keypoint, score = annotation.get("keypoint"), annotation.get("keypoint_score")
         for what, array in (("keypoint", keypoint), ("keypoint_score", score)):
             may_lack = what == "keypoint_score" and array is None
             if not isinstance(array, np.ndarray) and not may_lack:
-                raise BadRecording(where, f"{what} is no array")
+                raise BadRecording(where, f"{what} is not an array")
         size = annotation.get("img_shape")
-        said = _whole(annotation.get("total_frames"))
-        return Raw([keypoint], score, None if size is None else _image_size(size, where), said)
+        image_size = None if size is None else _image_size(size, where)
+        return Raw([keypoint], score, image_size, _integer(annotation.get("total_frames")))
 
 
-def _whole(value: Any) -> int | None:
-    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    return int(value) if is_whole else None
+def _integer(value: Any) -> int | None:
+    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return int(value) if is_integer else None
 
 
 def _image_size(size: Any, where: str) -> tuple[float, float]:
@@ -94,7 +95,7 @@ def _splits_of(content: Any, path: str) -> dict[str, tuple[str, ...]]:
 
 
 def _without_annotation(splits_of: Mapping[str, tuple[str, ...]], known: set[str]) -> list[str]:
-    lost = [name for name in splits_of if name not in known]
-    if not lost:
+    missing = [name for name in splits_of if name not in known]
+    if not missing:
         return []
-    return [f"the splits list {len(lost)} clips without annotation: {', '.join(lost[:5])}"]
+    return [f"the splits list {len(missing)} clips without annotation: {', '.join(missing[:5])}"]

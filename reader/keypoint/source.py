@@ -1,4 +1,4 @@
-"""A user's own data as the generator wants them, with the check that they go through first."""
+"""A user's own data as a Source for the generator, with the data check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reader.source import Check, Item, Report, Source
 
 
 class KeypointReader:
-    """Reads a user's own clips; an item's place is that of its Entry."""
+    """Reads a user's own clips; an item's location is that of its Entry."""
 
     def __init__(self, path: str, files: KeypointFiles, wanted: Wanted) -> None:
         self._path = path
@@ -26,23 +26,23 @@ class KeypointReader:
 
     def read(self, item: Item) -> Clip:
         """Raises BadRecording, naming the clip."""
-        return clip_of(self._files.load(item.place), self._wanted, self._where(item))
+        return clip_of(self._files.load(item.location), self._wanted, self._where(item))
 
     def examine(self, item: Item) -> Facts:
-        """What the check needs to know. Raises BadRecording, naming the clip."""
-        return facts_of(self._files.load(item.place), self._wanted, self._where(item))
+        """The facts for the data check. Raises BadRecording, naming the clip."""
+        return facts_of(self._files.load(item.location), self._wanted, self._where(item))
 
     def _where(self, item: Item) -> str:
         return f"{self._path}: {item.name}"
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """No files stay open."""
 
 
 def keypoint_source(path: str, wanted: Wanted) -> Source:
-    """The clips of the two splits that are wanted, in the order in which the data list them.
+    """The clips of the two configured splits, in the order of the data's list.
 
-    Raises UserError for a path that holds no such data, and where the list itself is damaged.
+    Raises UserError for a path without such data, and if the list is damaged.
     """
     files = _open(path)
     items = [item for entry in files.entries for item in _items(entry, wanted)]
@@ -67,9 +67,9 @@ def keypoint_source(path: str, wanted: Wanted) -> Source:
 
 
 def _items(entry: Entry, wanted: Wanted) -> Sequence[Item]:
-    """None for a clip of another split; two for one that is in both, which the check refuses."""
+    """None for a clip of other splits; two for a clip in both splits, which the check rejects."""
     return [
-        Item(entry.name, phase, entry.label - wanted.first_label, entry.place)
+        Item(entry.name, phase, entry.label - wanted.first_label, entry.location)
         for phase, split in wanted.splits.items()
         if split in entry.splits
     ]
@@ -77,13 +77,13 @@ def _items(entry: Entry, wanted: Wanted) -> Sequence[Item]:
 
 def _open(path: str) -> KeypointFiles:
     key = f"{KEY}source_path"
-    mend = f"give a pickle of pyskl or mmaction2, or a folder with {INDEX}: --set {key}=PATH"
+    fix = f"give a pickle of pyskl or mmaction2, or a folder with {INDEX}: --set {key}=PATH"
     if not path or not os.path.exists(path):
-        raise UserError(f"{key} is {path!r}, which does not exist; {mend}")
+        raise UserError(f"{key} is {path!r}, which does not exist; {fix}")
     if os.path.isdir(path):
         if not os.path.isfile(os.path.join(path, INDEX)):
-            raise UserError(f"{key} is {path!r}, a folder without {INDEX} (docs/data.md); {mend}")
+            raise UserError(f"{key} is {path!r}, a folder without {INDEX} (docs/data.md); {fix}")
         return Folder(path)
     if not path.endswith((".pkl", ".pickle")):
-        raise UserError(f"{key} is {path!r}, neither a folder nor a .pkl file; {mend}")
+        raise UserError(f"{key} is {path!r}, neither a folder nor a .pkl file; {fix}")
     return Pickle(path)

@@ -1,9 +1,9 @@
-"""What the parts of the keypoint reader hand to each other."""
+"""Data types that the parts of the keypoint reader share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,11 +16,11 @@ UNITS_3D = ("metre", "millimetre")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the configuration says of a user's own data.
+    """The configuration of a user's own data.
 
-    splits: 'train' and 'eval' to the names that the data give them, '' for none. first_label: 0
-    or 1. unit: metre, millimetre, pixel or normalised (0 to 1). image_size: (width, height) for
-    clips that do not say theirs. skip_bad: leave unusable clips out.
+    splits: 'train' and 'eval' to the names of these splits in the data, '' for none. first_label: 0
+    or 1. unit: metre, millimetre, pixel or normalised (0 to 1). image_size: (width, height) of
+    clips that have no size of their own. skip_bad: skip unusable clips.
     """
 
     spec: DataSpec
@@ -32,56 +32,56 @@ class Wanted:
 
     @property
     def is_3d(self) -> bool:
-        """Whether the unit is one of space, not of pictures."""
+        """Whether coordinates are in space, not in an image."""
         return self.unit in UNITS_3D
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip that the data list. label: as given, from 0 or from 1. fps: frames a second, 0
-    where nothing is said. place: what `KeypointFiles.load` finds it by."""
+    """One clip in the list of the data. label: as given, from 0 or from 1. fps: frames/s, 0 if
+    unknown. location: the argument of `KeypointFiles.load`."""
 
     name: str
     label: int
     splits: tuple[str, ...]
     fps: float
-    place: Any
+    location: Any
 
 
 @dataclass(frozen=True)
 class Raw:
-    """One clip as it is stored. arrays: one with all persons, or one a person. score: (M, T, V),
-    image_size: (width, height), num_frame: what is said beside; None where nothing is."""
+    """One clip as stored. arrays: one with all persons, or one per person. score: (M, T, V),
+    image_size: (width, height), total_frames: stated beside the arrays; None if not stated."""
 
     arrays: Sequence[np.ndarray]
     score: np.ndarray | None = None
     image_size: tuple[float, float] | None = None
-    num_frame: int | None = None
+    total_frames: int | None = None
 
 
 class KeypointFiles(Protocol):
-    """Where clips lie. entries: all that are listed, in their order. notes: what looked odd on
-    the way. in_memory: all of them are loaded already."""
+    """A collection of clips. entries: all listed clips, in order. notes: irregularities of the
+    list. in_memory: whether all clips are loaded already."""
 
-    entries: Sequence[Entry]
-    notes: Sequence[str]
+    entries: list[Entry]
+    notes: list[str]
     in_memory: bool
 
-    def load(self, place: Any) -> Raw:
-        """One clip's arrays. Raises BadRecording where they cannot be read."""
+    def load(self, location: Any) -> Raw:
+        """The arrays of one clip. Raises BadRecording if they cannot be read."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the data check needs to know of one clip, small enough to keep for all of them.
+    """What the data check needs of one clip, small enough to keep for all clips.
 
-    num_value: numbers of a person in a frame. num_axis: C, and num_joint: V, as far as they are
-    known; a table (T, V*C) that does not fit the layout leaves both 0. fits: the joints are those
-    of the layout. The rest counts only where they are and unusable (how many numbers are NaN,
-    infinite or too large for any unit) is 0. num_person: those who are seen. missing: (V,) frames
-    in which a person is there, but not the joint, of `body_frames` in all. low, high: (C,) of
-    joints that are there; None where none is. extent: the longest side of the box around a
-    person, in a typical frame.
+    num_value: values per person and frame. num_axis: C and num_joint: V, or 0 for a table (T, V*C)
+    that does not fit the layout. fits: whether V is that of the layout. unusable: number of values
+    that are NaN, infinite or too large for any unit. The fields after it are set only if the clip
+    fits and has none of these. num_person: persons detected, else persons stored. body_frames:
+    number of (person, frame) pairs with a person. missing: (V,) in how many of these the joint is
+    missing. low, high: (C,) range of the detected joints. extent: longest side of the bounding box
+    of a person in a typical frame.
     """
 
     num_value: int
@@ -91,11 +91,11 @@ class Facts:
     num_joint: int
     fits: bool
     sha: str
-    said_frames: int | None
+    total_frames: int | None
     image_size: tuple[float, float] | None
     unusable: int = 0
     body_frames: int = 0
-    missing: np.ndarray | None = None
-    low: np.ndarray | None = None
-    high: np.ndarray | None = None
+    missing: np.ndarray = field(default_factory=lambda: np.empty(0))
+    low: np.ndarray = field(default_factory=lambda: np.empty(0))
+    high: np.ndarray = field(default_factory=lambda: np.empty(0))
     extent: float = 0.0

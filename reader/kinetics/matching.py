@@ -1,5 +1,5 @@
-"""Persons of single frames joined into tracks, as the public code of ST-GCN (Yan et al., AAAI
-2018, `feeder/tools.py`) does it for OpenPose."""
+"""Matching persons between frames, as in the public code of ST-GCN (Yan et al., AAAI 2018,
+`feeder/tools.py`) for OpenPose."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from errors import UserError
 
 
 def openpose_match(clip: np.ndarray) -> np.ndarray:
-    """Persons of single frames joined into tracks; (x, y, score) clips, (3, T, V, M).
+    """Join the persons of single frames into tracks; (x, y, score) clips, (3, T, V, M).
 
-    From each frame to the next, persons choose in order of falling score the nearest person who
-    is not yet taken, by the squared distance summed over joints. The tracks come out in order of
-    falling score, summed over frames and joints. Deterministic; equal scores keep their order.
+    From each frame to the next, the persons in descending order of score are matched to the nearest
+    person that is not matched yet, by the squared distance summed over joints. Tracks are sorted by
+    descending score, summed over frames and joints. Deterministic; equal scores keep their order.
     Raises UserError for other channels.
     """
     if clip.shape[0] != 3:
@@ -25,7 +25,7 @@ def openpose_match(clip: np.ndarray) -> np.ndarray:
     distance = (step * step).sum(axis=(0, 2))  # (T-1, M, M), [frame, from, to]
     frames = np.arange(t - 1)
     following = np.zeros((t - 1, m), dtype=np.intp)
-    for person in order.T:  # the best of every frame, then the second best, ...
+    for person in order.T:  # the highest score of every frame, then the second highest, ...
         nearest = distance[frames, person].argmin(axis=1)
         distance[frames, :, nearest] = np.inf
         following[frames, person] = nearest

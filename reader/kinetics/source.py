@@ -1,6 +1,6 @@
-"""The clips of Kinetics-skeleton, chosen by its label files.
+"""The clips of Kinetics-skeleton, selected by its label files.
 
-`kinetics_train/<id>.json` and `kinetics_val/<id>.json`, beside them `kinetics_train_label.json`
+`kinetics_train/<id>.json` and `kinetics_val/<id>.json`, next to them `kinetics_train_label.json`
 and `kinetics_val_label.json`: {id: {has_skeleton, label, label_index}} (Yan et al., AAAI 2018;
 public code `tools/kinetics_gendata.py`).
 """
@@ -21,68 +21,68 @@ from reader.kinetics.reader import parse
 from reader.shared import read_file
 from reader.source import Item, Source
 
-HALVES = {"train": "kinetics_train", "eval": "kinetics_val"}
+SPLITS = {"train": "kinetics_train", "eval": "kinetics_val"}
 KEY = "dataset_args.kinetics.source_path"
-MAX_BYTES = 64 * 2**20  # of a file; with five persons in all 300 frames it has about 2 MB
+MAX_BYTES = 64 * 2**20  # of a file; one with five persons in all 300 frames has about 2 MB
 _NO_SKELETON, _NO_LABEL = "has_skeleton is false", "its label is blank"
 
 
 class KineticsReader:
-    """Reads JSON files; an item's place is (file, label's name). match: turn each frame's order
-    of persons into tracks (`openpose_match`)."""
+    """Reads JSON files; an item's location is (file, name of the label). match: join the persons of
+    single frames into tracks (`openpose_match`)."""
 
     def __init__(self, match: bool) -> None:
         self._match = match
 
     def read(self, item: Item) -> Clip:
         """Raises BadRecording, naming the file and the frame."""
-        file, label = item.place
+        file, label = item.location
         clip = parse(read_file(file, MAX_BYTES), (label, item.label), file)
         if not self._match:
             return clip
         return replace(clip, positions=openpose_match(clip.positions))
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """No files stay open."""
 
 
 def kinetics_source(path: str, spec: DataSpec, match: bool) -> Source:
-    """What of Kinetics-skeleton in the folder `path` has a skeleton and a label, sorted by id.
+    """The clips of Kinetics-skeleton in `path` that have a skeleton and a label, sorted by id.
 
-    One half may be missing. Raises UserError for a folder with neither, and for damaged label
+    One split may be missing. Raises UserError for a folder with neither, and for damaged label
     files.
     """
-    found = {phase: name for phase, name in HALVES.items() if _label_file(path, name).is_file()}
+    found = {phase: name for phase, name in SPLITS.items() if _label_file(path, name).is_file()}
     if not found:
-        wanted = " or ".join(f"{name}_label.json" for name in HALVES.values())
+        names = " or ".join(f"{name}_label.json" for name in SPLITS.values())
         raise UserError(
-            f"{KEY} is {path!r}, where there is no {wanted}; give the folder of kinetics-skeleton: "
+            f"{KEY} is {path!r}, which has no {names}; give the folder of kinetics-skeleton: "
             f"--set {KEY}=PATH"
         )
-    chosen = _Chosen(path, spec.num_class)
-    for phase, name in HALVES.items():
+    clips = _Selection(path, spec.num_class)
+    for phase, name in SPLITS.items():
         if phase in found:
-            chosen.add_half(phase, name)
+            clips.add_split(phase, name)
         else:
-            chosen.warnings.append(f"{_label_file(path, name)} not found: there is no {phase} half")
-    if not chosen.items and not chosen.bad:
+            clips.warnings.append(f"{_label_file(path, name)} not found: no {phase} data")
+    if not clips.items and not clips.bad:
         raise UserError(f"{KEY} is {path!r}, whose label files list no clip with a label")
     about = {
         **{"kind": "kinetics", "source": path, "transform": False, "unit": "normalised"},
         **{"splits": found, "openpose_match": match},
     }
-    left_out = chosen.left_out
+    left_out = clips.left_out
     reasons = [entry["reason"] for entry in left_out]
     counters = {
         "without_skeleton": reasons.count(_NO_SKELETON),
         "blank_labels": reasons.count(_NO_LABEL),
     }
     reader = KineticsReader(match)
-    return Source(about, chosen.items, reader, chosen.bad, counters, left_out, chosen.warnings)
+    return Source(about, clips.items, reader, clips.bad, counters, left_out, clips.warnings)
 
 
-class _Chosen:
-    """The clips of the label files, sorted out."""
+class _Selection:
+    """The clips of the label files: usable, bad, or left out."""
 
     def __init__(self, path: str, num_class: int) -> None:
         self._path = path
@@ -92,12 +92,12 @@ class _Chosen:
         self.left_out: list[dict[str, str]] = []
         self.warnings: list[str] = []
 
-    def add_half(self, phase: str, name: str) -> None:
+    def add_split(self, phase: str, name: str) -> None:
         label_file = _label_file(self._path, name)
         labels = _labels(label_file)
         for key, entry in sorted(labels.items()):
             file = f"{key}.json"
-            reason = self._wrong(key, entry)
+            reason = self._invalid(key, entry)
             if reason:
                 self.bad.append((file, BadRecording(str(label_file), f"{key!r}: {reason}")))
             elif not entry["has_skeleton"]:
@@ -105,22 +105,22 @@ class _Chosen:
             elif entry["label"] == "" or entry["label_index"] == "":
                 self.left_out.append({"file": file, "reason": _NO_LABEL})
             else:
-                place = (os.path.join(self._path, name, file), entry["label"])
-                self.items.append(Item(file, phase, entry["label_index"], place))
+                location = (os.path.join(self._path, name, file), entry["label"])
+                self.items.append(Item(file, phase, entry["label_index"], location))
         self._note_unlisted(name, {f"{key}.json" for key in labels})
 
-    def _wrong(self, key: str, entry: Any) -> str:
-        """Why an entry of a label file cannot be used; '' where it can, or says that it is
-        empty."""
+    def _invalid(self, key: str, entry: Any) -> str:
+        """Why an entry of a label file is invalid; '' if it is valid, with or without a skeleton
+        and a label."""
         if key in ("", ".", "..") or "/" in key or "\\" in key or "\0" in key:
-            return "no name of a file"
+            return "not a file name"
         if not isinstance(entry, dict) or type(entry.get("has_skeleton")) is not bool:
             return "has_skeleton must be true or false"
         label, number = entry.get("label"), entry.get("label_index")
         if not entry["has_skeleton"] or (isinstance(label, str) and "" in (label, number)):
             return ""
         if not isinstance(label, str) or type(number) is not int:
-            return f"label is {label!r} and label_index {number!r}; must be text and a number"
+            return f"label is {label!r} and label_index {number!r}; must be text and an integer"
         if not 0 <= number < self._num_class:
             return f"label_index is {number}; must be 0 to {self._num_class - 1}"
         return ""
@@ -131,11 +131,11 @@ class _Chosen:
             files = sorted(set(os.listdir(folder)) - listed)
         except OSError as error:
             raise UserError(f"{folder}: cannot be listed: {error.strerror}") from error
-        lost = [file for file in files if file.endswith(".json") and not file.startswith(".")]
-        if lost:
+        extra = [file for file in files if file.endswith(".json") and not file.startswith(".")]
+        if extra:
             self.warnings.append(
-                f"{folder}: {len(lost)} files are not in the label file and were left out: "
-                f"{', '.join(lost[:5])}"
+                f"{folder}: {len(extra)} files are not in the label file and not used: "
+                f"{', '.join(extra[:5])}"
             )
 
 
@@ -152,6 +152,6 @@ def _labels(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}: not readable as JSON: {error}") from error
     if not isinstance(content, dict):
         raise UserError(
-            f"{file}: must hold an object: {{id: {{has_skeleton, label, label_index}}}}"
+            f"{file}: must contain an object: {{id: {{has_skeleton, label, label_index}}}}"
         )
     return content

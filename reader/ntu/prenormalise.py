@@ -1,8 +1,8 @@
-"""Pre-normalisation of a clip: the `transform` that the cross-view protocols train on.
+"""Pre-normalisation of a clip: the `transform` setting, used for the cross-view protocols.
 
-It is that of 2s-AGCN (Shi et al., CVPR 2019; public code `data_gen/preprocess.py`), which the
-public EfficientGCN code took over. There, loops over joints do some 70 clips a second; here
-whole arrays are moved, to the same numbers within rounding.
+The method of 2s-AGCN (Shi et al., CVPR 2019; public code `data_gen/preprocess.py`), also used by
+the public EfficientGCN code. That code loops over joints (about 70 clips/s); this one uses array
+operations, with equal results within rounding.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import math
 
 import numpy as np
 
-HIP, SPINE = 0, 1  # the bone between them goes upright
-RIGHT_SHOULDER, LEFT_SHOULDER = 8, 4  # left to right, laid along x
+HIP, SPINE = 0, 1  # their bone becomes vertical
+RIGHT_SHOULDER, LEFT_SHOULDER = 8, 4  # from left to right: the x axis
 X_AXIS, Z_AXIS = 0, 2
-# Sums of absolute coordinates (or of a cross product) below this have no direction.
+# A vector whose cross product with the axis has a smaller sum of absolute values is not rotated.
 NO_DIRECTION = 1e-6
 
 
 def transform(clip: np.ndarray) -> np.ndarray:
-    """Fill, centre and turn one clip (C=3, T, V, M), NTU joints, metres; float32, a new array.
+    """Fill, centre and rotate one clip (C=3, T, V, M), NTU joints, metres; float32, a new array.
 
-    1. Each person's frames are moved to the front where the first is empty, and the empty tail is
-       filled by repeating them; gaps behind a first frame that is not empty stay.
-    2. Joint 1 of person 0 becomes the origin of every frame, for all persons. Joints that are
-       absent (all zeros) stay zeros, and so does an absent person.
-    3. All persons are turned so that in frame 0 the hip-spine bone of person 0 lies on z, then so
-       that its shoulders lie along x. The second turn moves the spine off z again: that is what
-       published weights were trained on.
+    1. For each person, the empty tail is filled by repeating the frames. If the first frame is
+       empty, all empty frames are removed before that; otherwise gaps are kept.
+    2. Joint 1 of person 0 becomes the origin of every frame, for all persons. Absent joints (all
+       zeros) and absent persons stay zero.
+    3. All persons are rotated so that in frame 0 the hip-spine bone of person 0 is parallel to z,
+       then so that its shoulders are parallel to x. The second rotation moves the spine away from z
+       again; published weights were trained on such data.
     """
     num_channel, num_frame, num_joint, num_person = clip.shape
-    turned = np.zeros(clip.shape, np.float32)
+    rotated = np.zeros(clip.shape, np.float32)
     persons = [
         _fill_frames(np.ascontiguousarray(clip[..., m], np.float32)) for m in range(num_person)
     ]
@@ -42,25 +42,25 @@ def transform(clip: np.ndarray) -> np.ndarray:
     for m, (positions, present) in enumerate(persons):
         if present.any():
             flat = rotation @ positions.reshape(num_channel, num_frame * num_joint)
-            turned[..., m] = flat.reshape(num_channel, num_frame, num_joint)
-    return turned
+            rotated[..., m] = flat.reshape(num_channel, num_frame, num_joint)
+    return rotated
 
 
 def _fill_frames(person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Step 1 for one person (C, T, V): its own copy of the filled positions, and which joints
-    (T, V) are present in them."""
+    """Step 1 for one person (C, T, V): a copy of the filled positions, and which joints (T, V) are
+    present in them."""
     present = (person != 0).any(axis=0)
-    there = np.flatnonzero(present.any(axis=1))
-    if len(there) == 0:
+    frames = np.flatnonzero(present.any(axis=1))
+    if len(frames) == 0:
         return person.copy(), present
-    if there[0] == 0:
-        there = np.arange(there[-1] + 1)  # gaps included
-    order = np.resize(there, person.shape[1])  # repeats them to the full length
+    if frames[0] == 0:
+        frames = np.arange(frames[-1] + 1)  # including gaps
+    order = np.resize(frames, person.shape[1])  # repeated to the full length
     return person[:, order], present[order]
 
 
 def _upright(frame: np.ndarray) -> np.ndarray:
-    """The rotation (3, 3), float32, that step 3 takes from person 0's frame 0: (C, V)."""
+    """The rotation (3, 3), float32, of step 3, from frame 0 of person 0: (C, V)."""
     upright = _rotation_onto(Z_AXIS, frame[:, SPINE] - frame[:, HIP])
     shoulders = (upright @ (frame[:, RIGHT_SHOULDER] - frame[:, LEFT_SHOULDER])).astype(np.float32)
     return (_rotation_onto(X_AXIS, shoulders) @ upright).astype(np.float32)
@@ -69,8 +69,8 @@ def _upright(frame: np.ndarray) -> np.ndarray:
 def _rotation_onto(axis: int, vector: np.ndarray) -> np.ndarray:
     """The smallest rotation (3, 3), float64, of a float32 vector onto a coordinate axis.
 
-    Identity where the vector is null or lies along the axis; along it backwards counts too, which
-    the public code leaves unturned. Numbers instead of small arrays: ten times as fast.
+    Identity if the vector is zero or parallel to the axis, in either direction, as in the public
+    code. Scalars instead of small arrays make it ten times as fast.
     """
     i, j = (axis + 1) % 3, (axis + 2) % 3
     # The rotation axis k is vector x target, which has no component along the target.

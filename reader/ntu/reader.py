@@ -1,9 +1,9 @@
-"""NTU RGB+D `.skeleton` text -> one clip of the two persons who move most.
+"""NTU RGB+D `.skeleton` text -> one clip of the two persons with the most motion.
 
 The text: the number of frames; then for each frame the number of bodies; for each body a line of
 ten fields (identity, tracking state), the number of joints, and a line for each joint of twelve
-fields that starts with x, y, z in metres. The choice of persons is that of the public
-EfficientGCN code (`reader/ntu/reader.py`), and so are the bits of the result.
+fields that starts with x, y, z in metres. The selection of persons follows the public EfficientGCN
+code (`reader/ntu_reader.py`), and the result is bit-identical to its.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from reader.ntu.coordinates import first_three
 from reader.shared import energy
 
 NUM_JOINT = skeleton("ntu-25").num_joint
-NUM_FIELD = 12  # of a joint's line
-# A frame may list more bodies (ghosts in furniture and mirrors); its first four are candidates.
+NUM_FIELD = 12  # in the line of a joint
+# A frame may list more bodies (false detections in furniture and mirrors); the first four count.
 MAX_BODY = 4
-# Metres. No sensor sees so far, and the squares of far larger numbers would overflow float32.
+# Metres. Beyond any sensor's range, and the squares of much larger numbers would overflow float32.
 MAX_COORDINATE = 1e6
 
 
 class _Text:
-    """The lines of a file, uncut: line r is data[begins[r]:begins[r + 1]]. Counts from 0."""
+    """The lines of a file without copying: line r is data[begins[r]:begins[r + 1]], r from 0."""
 
     def __init__(self, data: bytes) -> None:
         newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n"))
@@ -46,8 +46,8 @@ class _Text:
 
 @dataclass(frozen=True)
 class _Layout:
-    """What lies where: the b-th kept body has its joints from line `rows[b]` on; it is number
-    `slots[b]` in the list of frame `frames[b]`. Everything counts from 0."""
+    """Positions in the text: the joints of the b-th kept body start at line `rows[b]`; it is number
+    `slots[b]` in the list of frame `frames[b]`. All from 0."""
 
     rows: list[int]
     frames: list[int]
@@ -57,11 +57,11 @@ class _Layout:
 
 
 def parse(data: bytes, where: str) -> Clip:
-    """The clip in the bytes of a `.skeleton` file with LF or CRLF line ends.
+    """The clip in the bytes of a `.skeleton` file with LF or CRLF line breaks.
 
-    Bodies are told apart by their place in each frame's list. Raises BadRecording, naming
-    `where` and the line, for a file that is cut short, holds anything but finite numbers where
-    numbers are due, another number of joints, or text behind the last frame.
+    Bodies are identified by their position in each frame's list. Raises BadRecording, naming
+    `where` and the line, for a truncated file, values that are not finite numbers, a wrong number
+    of joints, or text after the last frame.
     """
     text = _Text(data)
     layout = _find_bodies(text, where)
@@ -76,14 +76,14 @@ def parse(data: bytes, where: str) -> Clip:
     return Clip(
         positions=positions,
         length=length,
-        is_cut=layout.num_frame > MAX_FRAME,
+        is_truncated=layout.num_frame > MAX_FRAME,
         has_extra_body=layout.most_bodies > MAX_BODY,
         empty_frames=length - len(set(layout.frames)),
     )
 
 
 def _find_bodies(text: _Text, where: str) -> _Layout:
-    """Walk the counts through the whole file; the joints' own lines are left for later."""
+    """Follow the counts through the whole file, without parsing the lines of joints."""
     rows: list[int] = []
     frames: list[int] = []
     slots: list[int] = []
@@ -113,7 +113,7 @@ def _find_bodies(text: _Text, where: str) -> _Layout:
 
 
 def _count(text: _Text, row: int, what: str, where: str) -> int:
-    """The number of `what` that line `row` states."""
+    """The number of `what` in line `row`."""
     begins = text.begins
     try:
         count = int(text.data[begins[row] : begins[row + 1]])
@@ -123,16 +123,16 @@ def _count(text: _Text, row: int, what: str, where: str) -> int:
         count = -1
     if count < 0:
         raise BadRecording(
-            where, f"line {row + 1}: {_shown(text.line(row))} is no number of {what}"
+            where, f"line {row + 1}: {_shown(text.line(row))} is not a number of {what}"
         )
     return count
 
 
 def _check_end(text: _Text, row: int, ends_in_joint: bool, where: str) -> None:
-    """Nothing is missing before line `row`, where the last frame has ended, or follows it."""
+    """Check that the text has `row` lines, the number up to the end of the last frame."""
     if row > len(text):
         raise _ends_early(text, where)
-    # A file that was cut within its last line still has every line.
+    # A file that is truncated within its last line still has every line.
     num_field = len(text.line(row - 1).split())
     if ends_in_joint and num_field != NUM_FIELD:
         raise BadRecording(where, f"line {row}: {num_field} fields; must be {NUM_FIELD}")
@@ -140,8 +140,8 @@ def _check_end(text: _Text, row: int, ends_in_joint: bool, where: str) -> None:
         if text.line(extra):
             raise BadRecording(
                 where,
-                f"line {extra + 1}: {_shown(text.line(extra))} behind the last frame; the number "
-                "of frames in line 1 does not fit",
+                f"line {extra + 1}: {_shown(text.line(extra))} after the last frame; the number of "
+                "frames in line 1 is wrong",
             )
 
 
@@ -150,18 +150,18 @@ def _ends_early(text: _Text, where: str) -> BadRecording:
 
 
 def _joints(text: _Text, rows: Sequence[int], where: str) -> np.ndarray:
-    """x, y, z of each body's joints: (len(rows), V, C) float32, metres."""
+    """x, y, z of the joints of each body: (len(rows), V, C) float32, metres."""
     lines = (np.array(rows)[:, None] + np.arange(NUM_JOINT)).ravel()
-    # Four lines with three numbers come before the first joint: 8 bytes or more, as required.
+    # Four lines precede the first joint: at least the 8 bytes that first_three requires.
     values = first_three(text.data, text.offsets[lines])
-    # The comparison is written so that NaN fails it.
+    # In this form NaN fails the comparison.
     if values is None or not np.abs(values).max() <= MAX_COORDINATE:
         values = np.array([_joint(text, row, where) for row in lines.tolist()])
     return values.astype(np.float32).reshape(len(rows), NUM_JOINT, 3)
 
 
 def _joint(text: _Text, row: int, where: str) -> list[float]:
-    """x, y, z of one line, for text that is wrong or unusual (tabs, columns)."""
+    """x, y, z of one line, for invalid or unusual text (tabs, aligned columns)."""
     fields = text.line(row).split()
     if len(fields) < 4:
         raise BadRecording(where, f"line {row + 1}: {len(fields)} fields; must be {NUM_FIELD}")
@@ -172,19 +172,21 @@ def _joint(text: _Text, row: int, where: str) -> list[float]:
         except ValueError:
             values.append(np.nan)
         if not abs(values[-1]) <= MAX_COORDINATE:
-            raise BadRecording(where, f"line {row + 1}: {_shown(field)} is no coordinate in metres")
+            raise BadRecording(
+                where, f"line {row + 1}: {_shown(field)} is not a coordinate in metres"
+            )
     return values
 
 
 def _most_moving(bodies: np.ndarray) -> Sequence[int]:
-    """Slots of the NUM_PERSON bodies of most energy, highest first; bodies: (slot, T, V, C).
+    """Slots of the NUM_PERSON bodies with the most energy, highest first; bodies: (slot, T, V, C).
 
-    Equal energies put the later slot first, as the public code's reversed sort does.
+    On a tie the later slot is first, as with the reversed sort of the public code.
     """
     if len(bodies) < 2:
         return range(len(bodies))
     energies = [energy(body) for body in bodies]
-    return np.argsort(energies, kind="stable")[::-1][:NUM_PERSON]
+    return np.argsort(energies, kind="stable")[::-1][:NUM_PERSON].tolist()
 
 
 def _shown(text: bytes) -> str:

@@ -15,18 +15,18 @@ from reader.clip import BadRecording
 from reader.shared import read_file
 
 SUFFIX = ".skeleton"
-# The longest recordings of NTU RGB+D have a few MB. A file beyond this is no recording, and would
-# break the promise that memory does not depend on the data.
+# The longest recordings of NTU RGB+D have a few MB. A larger file is not a recording, and reading
+# it would break the bound on memory.
 MAX_BYTES = 16 * 2**20
 
-# What zipfile raises for archives and members that it cannot make sense of.
+# The exceptions that zipfile raises for damaged archives and members.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError)
 _MISSING_FILE = Path(__file__).parent / "missing.txt"
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Where one recording lies: a file, or a member of the zip archive `file`."""
+    """The location of one recording: a file, or a member of the zip archive `file`."""
 
     name: str
     file: str
@@ -39,24 +39,24 @@ class Recording:
 
 
 def find_recordings(path: str, key: str) -> tuple[list[Recording], int]:
-    """All `.skeleton` files of a zip archive, or of a folder and everything below it, archives
-    included, sorted by name; and how many second copies of the same recording were dropped.
+    """All `.skeleton` files in a zip archive, or in a folder, its subfolders and their archives,
+    sorted by name; and the number of further copies of the same recording, which were dropped.
 
-    key: the setting that holds `path`, for messages. Raises UserError for a path that is missing
-    or holds no recording, a damaged archive, and recordings of the same name that differ in size.
+    key: the setting of `path`, for messages. Raises UserError for a path that is missing or has no
+    recordings, a damaged archive, and recordings with equal names and different sizes.
     """
     root = Path(path)
-    mend = f"give the folder of {SUFFIX} files or the official zip archive: --set {key}=PATH"
+    fix = f"give the folder of {SUFFIX} files or the official zip archive: --set {key}=PATH"
     if root.is_dir():
         found = list(_below(root))
     elif not root.exists():
-        raise UserError(f"{key} is {path!r}, which does not exist; {mend}")
+        raise UserError(f"{key} is {path!r}, which does not exist; {fix}")
     elif root.suffix.lower() == ".zip":
         found = list(_in_archive(str(root)))
     else:
-        raise UserError(f"{key} is {path!r}, neither a folder nor a .zip; {mend}")
+        raise UserError(f"{key} is {path!r}, neither a folder nor a .zip; {fix}")
     if not found:
-        raise UserError(f"{key} is {path!r}, which holds no {SUFFIX} file; {mend}")
+        raise UserError(f"{key} is {path!r}, which contains no {SUFFIX} file; {fix}")
     return _without_copies(sorted(found, key=lambda recording: (recording.name, recording.where)))
 
 
@@ -68,7 +68,7 @@ def _below(root: Path) -> Iterator[Recording]:
         for name in files:
             file = os.path.join(folder, name)
             if _is_recording(name):
-                # A dangling link has no size; reading it fails later with the file's name.
+                # A dangling symbolic link has no size; reading it fails later with its name.
                 size = os.path.getsize(file) if os.path.exists(file) else 0
                 yield Recording(name, file, "", size)
             elif name.lower().endswith(".zip") and not name.startswith("."):
@@ -83,7 +83,7 @@ def _in_archive(file: str) -> Iterator[Recording]:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
     except _DAMAGED as error:
         raise UserError(
-            f"{file}: not a whole zip archive ({error}); copy or download it again"
+            f"{file}: not a complete zip archive ({error}); copy or download it again"
         ) from error
     for info in members:
         name = PurePosixPath(info.filename).name
@@ -92,27 +92,27 @@ def _in_archive(file: str) -> Iterator[Recording]:
 
 
 def _is_recording(name: str) -> bool:
-    # Archives made on a Mac hold a '._S001...skeleton' of finder data for every file.
+    # Archives created on macOS contain a '._S001...skeleton' with Finder data for every file.
     return name.endswith(SUFFIX) and not name.startswith(".")
 
 
 def _without_copies(found: list[Recording]) -> tuple[list[Recording], int]:
-    """Keep the first of each name: people unpack an archive and leave it beside the files."""
+    """Keep the first of each name: an unpacked archive may still be next to its files."""
     kept = found[:1]
     for recording in found[1:]:
         if recording.name != kept[-1].name:
             kept.append(recording)
         elif recording.size != kept[-1].size:
             raise UserError(
-                f"{recording.where} and {kept[-1].where} have one name and different sizes; "
+                f"{recording.where} and {kept[-1].where} have the same name but different sizes; "
                 "remove the wrong one"
             )
     return kept, len(found) - len(kept)
 
 
 class RecordingFiles:
-    """Reads recordings, keeping each archive open: listing the 56,880 members of the NTU RGB+D
-    archive takes a second, reading one of them a millisecond."""
+    """Reads recordings and keeps archives open: listing the 56,880 members of the NTU RGB+D archive
+    takes a second, reading one of them a millisecond."""
 
     def __init__(self) -> None:
         self._archives: dict[str, zipfile.ZipFile] = {}
@@ -123,10 +123,10 @@ class RecordingFiles:
             archive.close()
 
     def read(self, recording: Recording) -> bytes:
-        """The bytes of a recording. Raises BadRecording when they cannot be had whole."""
+        """The bytes of a recording. Raises BadRecording if they cannot be read completely."""
         if recording.size > MAX_BYTES:
             raise BadRecording(
-                recording.where, f"{recording.size} bytes; a recording has at most {MAX_BYTES}"
+                recording.where, f"{recording.size} bytes; the limit for a recording is {MAX_BYTES}"
             )
         if not recording.member:
             return read_file(recording.file, MAX_BYTES)
@@ -136,7 +136,7 @@ class RecordingFiles:
             reason = f"cannot be read: {error.strerror or error}"
         except _DAMAGED as error:
             reason = f"damaged in the archive: {error}"
-        except RuntimeError as error:  # what zipfile raises for a member with a password
+        except RuntimeError as error:  # raised by zipfile for a member with a password
             reason = f"cannot be unpacked: {error}"
         raise BadRecording(recording.where, reason)
 

@@ -1,4 +1,4 @@
-"""The recordings of an NTU-style protocol, chosen by their names alone."""
+"""The recordings of an NTU-style protocol, selected by their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reader.source import Item, Source
 
 
 class NTUReader:
-    """Reads `.skeleton` recordings; an item's place is its Recording. normalise: apply
+    """Reads `.skeleton` recordings; an item's location is its Recording. normalise: apply
     `transform`."""
 
     def __init__(self, normalise: bool) -> None:
@@ -24,7 +24,7 @@ class NTUReader:
 
     def read(self, item: Item) -> Clip:
         """Raises BadRecording, naming the file and the line."""
-        clip = parse(self._files.read(item.place), item.place.where)
+        clip = parse(self._files.read(item.location), item.location.where)
         if not self._normalise:
             return clip
         return replace(clip, positions=transform(clip.padded(MAX_FRAME)))
@@ -35,26 +35,26 @@ class NTUReader:
 
 
 def ntu_source(path: str, key: str, rules: Protocol, normalise: bool) -> Source:
-    """What of the recordings in `path` belongs to a protocol, sorted by name.
+    """The recordings in `path` that belong to a protocol, sorted by name.
 
-    key: the setting that holds `path`, for messages. Raises UserError for a path without
-    recordings (see `find_recordings`), or with none of this protocol.
+    key: the setting of `path`, for messages. Raises UserError for a path without recordings (see
+    `find_recordings`), or with none of this protocol.
     """
     found, second_copies = find_recordings(path, key)
-    items, bad, counters = _choose(found, rules)
+    items, bad, counters = _select(found, rules)
     if not items and not bad:
         raise UserError(
-            f"{key} is {path!r}, where none of {len(found)} recordings belongs to {rules.name}"
+            f"{key} is {path!r}, where none of the {len(found)} recordings belongs to {rules.name}"
         )
     about = {"kind": "ntu", "source": path, "transform": normalise, "unit": "metre"}
     counters = {"second_copies": second_copies, **counters}
     return Source(about, items, NTUReader(normalise), bad, counters)
 
 
-def _choose(
+def _select(
     found: Sequence[Recording], rules: Protocol
 ) -> tuple[list[Item], list[tuple[str, BadRecording]], dict[str, int]]:
-    # Synthetic recordings are named like NTU's, but the missing ones are NTU's only.
+    # Synthetic recordings have the same naming scheme, but the list applies only to NTU RGB+D.
     missing = missing_skeletons() if rules.source.startswith("ntu") else frozenset()
     counters = {"missing_skeletons": 0, "other_actions": 0}
     items, bad = [], []

@@ -32,7 +32,7 @@ _DAMAGED = (
 
 
 class Folder:
-    """The clips of such a folder (see `KeypointFiles`)."""
+    """The clips of such a folder. entries: all, in order. notes: irregularities of the list."""
 
     in_memory = False
 

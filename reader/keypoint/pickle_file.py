@@ -16,7 +16,7 @@ from safe_io import load_pickle
 
 
 class Pickle:
-    """The clips of such a file; all of them are in memory (see `KeypointFiles`)."""
+    """The clips of such a file; all of them are in memory. Attributes as those of Folder."""
 
     in_memory = True
 

@@ -44,7 +44,7 @@ class _Text:
         return self.data[self.begins[row] : self.begins[row + 1]].strip()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Layout:
     """Positions in the text: the joints of the b-th kept body start at line `rows[b]`; it is number
     `slots[b]` in the list of frame `frames[b]`. All from 0."""
@@ -85,17 +85,13 @@ def parse(data: bytes, where: str) -> Clip:
 
 def _find_bodies(text: _Text) -> _Layout:
     """Follow the counts through the whole file, without parsing the lines of joints."""
-    rows: list[int] = []
-    frames: list[int] = []
-    slots: list[int] = []
-    most_bodies = 0
-    num_frame = _count(text, 0, "frames")
-    if num_frame == 0:
+    layout = _Layout([], [], [], num_frame=_count(text, 0, "frames"), most_bodies=0)
+    if layout.num_frame == 0:
         raise Unusable("line 1: 0 frames; must be 1 or more")
     row = 1
-    for t in range(num_frame):
+    for t in range(layout.num_frame):
         num_body = _count(text, row, "bodies")
-        most_bodies = max(most_bodies, num_body)
+        layout.most_bodies = max(layout.most_bodies, num_body)
         row += 1
         for slot in range(num_body):
             num_joint = _count(text, row + 1, "joints")
@@ -103,12 +99,12 @@ def _find_bodies(text: _Text) -> _Layout:
                 raise Unusable(f"line {row + 2}: {num_joint} joints; must be {NUM_JOINT}")
             row += 2
             if t < MAX_FRAME and slot < MAX_BODY:
-                rows.append(row)
-                frames.append(t)
-                slots.append(slot)
+                layout.rows.append(row)
+                layout.frames.append(t)
+                layout.slots.append(slot)
             row += NUM_JOINT
     _check_end(text, row, num_body > 0)
-    return _Layout(rows, frames, slots, num_frame, most_bodies)
+    return layout
 
 
 def _count(text: _Text, row: int, what: str) -> int:

@@ -34,7 +34,6 @@ class ClipArgs:
     the group of keys in dataset_args."""
 
     group: ClassVar[str]
-
     train_batch_size: int = 16
     eval_batch_size: int = 16
     num_frame: int = 288
@@ -120,7 +119,6 @@ class NTUArgs(ClipArgs):
     """`dataset_args.ntu`: NTU-style recordings."""
 
     group: ClassVar[str] = "ntu"
-
     transform: bool = False
     ntu60_path: str = "./data/nturgbd_skeletons_s001_to_s017.zip"
     ntu120_path: str = "./data/nturgbd_skeletons"
@@ -140,7 +138,6 @@ class KineticsArgs(ClipArgs):
     """
 
     group: ClassVar[str] = "kinetics"
-
     source_path: str = "./data/kinetics-skeleton"
     openpose_match: bool = False
 
@@ -155,7 +152,6 @@ class KeypointArgs(ClipArgs):
     mmaction2, or a folder with index.csv."""
 
     group: ClassVar[str] = "keypoint"
-
     source_path: str = ""
     skeleton: str = "coco-17"
     num_class: int = 0

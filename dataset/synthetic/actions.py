@@ -61,14 +61,8 @@ _PUSHING = {"both_flex": 92, "both_abd": -2, "both_turn": 4, "both_elbow": 14}
 _THRUST = {**_PUSHING, "lean": 16, "bend": 6, "ahead": 14}
 _FALLING = {"both_flex": 38, "both_abd": 22, "both_elbow": 42, "l_hip": -6}
 _HIT = {**_FALLING, "lean": -12, "bend": -8, "ahead": -20}
-_STAGGER = {
-    **_SMALL_RIGHT,
-    "both_flex": 22,
-    "both_abd": 26,
-    "both_elbow": 40,
-    "lean": 8,
-    "ahead": -36,
-}
+_BALANCING = {"both_flex": 22, "both_abd": 26, "both_elbow": 40}
+_STAGGER = {**_SMALL_RIGHT, **_BALANCING, "lean": 8, "ahead": -36}
 
 _WAVING = ((0.24, {**_WAVE, "r_elbow": 40}), (0.24, {**_WAVE, "r_elbow": 108}))
 _CLAPPING = ((0.16, {**_CLAP, "both_turn": 38}), (0.18, _CLAP))
@@ -79,13 +73,16 @@ _SQUATTING_ARMS = ((0.6, {**_SQUAT, "both_flex": 85, "both_elbow": 8}), (0.65, _
 _KICKING = (
     (0.32, {"r_hip": -28, "r_knee": 62, "l_flex": -15, "lean": 6}),
     (0.22, {"r_hip": 72, "r_knee": 8, "r_flex": -28, "l_flex": 32, "lean": -10}),
-    *((0.28, {"r_hip": 38, "r_knee": 52}), (0.3, _REST)),
+    (0.28, {"r_hip": 38, "r_knee": 52}),
+    (0.3, _REST),
 )
 _JUMPING = (
-    *((0.36, _CROUCH), (0.2, {"both_flex": 50, "both_elbow": 25, "lift": 2})),
+    (0.36, _CROUCH),
+    (0.2, {"both_flex": 50, "both_elbow": 25, "lift": 2}),
     (0.18, {"both_flex": 120, "both_abd": 15, "both_knee": 12, "lift": 24}),
     (0.18, {"both_flex": 75, "both_elbow": 30, "lift": 2}),
-    *((0.14, {"both_hip": 38, "both_knee": 55, "lean": 22}), (0.3, _REST)),
+    (0.14, {"both_hip": 38, "both_knee": 55, "lean": 22}),
+    (0.3, _REST),
 )
 _BOWING = (
     (0.6, {"lean": 48, "bend": 22, "nod": 10, "both_flex": 28}),
@@ -98,7 +95,8 @@ _TURNING = (
     (0.3, {**_SMALL_LEFT, "facing": 50, "look": 25, "twist": 10}),
     (0.28, {**_SMALL_RIGHT, "facing": 95, "look": 20, "twist": 8}),
     (0.28, {**_SMALL_LEFT, "facing": 140, "look": 10}),
-    *((0.28, {**_SMALL_RIGHT, "facing": 176}), (0.25, {"facing": 180})),
+    (0.28, {**_SMALL_RIGHT, "facing": 176}),
+    (0.25, {"facing": 180}),
 )
 _SHAKING = ((0.15, {**_SHAKE, "r_elbow": 54}), (0.15, {**_SHAKE, "r_elbow": 32}))
 _SHAKE_HANDS = Script(_SHAKING, ((0.45, _SHAKE),), ((0.45, _REST),), max_loops=4)

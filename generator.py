@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +37,7 @@ from safe_io import whole_file
 
 VERSION = 1  # of the layout above
 REPORT = "report.txt"
-Step = TypeVar("Step")
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
@@ -93,16 +93,15 @@ def generate(config: Config, *, workers: int, progress: bool) -> Path:
     folder = Path(args.data_folder) / spec.name
     workers = workers if source.in_processes else 1
     clip_shape = (3, spec.max_frame, spec.skeleton.num_joint, spec.num_person)
-    with only_writer(folder), contextlib.closing(source.reader):
+    with only_writer(folder), source.files:
         if source.check:
             _run_check(source.check, source.items, folder, workers, progress)
         with new_set(folder, clip_shape, len(source.items), f"{key}root_folder") as new:
-            clips = in_order(source.reader.read, source.items, workers)
-            with contextlib.closing(clips):
-                bar = _with_bar(clips, len(source.items), spec.name, progress)
-                _fill(new.splits, source, bar, tally, spec.max_frame)
-            json.dump(_manifest(spec, source, new.splits, tally), new.manifest, indent=1)
-    _log_summary(folder, source, new.splits, tally)
+            splits, manifest = new
+            with _results(source.read, source.items, workers, spec.name, progress) as clips:
+                _fill(splits, source, clips, tally, spec.max_frame)
+            json.dump(_manifest(spec, source, splits, tally), manifest, indent=1)
+    _log_summary(folder, source, splits, tally)
     return folder
 
 
@@ -127,9 +126,8 @@ def _run_check(
 ) -> None:
     """Check all recordings; log the report and write it to the folder of the data. Raises UserError
     with the first error."""
-    results = in_order(check.examine, items, workers)
-    with contextlib.closing(results):
-        report = check.judge(_with_bar(results, len(items), "check", progress))
+    with _results(check.examine, items, workers, "check", progress) as results:
+        report = check.judge(results)
     with whole_file(folder / REPORT, "w") as file:
         file.write(report.text)
     for line in report.text.splitlines():
@@ -140,8 +138,13 @@ def _run_check(
         raise UserError(f"{report.errors[0]}{more}; full report: {folder / REPORT}")
 
 
-def _with_bar(steps: Iterable[Step], total: int, name: str, progress: bool) -> Iterator[Step]:
-    yield from tqdm(steps, total=total, desc=name, unit="clip", disable=not progress)
+@contextlib.contextmanager
+def _results(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int, name: str, progress: bool
+) -> Iterator[Iterable[Result | BadRecording]]:
+    """`in_order` with a progress bar."""
+    with contextlib.closing(in_order(work, items, workers)) as results:
+        yield tqdm(results, total=len(items), desc=name, unit="clip", disable=not progress)
 
 
 def _fill(
@@ -158,9 +161,8 @@ def _fill(
             tally.add(clip)
             splits[item.phase].append(item.name, item.label, clip.length, clip.padded(max_frame))
     if not any(split.names for split in splits.values()):
-        raise UserError(
-            f"all {len(tally.skipped)} recordings are unusable; the last: {tally.skipped[-1]}"
-        )
+        skipped = tally.skipped
+        raise UserError(f"all {len(skipped)} recordings are unusable; the last: {skipped[-1]}")
     for split in splits.values():
         split.finish()
 
@@ -178,9 +180,7 @@ def _manifest(
         "max_frame": spec.max_frame,
         "shape": [3, spec.max_frame, layout.num_joint, spec.num_person],
         "clips": {phase: len(split.names) for phase, split in splits.items()},
-        "sha256": {
-            phase: content_hash(split.names, split.labels) for phase, split in splits.items()
-        },
+        "sha256": {phase: content_hash(s.names, s.labels) for phase, s in splits.items()},
         "num_class": spec.num_class,
         "class_names": list(spec.class_names),
         "counters": {**source.counters, **tally.counters()},
@@ -196,9 +196,7 @@ def _log_summary(folder: Path, source: Source, splits: dict[str, Split], tally: 
         if not split.names:
             logger.warning("no recording belongs to the %s split", phase)
     numbers = {**source.counters, **tally.counters()}
-    counters = ", ".join(
-        f"{number} {name.replace('_', ' ')}" for name, number in numbers.items() if number
-    )
+    counters = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in numbers.items() if n)
     logger.info(
         "wrote %d training and %d evaluation clips to %s (%d bad files skipped%s); counters: %s",
         *(len(splits[phase].names) for phase in PHASES),

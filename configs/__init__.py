@@ -7,6 +7,7 @@ nearest known one. There are no heavy imports here, so `main.py --help` stays fa
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import typing
@@ -53,7 +54,8 @@ def parse_set(items: Sequence[str]) -> dict[str, Any]:
 
 def dump(config: Config) -> str:
     """The resolved config as YAML that `load` reads back to an equal Config."""
-    return yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False)
+    plain = json.loads(json.dumps(dataclasses.asdict(config)))  # tuples become lists
+    return yaml.safe_dump(plain, sort_keys=False)
 
 
 def _find(name: str, folder: Path | None = None) -> Path:
@@ -160,13 +162,4 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
         raise ConfigError(f"{key} is {value!r}; allowed: {kind.__name__}")
     if kind is float and not -1e30 < value < 1e30:
         raise ConfigError(f"{key} is {value!r}; allowed: a finite number")
-    return value
-
-
-def _plain(value: Any) -> Any:
-    """The value with all tuples converted to lists, which safe YAML can represent."""
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
     return value

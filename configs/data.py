@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Union
+from typing import Any, ClassVar, Union
 
 from configs.checks import ConfigError, check, one_of
 
@@ -30,8 +30,10 @@ class AugmentArgs:
 
 @dataclass(frozen=True)
 class ClipArgs:
-    """Keys of every kind of data: length, preprocessing and batches of clips."""
+    """Keys of every kind of data: length, preprocessing and batches of clips. group: the name of
+    the group of keys in dataset_args."""
 
+    group: ClassVar[str]
     train_batch_size: int = 16
     eval_batch_size: int = 16
     num_frame: int = 288
@@ -58,13 +60,12 @@ class ClipArgs:
         letters = set(self.inputs)
         once = bool(letters) and len(letters) == len(self.inputs)
         one_modality = len(letters) == 1 and letters <= set("XYMN")
-        check(
-            once and (letters <= set("JVB") or one_modality),
-            key + "inputs",
-            self.inputs,
+        allowed = (
             "any subset of J, V, B, or one raw modality: X joints, Y bones, M joint motion, "
-            "N bone motion",
+            "N bone motion"
         )
+        fits = once and (letters <= set("JVB") or one_modality)
+        check(fits, key + "inputs", self.inputs, allowed)
 
     def _check_augment(self, key: str) -> None:
         augment = self.augment
@@ -85,11 +86,6 @@ class ClipArgs:
                 f"{key}random_rotate is {augment.random_rotate:g}, but these clips have "
                 f"{self.num_axis} coordinates, not 3; set it to 0 and use random_move"
             )
-
-    @property
-    def group(self) -> str:
-        """Name of this group of keys in dataset_args."""
-        return next(name for name, kind in DATA_GROUPS.items() if type(self) is kind)
 
     @property
     def transform(self) -> bool:
@@ -122,6 +118,7 @@ class ClipArgs:
 class NTUArgs(ClipArgs):
     """`dataset_args.ntu`: NTU-style recordings."""
 
+    group: ClassVar[str] = "ntu"
     transform: bool = False
     ntu60_path: str = "./data/nturgbd_skeletons_s001_to_s017.zip"
     ntu120_path: str = "./data/nturgbd_skeletons"
@@ -140,6 +137,7 @@ class KineticsArgs(ClipArgs):
     source_path: the folder with kinetics_{train,val}/ and kinetics_{train,val}_label.json.
     """
 
+    group: ClassVar[str] = "kinetics"
     source_path: str = "./data/kinetics-skeleton"
     openpose_match: bool = False
 
@@ -153,6 +151,7 @@ class KeypointArgs(ClipArgs):
     """`dataset_args.keypoint`: a user's own data. source_path: a pickle in the format of pyskl and
     mmaction2, or a folder with index.csv."""
 
+    group: ClassVar[str] = "keypoint"
     source_path: str = ""
     skeleton: str = "coco-17"
     num_class: int = 0
@@ -190,11 +189,6 @@ class KeypointArgs(ClipArgs):
 
 
 DataArgs = Union[NTUArgs, KineticsArgs, KeypointArgs]
-DATA_GROUPS: dict[str, type[ClipArgs]] = {
-    "ntu": NTUArgs,
-    "kinetics": KineticsArgs,
-    "keypoint": KeypointArgs,
-}
 
 
 @dataclass(frozen=True)

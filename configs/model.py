@@ -12,6 +12,7 @@ ACT_TYPES = ("relu", "relu6", "hswish", "swish")
 ATT_TYPES = ("stja", "pa", "ca", "fa", "ja", "none")
 LAYER_TYPES = ("Basic", "Bottleneck", "Sep", "SG")
 STRATEGIES = ("uniform", "distance", "spatial")
+Blocks = tuple[tuple[int, int, float], ...]  # channel, stride, depth of each
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,7 @@ class EfficientGCNArgs:
     model_types: ClassVar[tuple[str, ...]] = tuple(f"EfficientGCN-B{phi}" for phi in range(5))
 
     stem_channel: int = 64
-    block_args: tuple[tuple[int, int, float], ...] = (
-        (48, 1, 0.5),
-        (24, 1, 0.5),
-        (64, 2, 1),
-        (128, 2, 1),
-    )
+    block_args: Blocks = ((48, 1, 0.5), (24, 1, 0.5), (64, 2, 1), (128, 2, 1))
     fusion_stage: int = 2
     act_type: str = "swish"
     att_type: str = "stja"

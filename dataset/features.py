@@ -98,11 +98,6 @@ def branch_channels(inputs: str) -> list[int]:
     return [BRANCHES[letter].channels for letter in ORDER if letter in inputs]
 
 
-def look_ahead(inputs: str) -> int:
-    """Number of later frames that the features of a frame depend on."""
-    return max(BRANCHES[letter].look_ahead for letter in inputs)
-
-
 def clip_tensor(
     clip: np.ndarray, skeleton: Skeleton, inputs: str, num_frame: int | None = None
 ) -> np.ndarray:

@@ -44,10 +44,9 @@ class ClipFeeder(Dataset):
                 f"{spec.skeleton.num_joint} joints ({spec.skeleton.name}), {spec.num_person} "
                 f"persons and {pipeline.min_frames} frames or more"
             )
-        if labels.max() >= spec.num_class:
-            raise UserError(
-                f"{clips.path}: label {labels.max()}; allowed: 0 to {spec.num_class - 1}"
-            )
+        top = spec.num_class - 1
+        if labels.max() > top:
+            raise UserError(f"{clips.path}: label {labels.max()}; allowed: 0 to {top}")
         self.clips, self.skeleton, self.pipeline = clips, spec.skeleton, pipeline
         self.seed, self.epoch = seed, 0
         size = min(len(clips), limit or len(clips))

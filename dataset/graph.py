@@ -7,6 +7,8 @@ aggregated as `x @ A[k]`. Partitions follow ST-GCN (AAAI 2018, section 3.4); Eff
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from dataset.skeletons import Skeleton
@@ -57,18 +59,6 @@ def adjacency(
     return np.stack(split(norm, hop, to_centre[:, skeleton.centre], hops)).astype(np.float32)
 
 
-def _uniform_slices(
-    norm: np.ndarray, hop: np.ndarray, to_centre: np.ndarray, hops: range
-) -> list[np.ndarray]:
-    return [norm]
-
-
-def _distance_slices(
-    norm: np.ndarray, hop: np.ndarray, to_centre: np.ndarray, hops: range
-) -> list[np.ndarray]:
-    return [np.where(hop == h, norm, 0) for h in hops]
-
-
 def _spatial_slices(
     norm: np.ndarray, hop: np.ndarray, to_centre: np.ndarray, hops: range
 ) -> list[np.ndarray]:
@@ -76,14 +66,18 @@ def _spatial_slices(
     slices = []
     for h in hops:
         here = np.where(hop == h, norm, 0)
-        root, close, further = (
-            np.where(mask, here, 0) for mask in (source == target, source > target, source < target)
-        )
+        masks = (source == target, source > target, source < target)
+        root, close, further = (np.where(mask, here, 0) for mask in masks)
         slices += [root] if h == 0 else [root + close, further]
     return slices
 
 
-STRATEGIES = {"uniform": _uniform_slices, "distance": _distance_slices, "spatial": _spatial_slices}
+_Split = Callable[[np.ndarray, np.ndarray, np.ndarray, range], "list[np.ndarray]"]
+STRATEGIES: dict[str, _Split] = {
+    "uniform": lambda norm, hop, to_centre, hops: [norm],
+    "distance": lambda norm, hop, to_centre, hops: [np.where(hop == h, norm, 0) for h in hops],
+    "spatial": _spatial_slices,
+}
 
 
 def efficientgcn_adjacency(skeleton: Skeleton, max_distance: int) -> np.ndarray:

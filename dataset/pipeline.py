@@ -17,7 +17,7 @@ import numpy as np
 
 from configs.data import AugmentArgs, ClipArgs
 from dataset.augment import augment
-from dataset.features import branch_channels, clip_tensor, look_ahead
+from dataset.features import BRANCHES, branch_channels, clip_tensor
 from dataset.padding import auto_padding, joint_exists, valid_length
 from dataset.skeletons import Skeleton
 from errors import UserError
@@ -44,14 +44,8 @@ class ClipPipeline:
         if training and not args.resample:
             # The random window is the network's input; it is not padded to num_frame.
             num_frame = args.augment.random_choose or num_frame
-        return cls(
-            args.inputs,
-            num_frame,
-            args.resample,
-            args.centre,
-            args.num_axis,
-            args.augment if training else None,
-        )
+        augment = args.augment if training else None
+        return cls(args.inputs, num_frame, args.resample, args.centre, args.num_axis, augment)
 
     @classmethod
     def from_mapping(cls, tree: Any, where: str) -> ClipPipeline:
@@ -80,7 +74,7 @@ class ClipPipeline:
     @property
     def look_ahead(self) -> int:
         """Number of later frames that the features of a frame depend on."""
-        return look_ahead(self.inputs)
+        return max(BRANCHES[letter].look_ahead for letter in self.inputs)
 
     @property
     def min_frames(self) -> int:

@@ -73,33 +73,22 @@ class Protocol:
     source: str
     num_class: int
     is_train: Callable[[ClipName], bool]
-    skeleton: str = "ntu-25"
 
     def spec(self) -> DataSpec:
         """Its data set. NTU RGB+D 60 has the first half of the class names of 120."""
-        names = _names("synthetic" if self.source == "synthetic" else "ntu120")
-        joints = skeleton(self.skeleton)
-        kept = tuple(names[: self.num_class])
-        return DataSpec(self.name, self.num_class, joints, NUM_PERSON, MAX_FRAME, kept)
+        names = _names("synthetic" if self.source == "synthetic" else "ntu120")[: self.num_class]
+        joints = skeleton("ntu-25")
+        return DataSpec(self.name, self.num_class, joints, NUM_PERSON, MAX_FRAME, tuple(names))
 
 
-def _by_subject(train: frozenset[int]) -> Callable[[ClipName], bool]:
-    return lambda clip: clip.subject in train
-
-
-_NTU60 = ("ntu60", 60)
-_NTU120 = ("ntu120", 120)
-
-PROTOCOLS = {
-    p.name: p
-    for p in (
-        Protocol("ntu-xsub", *_NTU60, _by_subject(_XSUB_60)),
-        Protocol("ntu-xview", *_NTU60, lambda clip: clip.camera in (2, 3)),
-        Protocol("ntu-xsub120", *_NTU120, _by_subject(_XSUB_120)),
-        Protocol("ntu-xset120", *_NTU120, lambda clip: clip.setup % 2 == 0),
-        Protocol("synthetic-xsub", "synthetic", 12, lambda clip: clip.subject % 2 == 1),
-    )
-}
+_PROTOCOLS = (
+    Protocol("ntu-xsub", "ntu60", 60, lambda clip: clip.subject in _XSUB_60),
+    Protocol("ntu-xview", "ntu60", 60, lambda clip: clip.camera in (2, 3)),
+    Protocol("ntu-xsub120", "ntu120", 120, lambda clip: clip.subject in _XSUB_120),
+    Protocol("ntu-xset120", "ntu120", 120, lambda clip: clip.setup % 2 == 0),
+    Protocol("synthetic-xsub", "synthetic", 12, lambda clip: clip.subject % 2 == 1),
+)
+PROTOCOLS = {each.name: each for each in _PROTOCOLS}
 
 
 def protocol(name: str) -> Protocol:
@@ -115,8 +104,7 @@ def data_spec(name: str, own: Mapping[str, Any] | None = None) -> DataSpec:
     name, and if settings of a user's own data are missing or contradictory.
     """
     if name == KINETICS:
-        names = tuple(_names("kinetics400"))
-        joints = skeleton("openpose-18")
+        names, joints = tuple(_names("kinetics400")), skeleton("openpose-18")
         return DataSpec(name, len(names), joints, NUM_PERSON, MAX_FRAME, names)
     if own is None or name in PROTOCOLS:
         return protocol(name).spec()

@@ -196,19 +196,14 @@ def _edges(joints: _Joints, value: Any) -> Edges:
 def _parents_towards(root: int, edges: Edges) -> dict[int, int]:
     """Joint -> the next joint on the shortest path to the root (on a tie, the lowest number). The
     root is its own parent; joints without a path are absent."""
+    both_ways = sorted([*edges, *((b, a) for a, b in edges)])
     parents = {root: root}
-    reached = [root]
+    reached = {root}
     while reached:
-        steps = sorted(
-            (near, far)
-            for near in reached
-            for edge in edges
-            for far in edge
-            if near in edge and far not in parents
-        )
+        steps = [(near, far) for near, far in both_ways if near in reached and far not in parents]
         for near, far in steps:
             parents.setdefault(far, near)
-        reached = sorted({far for _, far in steps})
+        reached = {far for _, far in steps}
     return parents
 
 
@@ -253,17 +248,14 @@ def _check_tree(parents: Mapping[int, int], names: Sequence[str], where: str) ->
 
 def _parts(joints: _Joints, value: Any) -> tuple[tuple[int, ...], ...]:
     """Validated to contain every joint once, or empty."""
-    parts = [
-        joints.numbers(part, f"parts[{n}]") for n, part in enumerate(joints.entries(value, "parts"))
-    ]
+    where, entries = f"{joints.where}: parts", joints.entries(value, "parts")
+    parts = [joints.numbers(part, f"parts[{n}]") for n, part in enumerate(entries)]
     flat = [number for part in parts for number in part]
     twice = sorted({joints.names[v] for v in flat if flat.count(v) > 1})
     if twice:
-        raise UserError(
-            f"{joints.where}: parts overlap: {', '.join(twice)}; allowed: one part per joint"
-        )
+        raise UserError(f"{where} overlap: {', '.join(twice)}; allowed: one part per joint")
     absent = [name for number, name in enumerate(joints.names) if number not in flat]
     if parts and (absent or not all(parts)):
         what = f"{', '.join(absent)} not in any part" if absent else "an empty part"
-        raise UserError(f"{joints.where}: parts: {what}; allowed: every joint in one part")
+        raise UserError(f"{where}: {what}; allowed: every joint in one part")
     return tuple(parts)

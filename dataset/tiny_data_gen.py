@@ -73,18 +73,14 @@ def data_folders(source: Path, phase: str) -> dict[Path, Path]:
     return {file.parent: file.parent.relative_to(source) for file in found}
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Write a small subset of a data set.")
     parser.add_argument("--source_path", type=Path, default=Path("data/npy_dataset"))
     parser.add_argument("--data_num", type=int, default=80, help="clips to keep (default 80)")
     parser.add_argument("--save_dir", type=Path, default=Path("data/tiny_dataset"))
     parser.add_argument("--mode", choices=PHASES, default="eval", help="which split (default eval)")
     parser.add_argument("--seed", type=int, default=1, help="of the choice of clips (default 1)")
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    args = parse(argv)
+    args = parser.parse_args(argv)
     if args.data_num < 1 or not 0 <= args.seed < 2**32:
         raise UserError("--data_num must be 1 or more, and --seed 0 to 4294967295")
     folders = data_folders(args.source_path, args.mode)

@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,77 +34,84 @@ FILES = (MANIFEST, *(f"{phase}_{kind}" for phase in PHASES for kind in ("data.np
 logger = logging.getLogger(__name__)
 
 
+@dataclass
 class Split:
     """One split of the data set: names, labels and lengths of the clips written so far.
 
     clip_shape: (C, T, V, M).
     """
 
-    def __init__(
-        self, data_file: IO[bytes], label_file: IO[bytes], clip_shape: tuple[int, ...]
-    ) -> None:
-        self._data_file = data_file
-        self._label_file = label_file
-        self._clip_shape = clip_shape
-        self.names: list[str] = []
-        self.labels: list[int] = []
-        self.lengths: list[int] = []
-        self._data_file.write(npy_header(0, clip_shape))
+    data_file: IO[bytes]
+    label_file: IO[bytes]
+    clip_shape: tuple[int, ...]
+    names: list[str] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.data_file.write(npy_header(0, self.clip_shape))
 
     def append(self, name: str, label: int, length: int, clip: np.ndarray) -> None:
         """Write one clip (C, T, V, M), float32. length: its frames before the padding."""
-        if clip.shape != self._clip_shape or clip.dtype != np.float32:
-            raise ValueError(f"{name}: {clip.dtype} {clip.shape}, not float32 {self._clip_shape}")
-        self._data_file.write(np.ascontiguousarray(clip).data)
+        if clip.shape != self.clip_shape or clip.dtype != np.float32:
+            raise ValueError(f"{name}: {clip.dtype} {clip.shape}, not float32 {self.clip_shape}")
+        self.data_file.write(np.ascontiguousarray(clip).data)
         self.names.append(name)
         self.labels.append(label)
         self.lengths.append(length)
 
     def finish(self) -> None:
         """Write what is known only after the last clip: their number, and the labels."""
-        self._data_file.seek(0)
-        self._data_file.write(npy_header(len(self.names), self._clip_shape))
-        dump_pickle((self.names, self.labels, self.lengths), self._label_file)
-
-
-@dataclass(frozen=True)
-class NewSet:
-    """A data set that is being written: one Split per phase, and the manifest's open text file."""
-
-    splits: dict[str, Split]
-    manifest: IO[str]
+        self.data_file.seek(0)
+        self.data_file.write(npy_header(len(self.names), self.clip_shape))
+        dump_pickle((self.names, self.labels, self.lengths), self.label_file)
 
 
 @contextlib.contextmanager
 def new_set(
     folder: Path, clip_shape: tuple[int, ...], num_clip: int, root_key: str
-) -> Iterator[NewSet]:
-    """Write a data set into a folder; the files are published if the block succeeds.
+) -> Iterator[tuple[dict[str, Split], IO[str]]]:
+    """Write a data set into a folder: one Split per phase, and the manifest's open text file. The
+    files are published if the block succeeds.
 
     clip_shape: (C, T, V, M) of each clip. num_clip: their largest number. root_key: the setting
     that selects the disk, for messages. The caller must lock the folder (`only_writer`), and the
     block must `finish` each split. Raises UserError for a full disk.
     """
-    space = _DiskSpace(folder, num_clip * 4 * int(np.prod(clip_shape)), num_clip, root_key)
     _remove_stale(folder)
-    space.check()
+    num_byte = num_clip * 4 * int(np.prod(clip_shape))
+    if shutil.disk_usage(folder).free < num_byte:
+        raise _disk_full(folder, num_clip, num_byte, root_key)
     with contextlib.ExitStack() as stack:
         files: dict[str, IO[Any]] = {}
         for name in FILES:  # the stack closes, and so publishes, the first of them last
             mode = "w" if name == MANIFEST else "wb"
             files[name] = stack.enter_context(whole_file(folder / name, mode))
-        with space.reported_when_full():
+        try:
             splits = {
                 phase: Split(files[f"{phase}_data.npy"], files[f"{phase}_label.pkl"], clip_shape)
                 for phase in PHASES
             }
-            yield NewSet(splits, files[MANIFEST])
+            yield splits, files[MANIFEST]
             for file in files.values():
                 file.flush()
                 os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _disk_full(folder, num_clip, num_byte, root_key) from error
+            raise
         # From here only a kill can prevent publishing, and it must not leave new files beside old.
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
+
+
+def _disk_full(folder: Path, num_clip: int, num_byte: int, root_key: str) -> UserError:
+    free = shutil.disk_usage(folder).free / 1e6
+    return UserError(
+        f"{folder}: not enough disk space: {num_clip} clips need {num_byte / 1e6:,.1f} MB "
+        f"in addition to existing data, {free:,.1f} MB are free; free some, or choose another "
+        f"disk: --set {root_key}=PATH"
+    )
 
 
 @contextlib.contextmanager
@@ -140,42 +147,10 @@ def _remove_stale(folder: Path) -> None:
             raise UserError(f"{part}: cannot be removed: {error.strerror}") from error
 
 
-@dataclass(frozen=True)
-class _DiskSpace:
-    """The disk space that a data set needs."""
-
-    folder: Path
-    num_byte: int
-    num_clip: int
-    root_key: str
-
-    def check(self) -> None:
-        if shutil.disk_usage(self.folder).free < self.num_byte:
-            raise self._full()
-
-    @contextlib.contextmanager
-    def reported_when_full(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise self._full() from error
-
-    def _full(self) -> UserError:
-        needed, free = self.num_byte / 1e6, shutil.disk_usage(self.folder).free / 1e6
-        return UserError(
-            f"{self.folder}: not enough disk space: {self.num_clip} clips need {needed:,.1f} MB "
-            f"in addition to existing data, {free:,.1f} MB are free; free some, or choose another "
-            f"disk: --set {self.root_key}=PATH"
-        )
-
-
 def npy_header(num_clip: int, clip_shape: tuple[int, ...]) -> bytes:
     """The header that numpy.save writes before the clips; its length is the same for any number of
     them, because NumPy reserves space for the first axis to grow."""
     buffer = io.BytesIO()
-    shape = (num_clip, *clip_shape)
-    about = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    about = {"descr": "<f4", "fortran_order": False, "shape": (num_clip, *clip_shape)}
     np.lib.format.write_array_header_1_0(buffer, about)
     return buffer.getvalue()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +22,19 @@ class BadRecording(UserError):
 
     def __str__(self) -> str:
         return f"{self.where}, {self.reason}"
+
+
+class Unusable(Exception):
+    """The reason why a recording cannot be used, raised where its location is not known."""
+
+
+@contextlib.contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Turns an Unusable into the BadRecording that names `where`."""
+    try:
+        yield
+    except Unusable as error:
+        raise BadRecording(where, str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def in_order(
 ) -> Generator[Result | BadRecording, None, None]:
     """The result of `work` for each item, in order, or the BadRecording that it raised.
 
-    work: e.g. an ItemReader's `read`; each process gets a copy. workers: number of processes; 0 or
+    work: e.g. a Source's `read`; each process gets a copy. workers: number of processes; 0 or
     1 uses this process. The results do not depend on it. Raises UserError if a worker is killed or
     fails to start.
     """

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from reader.clip import BadRecording, Clip
 
@@ -18,16 +19,6 @@ class Item:
     phase: str
     label: int
     location: Any
-
-
-class ItemReader(Protocol):
-    """Reads recordings. It is copied to the reader processes before its first use."""
-
-    def read(self, item: Item) -> Clip:
-        """Raises BadRecording if the recording cannot be used."""
-
-    def close(self) -> None:
-        """Close open files."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +45,21 @@ class Check:
 class Source:
     """The recordings of a data set, chosen but not read.
 
-    about: their origin, for the manifest. bad: recordings already known to be unusable, by name.
-    counters: numbers of excluded recordings, for the manifest. left_out: the excluded recordings
-    that the manifest names: {'file', 'reason'}. warnings: for the log. in_processes: whether
-    reading in several processes pays off and the reader is small enough to copy to them. check:
-    for data of unknown quality; items may be invalid until it has passed.
+    about: their origin, for the manifest. read: may raise BadRecording; it is copied to the reader
+    processes before its first use. bad: recordings already known to be unusable, by name. counters:
+    numbers of excluded recordings, for the manifest. left_out: the excluded recordings that the
+    manifest names: {'file', 'reason'}. warnings: for the log. in_processes: whether reading in
+    several processes pays off and `read` is small enough to copy to them. check: for data of
+    unknown quality; items may be invalid until it has passed. files: what `read` keeps open.
     """
 
     about: dict[str, Any]
     items: Sequence[Item]
-    reader: ItemReader
+    read: Callable[[Item], Clip]
     bad: Sequence[tuple[str, BadRecording]] = ()
     counters: dict[str, int] = field(default_factory=dict)
     left_out: Sequence[dict[str, str]] = ()
     warnings: Sequence[str] = ()
     in_processes: bool = True
     check: Check | None = None
+    files: AbstractContextManager[Any] = nullcontext()

@@ -18,6 +18,8 @@ X, Y, Z = 0, 1, 2
 SPINE_BASE, SPINE_MID, NECK, HEAD, SPINE_TOP = 0, 1, 2, 3, 20
 LEFT_ARM, RIGHT_ARM = (4, 5, 6, 7, 21, 22), (8, 9, 10, 11, 23, 24)  # shoulder .. hand, tip, thumb
 LEFT_LEG, RIGHT_LEG = (12, 13, 14, 15), (16, 17, 18, 19)  # hip, knee, ankle, foot
+LIMBS = (LEFT_ARM, RIGHT_ARM, LEFT_LEG, RIGHT_LEG)
+HIPS = [LEFT_LEG[0], RIGHT_LEG[0]]
 
 # The parent of each joint. The hand is the parent of both the tip and the thumb.
 PARENTS = (-1, 0, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 7, 11, 11)
@@ -60,17 +62,13 @@ def make_subject(number: int, seed: int) -> Subject:
     """Person `number` of the population that `seed` defines; the same in every recording."""
     rng = np.random.default_rng([seed, 1, number])
     offsets = _mean_offsets() * rng.uniform(0.86, 1.13)
-    shoulders, hips = [LEFT_ARM[0], RIGHT_ARM[0]], [LEFT_LEG[0], RIGHT_LEG[0]]
+    shoulders = [LEFT_ARM[0], RIGHT_ARM[0]]
     arms, legs = [*LEFT_ARM[1:], *RIGHT_ARM[1:]], [*LEFT_LEG[1:], *RIGHT_LEG[1:]]
-    for group in (shoulders, hips, arms, legs, list(_TRUNK)):
+    for group in (shoulders, HIPS, arms, legs, list(_TRUNK)):
         offsets[group] *= rng.uniform(0.92, 1.08)
     offsets.flags.writeable = False  # cached: shared by all callers
-    return Subject(
-        offsets=offsets,
-        tempo=rng.uniform(0.82, 1.2),
-        vigour=rng.uniform(0.82, 1.15),
-        habit=int(rng.integers(2**31)),
-    )
+    tempo, vigour = rng.uniform(0.82, 1.2), rng.uniform(0.82, 1.15)
+    return Subject(offsets, tempo, vigour, habit=int(rng.integers(2**31)))
 
 
 def joint_rotations(angles: np.ndarray) -> np.ndarray:
@@ -81,24 +79,20 @@ def joint_rotations(angles: np.ndarray) -> np.ndarray:
     """
     cx, cy, cz = np.moveaxis(np.cos(angles), -1, 0)
     sx, sy, sz = np.moveaxis(np.sin(angles), -1, 0)
-    rotations = np.empty((*angles.shape, 3))
-    rotations[..., 0, 0], rotations[..., 0, 1], rotations[..., 0, 2] = cz * cy, -sz, cz * sy
-    rotations[..., 1, 0] = cx * sz * cy + sx * sy
-    rotations[..., 1, 1] = cx * cz
-    rotations[..., 1, 2] = cx * sz * sy - sx * cy
-    rotations[..., 2, 0] = sx * sz * cy - cx * sy
-    rotations[..., 2, 1] = sx * cz
-    rotations[..., 2, 2] = sx * sz * sy + cx * cy
-    return rotations
+    rows = [
+        [cz * cy, -sz, cz * sy],
+        [cx * sz * cy + sx * sy, cx * cz, cx * sz * sy - sx * cy],
+        [sx * sz * cy - cx * sy, sx * cz, sx * sz * sy + cx * cy],
+    ]
+    return np.ascontiguousarray(np.moveaxis(np.array(rows), (0, 1), (-2, -1)))
 
 
 def rotate_about_y(points: np.ndarray, radians: np.ndarray | float) -> np.ndarray:
     """(T, V, 3) rotated about the vertical axis by one angle or (T,) angles; a positive angle
     rotates a person who faces -z to the left."""
+    radians = np.reshape(radians, (-1, 1))
     cos, sin = np.cos(radians), np.sin(radians)
-    if np.ndim(radians):
-        cos, sin = cos[:, None], sin[:, None]
-    x, y, z = points[..., X], points[..., Y], points[..., Z]
+    x, y, z = np.moveaxis(points, -1, 0)
     return np.stack((cos * x + sin * z, y, cos * z - sin * x), axis=-1)
 
 
@@ -127,7 +121,7 @@ def stand_on_floor(positions: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     lower ankle has the larger weight, so that support moves smoothly from foot to foot.
     """
     ankles = positions[:, [LEFT_LEG[2], RIGHT_LEG[2]]]  # (T, 2, 3)
-    hips = offsets[[LEFT_LEG[0], RIGHT_LEG[0]]]
+    hips = offsets[HIPS]
     home = np.stack((hips[:, X] * 1.3, np.full(2, _ANKLE_HEIGHT), np.zeros(2)), axis=-1)  # (2, 3)
     weight = np.exp(-(ankles[..., Y] - ankles[..., Y].min(axis=1, keepdims=True)) / 0.03)
     weight /= weight.sum(axis=1, keepdims=True)

@@ -12,27 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dataset.synthetic import body as human
 from dataset.synthetic.actions import Action, Beats, Pose, Script
-from dataset.synthetic.body import (
-    LEFT_ARM,
-    LEFT_LEG,
-    NECK,
-    NUM_JOINT,
-    RIGHT_ARM,
-    RIGHT_LEG,
-    SPINE_BASE,
-    SPINE_MID,
-    SPINE_TOP,
-    Subject,
-    X,
-    Y,
-    Z,
-    ease_in_out,
-    forward_kinematics,
-    rotate_about_y,
-    smooth_noise,
-    stand_on_floor,
-)
+from dataset.synthetic.body import NUM_JOINT, Subject, X, Y, Z
 
 FRAME_RATE = 30.0  # frames a second
 _BLUR = np.array([0.08, 0.24, 0.36, 0.24, 0.08])  # over frames: no abrupt stop at a key pose
@@ -41,8 +23,7 @@ Rotations = tuple[tuple[int, int, float], ...]  # (joint, axis, share) of a degr
 
 def _limb_freedoms() -> dict[str, Rotations]:
     freedoms: dict[str, Rotations] = {}
-    limbs = (("l", -1.0, LEFT_ARM, LEFT_LEG), ("r", 1.0, RIGHT_ARM, RIGHT_LEG))
-    for side, sign, arm, leg in limbs:
+    for side, sign, arm, leg in zip("lr", (-1.0, 1.0), human.LIMBS[:2], human.LIMBS[2:]):
         (shoulder, elbow, wrist), (hip, knee, ankle) = arm[:3], leg[:3]
         freedoms[f"{side}_flex"] = ((shoulder, X, 1.0),)  # forward and up
         freedoms[f"{side}_abd"] = ((shoulder, Z, sign),)  # sideways and up
@@ -59,12 +40,12 @@ def _limb_freedoms() -> dict[str, Rotations]:
 # Degree of freedom -> the joint angles that it changes: (joint, axis, share).
 FREEDOMS: dict[str, Rotations] = {
     # At the hips: the legs do not move.
-    "lean": ((SPINE_BASE, X, -1.0), (LEFT_LEG[0], X, 1.0), (RIGHT_LEG[0], X, 1.0)),
-    "bend": ((SPINE_MID, X, -0.6), (SPINE_TOP, X, -0.4)),
-    "side": ((SPINE_MID, Z, 0.6), (SPINE_TOP, Z, 0.4)),
-    "twist": ((SPINE_MID, Y, 0.6), (SPINE_TOP, Y, 0.4)),  # to the left
-    "nod": ((NECK, X, -1.0),),
-    "look": ((NECK, Y, 1.0),),  # to the left
+    "lean": ((human.SPINE_BASE, X, -1.0), *((hip, X, 1.0) for hip in human.HIPS)),
+    "bend": ((human.SPINE_MID, X, -0.6), (human.SPINE_TOP, X, -0.4)),
+    "side": ((human.SPINE_MID, Z, 0.6), (human.SPINE_TOP, Z, 0.4)),
+    "twist": ((human.SPINE_MID, Y, 0.6), (human.SPINE_TOP, Y, 0.4)),  # to the left
+    "nod": ((human.NECK, X, -1.0),),
+    "look": ((human.NECK, Y, 1.0),),  # to the left
     **_limb_freedoms(),
     # Of the whole body: rotation to the left, translation up, forward, to the right.
     **dict.fromkeys(("facing", "lift", "ahead", "aside"), ()),
@@ -77,18 +58,14 @@ _MIRROR_COLUMN = [
 ]
 
 
-def _fill(vector: np.ndarray, values: Pose) -> np.ndarray:
-    """Write {name: value} into a vector (D,); `both_` sets left and right."""
+def _vector(values: Pose, default: float | np.ndarray = 0.0) -> np.ndarray:
+    """(D,) with `default` for degrees of freedom that `values` lacks; `both_` sets both sides."""
+    vector = np.array(np.broadcast_to(default, len(FREEDOMS)), float)
     for name, value in values.items():
         side, _, rest = name.partition("_")
         for full in (f"l_{rest}", f"r_{rest}") if side == "both" else (name,):
             vector[_COLUMN[full]] = value
     return vector
-
-
-def _vector(values: Pose, default: float = 0.0) -> np.ndarray:
-    """(D,) with `default` for all other degrees of freedom."""
-    return _fill(np.full(len(FREEDOMS), default), values)
 
 
 def _angle_shares() -> np.ndarray:
@@ -127,7 +104,7 @@ _VARIES = _vector({"facing": 0.0}, default=1.0)
 
 def _change(pose: Pose) -> np.ndarray:
     """Difference of a pose from standing, (D,); zero in what it does not name."""
-    return _fill(_STANDING.copy(), pose) - _STANDING
+    return _vector(pose, default=_STANDING) - _STANDING
 
 
 @dataclass(frozen=True)
@@ -140,10 +117,10 @@ class Body:
 
     def rotated(self, radians: np.ndarray | float) -> Body:
         """Rotated about the vertical axis through the origin, by one angle or by (T,) angles."""
-        num_frame = len(self.positions)
-        axes = np.broadcast_to(np.eye(3), (num_frame, 3, 3))
-        rotation = rotate_about_y(axes, radians).swapaxes(1, 2)  # (T, 3, 3), acts on columns
-        return Body(rotate_about_y(self.positions, radians), rotation[:, None] @ self.rotations)
+        axes = np.broadcast_to(np.eye(3), (len(self.positions), 3, 3))
+        rotation = human.rotate_about_y(axes, radians).swapaxes(1, 2)  # (T, 3, 3), acts on columns
+        positions = human.rotate_about_y(self.positions, radians)
+        return Body(positions, rotation[:, None] @ self.rotations)
 
     def moved(self, offset: np.ndarray) -> Body:
         """Translated by (3,), or by (T, 1, 3), metres."""
@@ -181,8 +158,7 @@ def perform(
 
 def stand_still(pose: Pose, offsets: np.ndarray, num_frame: int) -> Body:
     """A body with bones `offsets` (V, 3) that keeps one pose, at the origin of the world."""
-    curves = np.tile(_STANDING + _change(pose), (num_frame, 1))  # (T, D)
-    return _embody(curves, offsets)
+    return _embody(np.tile(_STANDING + _change(pose), (num_frame, 1)), offsets)
 
 
 def _duration(beats: Beats) -> float:
@@ -229,19 +205,19 @@ def _curves(
     now = np.arange(num_frame) / FRAME_RATE
     left = np.clip(np.searchsorted(times, now, side="right") - 1, 0, len(times) - 2)
     fraction = (now - times[left]) / (times[left + 1] - times[left])
-    ease = ease_in_out(np.clip(fraction, 0, 1))[:, None]
+    ease = human.ease_in_out(np.clip(fraction, 0, 1))[:, None]
     curves = poses[left] * (1 - ease) + poses[left + 1] * ease  # (T, D)
     padded = np.pad(curves, ((2, 2), (0, 0)), mode="edge")
     blurred = sum(w * padded[k : k + num_frame] for k, w in enumerate(_BLUR))
-    return blurred + smooth_noise(rng, num_frame, (len(FREEDOMS),), every=16) * _IDLE
+    return blurred + human.smooth_noise(rng, num_frame, (len(FREEDOMS),), every=16) * _IDLE
 
 
 def _embody(curves: np.ndarray, offsets: np.ndarray) -> Body:
     """Degrees of freedom over time (T, D) -> body that starts at the origin of the world."""
     num_frame = len(curves)
     angles = (curves @ _SHARES).reshape(num_frame, NUM_JOINT, 3)
-    positions, rotations = forward_kinematics(offsets, angles)
-    body = Body(stand_on_floor(positions, offsets), rotations)
+    positions, rotations = human.forward_kinematics(offsets, angles)
+    body = Body(human.stand_on_floor(positions, offsets), rotations)
     path = curves[:, [_COLUMN["aside"], _COLUMN["lift"], _COLUMN["ahead"]]] * (0.01, 0.01, -0.01)
     return body.rotated(np.deg2rad(curves[:, _COLUMN["facing"]])).moved(path[:, None])
 
@@ -249,7 +225,7 @@ def _embody(curves: np.ndarray, offsets: np.ndarray) -> Body:
 def _face_each_other(first: Body, second: Body, touch: str, swapped: bool) -> list[Body]:
     """Place two bodies opposite each other, across the view of the middle camera, at the distance
     at which the stretched-out hands of the first touch the second's right hand or chest."""
-    hands, right = [LEFT_ARM[3], RIGHT_ARM[3]], RIGHT_ARM[3]
+    hands, right = [human.LEFT_ARM[3], human.RIGHT_ARM[3]], human.RIGHT_ARM[3]
     gap = -first.positions[:, hands, Z].min()
     if touch == "hand":
         contact = first.positions[:, right, Z].argmin()

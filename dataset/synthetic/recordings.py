@@ -34,10 +34,8 @@ TRAIN_SUBJECTS: tuple[int, ...] = tuple(range(1, MAX_SUBJECT + 1, 2))
 EVAL_SUBJECTS: tuple[int, ...] = tuple(range(2, MAX_SUBJECT + 1, 2))  # held out
 SUBJECTS: tuple[int, ...] = tuple(range(1, MAX_SUBJECT + 1))
 MAX_REPEAT = 999  # what three digits hold
-_CROUCHED = {
-    **{"both_hip": 90, "both_knee": 100, "both_flex": 30, "both_elbow": 60},
-    **{"lean": 30, "bend": 30},
-}
+_CURLED = {"lean": 30, "bend": 30}
+_CROUCHED = {"both_hip": 90, "both_knee": 100, "both_flex": 30, "both_elbow": 60, **_CURLED}
 
 
 def clip_name(setup: int, camera: int, subject: int, repeat: int, action: int) -> str:
@@ -54,8 +52,8 @@ def recording(
     subject and action as in SUBJECTS and ACTIONS (label + 1), repeat 1 to 999, seed 0 or more. 42
     to 72 frames. Raises UserError for a number out of range.
     """
-    _check("setup", setup, 1, len(SETUPS))
-    _check("repeat", repeat, 1, MAX_REPEAT)
+    _check("setup", 1, len(SETUPS), setup)
+    _check("repeat", 1, MAX_REPEAT, repeat)
     _check_choices(seed, (subject,), (camera,), (action,))
     rng = np.random.default_rng([seed, 2, setup, camera, subject, repeat, action])
     num_frame = int(rng.integers(42, 73))
@@ -138,21 +136,16 @@ def write_recordings(
     atomically. Returns the paths, sorted. Raises UserError for a number out of range and for a
     folder that cannot be created or written.
     """
-    _check("repeats", repeats, 1, MAX_REPEAT)
+    _check("repeats", 1, MAX_REPEAT, repeats)
     _check_choices(seed, subjects, cameras, actions)
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"{folder}: folder cannot be created ({error.strerror}); choose another"
-        ) from error
-    clips = sorted(
-        (1 + (subject - 1) // 2 % len(SETUPS), camera, subject, repeat, action)
-        for subject, camera, repeat, action in product(
-            set(subjects), set(cameras), range(1, repeats + 1), set(actions)
-        )
-    )
+        reason = f"folder cannot be created ({error.strerror}); choose another"
+        raise UserError(f"{folder}: {reason}") from error
+    chosen = product(set(subjects), set(cameras), range(1, repeats + 1), set(actions))
+    clips = sorted((1 + (s - 1) // 2 % len(SETUPS), c, s, r, a) for s, c, r, a in chosen)
     paths = []
     for clip in tqdm(clips, desc="recordings", unit="file", disable=not progress):
         path = folder / f"{clip_name(*clip)}.skeleton"
@@ -162,22 +155,19 @@ def write_recordings(
     return paths
 
 
-def _check(what: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise UserError(f"{what} is {value}; allowed: {low} to {high}")
+def _check(what: str, low: int, high: int, *values: int) -> None:
+    for value in values:
+        if not low <= value <= high:
+            raise UserError(f"{what} is {value}; allowed: {low} to {high}")
 
 
 def _check_choices(
     seed: int, subjects: Sequence[int], cameras: Sequence[int], actions: Sequence[int]
 ) -> None:
-    _check("seed", seed, 0, 2**63 - 1)
-    for what, values, high in (
-        ("subject", subjects, MAX_SUBJECT),
-        ("camera", cameras, len(CAMERAS)),
-        ("action", actions, len(ACTIONS)),
-    ):
-        for value in values:
-            _check(what, value, 1, high)
+    _check("seed", 0, 2**63 - 1, seed)
+    _check("subject", 1, MAX_SUBJECT, *subjects)
+    _check("camera", 1, len(CAMERAS), *cameras)
+    _check("action", 1, len(ACTIONS), *actions)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -185,19 +175,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--save_dir", required=True, type=Path, help="folder to write to")
     parser.add_argument("--seed", default=0, type=int, help="same seed, same bytes")
-    parser.add_argument(
-        "--subjects",
-        default=MAX_SUBJECT,
-        type=int,
-        metavar="N",
-        help=f"subjects 1 to N (2 to {MAX_SUBJECT}); odd ones train, even ones evaluate",
-    )
+    split = f"subjects 1 to N (2 to {MAX_SUBJECT}); odd ones train, even ones evaluate"
+    parser.add_argument("--subjects", default=MAX_SUBJECT, type=int, metavar="N", help=split)
     parser.add_argument("--repeats", default=1, type=int, metavar="N", help="of each action")
     parser.add_argument("-np", "--no_progress_bar", action="store_true")
     args = parser.parse_args(arguments)
-    _check("--subjects", args.subjects, 2, MAX_SUBJECT)
-    _check("--repeats", args.repeats, 1, MAX_REPEAT)
-    _check("--seed", args.seed, 0, 2**63 - 1)
+    _check("--subjects", 2, MAX_SUBJECT, args.subjects)
+    _check("--repeats", 1, MAX_REPEAT, args.repeats)
+    _check("--seed", 0, 2**63 - 1, args.seed)
     paths = write_recordings(
         args.save_dir,
         seed=args.seed,

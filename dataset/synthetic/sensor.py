@@ -13,20 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dataset.synthetic.body import (
-    LEFT_ARM,
-    LEFT_LEG,
-    NUM_JOINT,
-    RIGHT_ARM,
-    RIGHT_LEG,
-    SPINE_BASE,
-    SPINE_MID,
-    SPINE_TOP,
-    X,
-    Y,
-    Z,
-    smooth_noise,
-)
+from dataset.synthetic import body as human
+from dataset.synthetic.body import NUM_JOINT, X, Y, Z
 from dataset.synthetic.motion import Body
 
 CAMERAS = (1, 2, 3)
@@ -82,8 +70,8 @@ def sense(body: Body, rng: np.random.Generator, loses_joints: bool = True) -> np
     depth = body.positions[:, :, Z:].mean() / 3.0
     scale = (_JITTER * depth**2)[:, None]
     noise = bias + scale * rng.standard_normal((num_frame, NUM_JOINT, 3))
-    noise += 1.5 * scale * smooth_noise(rng, num_frame, (NUM_JOINT, 3), every=10)
-    error = _INFERRED_ERROR * smooth_noise(rng, num_frame, (NUM_JOINT, 3), every=12)
+    noise += 1.5 * scale * human.smooth_noise(rng, num_frame, (NUM_JOINT, 3), every=10)
+    error = _INFERRED_ERROR * human.smooth_noise(rng, num_frame, (NUM_JOINT, 3), every=12)
     noise += error * (state == INFERRED)[..., None]
     positions = body.positions + noise
     fields = np.empty((num_frame, NUM_JOINT, 12))
@@ -104,14 +92,14 @@ def _tracking_states(
     is lost for 1 to 5 frames."""
     num_frame = len(positions)
     state = np.full((num_frame, NUM_JOINT), TRACKED)
-    trunk = positions[:, [SPINE_BASE, SPINE_MID, SPINE_TOP], Z].mean()
-    for limb in (LEFT_ARM, RIGHT_ARM, LEFT_LEG, RIGHT_LEG):
+    trunk = positions[:, [human.SPINE_BASE, human.SPINE_MID, human.SPINE_TOP], Z].mean()
+    for limb in human.LIMBS:
         behind = positions[:, limb, Z].mean() - trunk
         if rng.random() < np.clip(0.3 + 2.0 * behind, 0.1, 0.8):
             first, length = rng.integers(num_frame), rng.integers(6, num_frame)
             state[first : first + length, limb[rng.integers(1, 3) :]] = INFERRED
     if loses_joints and rng.random() < 0.2:
-        limb = (LEFT_ARM, RIGHT_ARM, LEFT_LEG, RIGHT_LEG)[rng.integers(4)]
+        limb = human.LIMBS[rng.integers(4)]
         first, length = rng.integers(num_frame), rng.integers(1, 6)
         state[first : first + length, limb[rng.integers(2, len(limb)) :]] = LOST
     return state
@@ -122,9 +110,9 @@ def _bone_frames() -> np.ndarray:
     as close to forward as possible."""
     frames = np.empty((NUM_JOINT, 3, 3))
     along = np.tile([0.0, 1.0, 0.0], (NUM_JOINT, 1))
-    along[[*LEFT_ARM[1:], *RIGHT_ARM[1:], *LEFT_LEG[1:], *RIGHT_LEG[1:]]] = (0, -1, 0)
-    along[[LEFT_ARM[0], LEFT_LEG[0]]] = (-1, 0, 0)
-    along[[RIGHT_ARM[0], RIGHT_LEG[0]]] = (1, 0, 0)
+    along[[joint for limb in human.LIMBS for joint in limb[1:]]] = (0, -1, 0)
+    along[[human.LEFT_ARM[0], human.LEFT_LEG[0]]] = (-1, 0, 0)
+    along[[human.RIGHT_ARM[0], human.RIGHT_LEG[0]]] = (1, 0, 0)
     forward = np.array([0.0, 0.0, -1.0])
     frames[:, :, 0], frames[:, :, 1], frames[:, :, 2] = np.cross(along, forward), along, forward
     return frames
@@ -150,7 +138,7 @@ def body_text(fields: np.ndarray, body_id: int, rng: np.random.Generator) -> lis
     """Joint fields (T, V, 12) -> the lines of one body, one string per frame, without a final line
     break."""
     num_frame = len(fields)
-    spine = fields[:, SPINE_TOP, :3] - fields[:, SPINE_BASE, :3]
+    spine = fields[:, human.SPINE_TOP, :3] - fields[:, human.SPINE_BASE, :3]
     lean = spine[:, [X, Z]] * (1, -1) / np.linalg.norm(spine, axis=1, keepdims=True)
     hands = rng.integers(0, 2, (num_frame // 20 + 1, 2)).repeat(20, axis=0)[:num_frame]
     rows = fields.reshape(num_frame, -1)  # (T, V, 12) -> (T, V*12)

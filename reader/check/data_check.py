@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from reader.check import lists, values
-from reader.check.types import Evidence, Problem
+from reader.check.types import Evidence, first_few
 from reader.source import Report
 
 WIDTH = 100  # of the report
@@ -23,22 +23,17 @@ RULES = (
 
 def check(evidence: Evidence) -> Report:
     """Apply every rule; errors come first in the report."""
-    problems = [problem for rule in RULES for problem in rule(evidence)]
+    problems = [found for rule in RULES for found in rule(evidence) if found.clips != []]
     problems.sort(key=lambda problem: not problem.is_error)
     errors = [problem.line() for problem in problems if problem.is_error]
     lines = [f"Data check of {evidence.path}", *_statistics(evidence), ""]
     lines += [f"errors: {len(errors)}, warnings: {len(problems) - len(errors)}"]
     for problem in problems:
-        lines += _paragraph(problem)
+        lines.append(f"{'ERROR' if problem.is_error else 'WARNING'}: {problem.what}")
+        if problem.clips:
+            lines.append(f"  clips: {first_few(problem.clips)}")
+        lines.append(f"  fix: {problem.fix}")
     return Report("\n".join(lines) + "\n", errors)
-
-
-def _paragraph(problem: Problem) -> list[str]:
-    heading = "ERROR" if problem.is_error else "WARNING"
-    lines = [f"{heading}: {problem.what}"]
-    if problem.clips:
-        lines.append(f"  clips: {problem.named()}")
-    return [*lines, f"  fix: {problem.fix}"]
 
 
 def _statistics(evidence: Evidence) -> Iterator[str]:
@@ -69,15 +64,14 @@ def _sizes(evidence: Evidence) -> Iterator[str]:
             f"frames per clip: shortest {min(lengths)}, median {np.median(lengths):g}, longest "
             f"{max(lengths)}; max_frame is {evidence.wanted.spec.max_frame}"
         )
-        persons = Counter(facts.num_person for _, facts in evidence.sound())
-        shown = ", ".join(f"{m} in {n} clips" for m, n in sorted(persons.items()))
-        yield f"persons detected: {shown}"
+        persons = sorted(Counter(facts.num_person for _, facts in evidence.sound()).items())
+        yield f"persons detected: {', '.join(f'{m} in {n} clips' for m, n in persons)}"
     seen = [facts for _, facts in evidence.seen()]
     if len({facts.num_axis for facts in seen}) == 1:
         low = np.min([facts.low for facts in seen], axis=0)
         high = np.max([facts.high for facts in seen], axis=0)
-        third = "z" if evidence.wanted.is_3d else "score"
-        ranges = [f"{n} {a:.4g} to {b:.4g}" for n, a, b in zip(("x", "y", third), low, high)]
+        names = ("x", "y", "z" if evidence.wanted.is_3d else "score")
+        ranges = [f"{n} {a:.4g} to {b:.4g}" for n, a, b in zip(names, low, high)]
         body = values.typical_extent(evidence)
         yield f"coordinates: {', '.join(ranges)}; typical body size {body:.4g}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from reader.check.types import MAX_NAMED, Evidence, Problem, error, warning
+from reader.check.types import MAX_NAMED, Evidence, Problem, error, first_few, warning
 from reader.keypoint.types import KEY
 
 
@@ -27,21 +27,18 @@ def splits(evidence: Evidence) -> Iterator[Problem]:
     for item in evidence.items:
         phases[item.name].add(item.phase)
     both = [name for name, found in phases.items() if len(found) > 1]
-    if both:
-        yield error(
-            f"{len(both)} clips are in both splits, {wanted['train']} and {wanted['eval']}: "
-            "accuracy would include training clips",
-            "keep each of them in one split",
-            both,
-        )
+    what = (
+        f"{len(both)} clips are in both splits, {wanted['train']} and {wanted['eval']}: "
+        "accuracy would include training clips"
+    )
+    yield error(what, "keep each of them in one split", both)
 
 
 def names(evidence: Evidence) -> Iterator[Problem]:
     """Clips that are listed twice, and notes on the list."""
     counts = Counter((item.phase, item.name) for item in evidence.items)
     twice = [name for (_, name), count in counts.items() if count > 1]
-    if twice:
-        yield error(f"{len(twice)} clips are listed more than once", "list each once", twice)
+    yield error(f"{len(twice)} clips are listed more than once", "list each once", twice)
     for note in evidence.notes:
         yield warning(note, "add them or remove them, unless this is intended")
 
@@ -96,16 +93,14 @@ def _classes(evidence: Evidence) -> Iterator[Problem]:
 
 def _without_clips(unused: list[int], evidence: Evidence) -> Problem:
     num_class, first = evidence.wanted.spec.num_class, evidence.wanted.first_label
-    shown = ", ".join(str(n + first) for n in unused[:MAX_NAMED])
-    more = f" and {len(unused) - MAX_NAMED} more" if len(unused) > MAX_NAMED else ""
+    shown = first_few([str(n + first) for n in unused])
     fix = "add clips, or renumber the labels"
     if unused == list(range(num_class - len(unused), num_class)):
         fix = f"set {KEY}num_class={num_class - len(unused)}, unless you will add clips of them"
     elif unused == [0] and first == 0:
         fix = f"if labels start at 1, set {KEY}first_label=1 num_class={num_class - 1}"
-    return warning(
-        f"num_class is {num_class}, but {len(unused)} labels have no clips: {shown}{more}", fix
-    )
+    what = f"num_class is {num_class}, but {len(unused)} labels have no clips: {shown}"
+    return warning(what, fix)
 
 
 def copies(evidence: Evidence) -> Iterator[Problem]:
@@ -114,21 +109,18 @@ def copies(evidence: Evidence) -> Iterator[Problem]:
     for item, facts in evidence.seen():
         same[facts.sha].append(item)
     groups = [items for items in same.values() if len({item.name for item in items}) > 1]
-    leaks = [items for items in groups if len({item.phase for item in items}) > 1]
-    if leaks:
-        yield warning(
-            f"{len(leaks)} clips have a copy under another name in the other split: accuracy will "
-            "include training clips",
-            "remove the copies from one of the splits",
-            [" = ".join(item.name for item in items[:2]) for items in leaks],
-        )
-    within = [items for items in groups if items not in leaks]
-    if within:
-        yield warning(
-            f"{len(within)} clips have copies under other names in the same split",
-            "remove the copies, unless this is intended",
-            [" = ".join(item.name for item in items[:2]) for items in within],
-        )
+    leaks: list[str] = []
+    within: list[str] = []
+    for items in groups:
+        is_leak = len({item.phase for item in items}) > 1
+        (leaks if is_leak else within).append(" = ".join(item.name for item in items[:2]))
+    what = (
+        f"{len(leaks)} clips have a copy under another name in the other split: accuracy will "
+        "include training clips"
+    )
+    yield warning(what, "remove the copies from one of the splits", leaks)
+    what = f"{len(within)} clips have copies under other names in the same split"
+    yield warning(what, "remove the copies, unless this is intended", within)
 
 
 def rates(evidence: Evidence) -> Iterator[Problem]:

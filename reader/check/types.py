@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,32 +16,27 @@ MAX_NAMED = 5  # clips listed by a problem
 @dataclass(frozen=True)
 class Problem:
     """what: one line with the problem and the value found. fix: what to do. clips: those that have
-    it. An error stops the generator; a warning does not."""
+    it, or None if it is not one of clips; of no clip, it is ignored. An error stops the generator;
+    a warning does not."""
 
     is_error: bool
     what: str
     fix: str
-    clips: Sequence[str] = ()
+    clips: Sequence[str] | None = None
 
     def line(self) -> str:
         """The whole problem in one line."""
-        clips = f" ({self.named()})" if self.clips else ""
+        clips = f" ({first_few(self.clips)})" if self.clips else ""
         return f"{self.what}{clips}; {self.fix}"
 
-    def named(self) -> str:
-        """The first MAX_NAMED clips, and the number of the others."""
-        more = f" and {len(self.clips) - MAX_NAMED} more" if len(self.clips) > MAX_NAMED else ""
-        return ", ".join(self.clips[:MAX_NAMED]) + more
+
+def first_few(names: Sequence[str]) -> str:
+    """The first MAX_NAMED names, and the number of the others."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
-def error(what: str, fix: str, clips: Sequence[str] = ()) -> Problem:
-    """A problem that stops the generator."""
-    return Problem(True, what, fix, clips)
-
-
-def warning(what: str, fix: str, clips: Sequence[str] = ()) -> Problem:
-    """A problem that does not stop the generator."""
-    return Problem(False, what, fix, clips)
+error, warning = functools.partial(Problem, True), functools.partial(Problem, False)
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,8 @@ _SET_IMAGE_SIZE = f"set {KEY}image_size=[WIDTH,HEIGHT], or img_shape=(height, wi
 def unreadable(evidence: Evidence) -> Iterator[Problem]:
     """Clips without usable arrays."""
     bad = [f"{item.name}: {result.reason}" for item, result in evidence.bad()]
-    if bad:
-        what = f"{len(bad)} clips cannot be read"
-        yield _skipped_or_error(evidence, what, "repair or remove them", bad)
+    what = f"{len(bad)} clips cannot be read"
+    yield _skipped_or_error(evidence, what, "repair or remove them", bad)
 
 
 def _skipped_or_error(evidence: Evidence, what: str, fix: str, clips: list[str]) -> Problem:
@@ -88,27 +87,20 @@ def _misfit(num_value: int, shapes: list[tuple[int, int]], wanted: Wanted) -> tu
 def unusable(evidence: Evidence) -> Iterator[Problem]:
     """NaN, infinity, and values too large for coordinates in any unit."""
     clips = [item.name for item, facts in evidence.read() if facts.unusable]
-    if clips:
-        what = f"{len(clips)} clips contain NaN, infinity or values beyond {MAX_COORDINATE:g}"
-        yield _skipped_or_error(evidence, what, "write 0 for joints that were not detected", clips)
+    what = f"{len(clips)} clips contain NaN, infinity or values beyond {MAX_COORDINATE:g}"
+    yield _skipped_or_error(evidence, what, "write 0 for joints that were not detected", clips)
 
 
 def empty(evidence: Evidence) -> Iterator[Problem]:
     """Clips without persons, joints that are usually missing."""
     clips = [item.name for item, facts in evidence.sound() if not facts.body_frames]
-    if clips:
-        what = f"{len(clips)} clips contain no person: all of their joints are 0"
-        yield warning(what, "remove them; otherwise they are kept", clips)
-    names = evidence.wanted.spec.skeleton.joints
-    rare = [
-        (name, fraction)
-        for name, fraction in zip(names, missing_fractions(evidence))
-        if fraction > OFTEN_MISSING
-    ]
+    what = f"{len(clips)} clips contain no person: all of their joints are 0"
+    yield warning(what, "remove them; otherwise they are kept", clips)
+    fractions = zip(evidence.wanted.spec.skeleton.joints, missing_fractions(evidence))
+    rare = [f"{name} in {fraction:.0%}" for name, fraction in fractions if fraction > OFTEN_MISSING]
     if rare:
-        shown = ", ".join(f"{name} in {fraction:.0%}" for name, fraction in rare)
         yield warning(
-            f"joints missing in most frames: {shown}",
+            f"joints missing in most frames: {', '.join(rare)}",
             "check that the joints are in the layout's order, or choose a layout without these",
         )
 
@@ -126,19 +118,16 @@ def sizes(evidence: Evidence) -> Iterator[Problem]:
     """Frames and persons beyond the limits; wrong total_frames."""
     spec = evidence.wanted.spec
     read = evidence.read()
+    longest = max((facts.num_frame for _, facts in read), default=0)
     long = [item.name for item, facts in read if facts.num_frame > spec.max_frame]
-    if long:
-        longest = max(facts.num_frame for _, facts in read)
-        what = f"{len(long)} clips are longer than max_frame {spec.max_frame} and will be truncated"
-        yield warning(what, f"set {KEY}max_frame={longest} to keep all frames", long)
+    what = f"{len(long)} clips are longer than max_frame {spec.max_frame} and will be truncated"
+    yield warning(what, f"set {KEY}max_frame={longest} to keep all frames", long)
     short = [item.name for item, facts in read if facts.num_frame == 1]
-    if short:
-        what = f"{len(short)} clips have a single frame"
-        yield warning(what, "check that their axes are (T, V, C), or remove them", short)
+    what = f"{len(short)} clips have a single frame"
+    yield warning(what, "check that their axes are (T, V, C), or remove them", short)
     wrong = [i.name for i, f in read if f.total_frames not in (None, f.num_frame)]
-    if wrong:
-        what = f"{len(wrong)} clips have a number of frames that differs from their total_frames"
-        yield warning(what, "correct total_frames or the arrays; the arrays are used", wrong)
+    what = f"{len(wrong)} clips have a number of frames that differs from their total_frames"
+    yield warning(what, "correct total_frames or the arrays; the arrays are used", wrong)
     sound = evidence.sound()
     most = max((facts.num_person for _, facts in sound), default=spec.num_person)
     many = [item.name for item, facts in sound if facts.num_person > spec.num_person]
@@ -171,14 +160,19 @@ def units(evidence: Evidence) -> Iterator[Problem]:
         return
     low = np.stack([facts.low for _, facts in seen])  # N, C
     high = np.stack([facts.high for _, facts in seen])
-    top = float(np.median(high[:, :2].max(axis=1)))
     if wanted.is_3d and axes == {2}:
         what = f"joints have 2 coordinates, but unit {wanted.unit} needs x, y, z"
-        yield error(what, _SET_PIXEL if top > MAX_NORMALISED else f"set {KEY}unit=normalised")
+        is_pixel = _top(high) > MAX_NORMALISED
+        yield error(what, _SET_PIXEL if is_pixel else f"set {KEY}unit=normalised")
     elif wanted.is_3d:
         yield from _in_space(evidence, low, high)
     else:
-        yield from _in_image(evidence, low, high, top)
+        yield from _in_image(evidence, low, high)
+
+
+def _top(high: np.ndarray) -> float:
+    """The largest x or y of a typical clip; high: (N, C)."""
+    return float(np.median(high[:, :2].max(axis=1)))
 
 
 def _in_space(evidence: Evidence, low: np.ndarray, high: np.ndarray) -> Iterator[Problem]:
@@ -208,15 +202,13 @@ def _in_space(evidence: Evidence, low: np.ndarray, high: np.ndarray) -> Iterator
             )
         reach = np.maximum(np.abs(low), np.abs(high)).max(axis=1) / (1 if is_metre else 1000)
         far = [item.name for (item, _), metres in zip(evidence.seen(), reach) if metres > FAR]
-        if far:
-            what = f"{len(far)} clips have joints more than {FAR:g} m from the origin"
-            yield warning(what, "if these are outliers of the sensor, write 0 for such joints", far)
+        what = f"{len(far)} clips have joints more than {FAR:g} m from the origin"
+        yield warning(what, "if these are outliers of the sensor, write 0 for such joints", far)
 
 
-def _in_image(
-    evidence: Evidence, low: np.ndarray, high: np.ndarray, top: float
-) -> Iterator[Problem]:
-    """low, high: (N, C) of the clips with a person. top: largest x or y of a typical one."""
+def _in_image(evidence: Evidence, low: np.ndarray, high: np.ndarray) -> Iterator[Problem]:
+    """low, high: (N, C) of the clips with a person."""
+    top = _top(high)
     unit = evidence.wanted.unit
     low_score, high_score = low[:, 2:], high[:, 2:]  # empty where C is 2
     if low_score.size and not (np.median(low_score) >= 0 and np.median(high_score) <= MAX_SCORE):
@@ -226,7 +218,7 @@ def _in_image(
             f"set {KEY}unit=metre or millimetre for x, y, z, or remove z",
         )
     elif unit == "normalised":
-        yield from _normalised(evidence, low, high, top)
+        yield from _normalised(evidence, low, high)
     elif top <= MAX_NORMALISED:
         what = f"unit is pixel, but x and y reach only {top:.3g}: these are normalised coordinates"
         yield error(what, f"set {KEY}unit=normalised")
@@ -234,10 +226,8 @@ def _in_image(
         yield from _pixels(evidence)
 
 
-def _normalised(
-    evidence: Evidence, low: np.ndarray, high: np.ndarray, top: float
-) -> Iterator[Problem]:
-    if top > MAX_NORMALISED:
+def _normalised(evidence: Evidence, low: np.ndarray, high: np.ndarray) -> Iterator[Problem]:
+    if _top(high) > MAX_NORMALISED:
         x, y = np.median(high[:, :2], axis=0)
         what = f"unit is normalised, but x reaches {x:.4g} and y reaches {y:.4g}: these are pixels"
         yield error(what, _SET_PIXEL)
@@ -250,9 +240,8 @@ def _normalised(
         return
     outside = (low[:, :2] < -0.5).any(axis=1) | (high[:, :2] > 1.5).any(axis=1)
     clips = [item.name for (item, _), is_outside in zip(evidence.seen(), outside) if is_outside]
-    if clips:
-        what = f"{len(clips)} clips have joints far outside the image"
-        yield warning(what, "write 0 for such joints", clips)
+    what = f"{len(clips)} clips have joints far outside the image"
+    yield warning(what, "write 0 for such joints", clips)
 
 
 def _pixels(evidence: Evidence) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from reader.clip import BadRecording, Clip
+from reader.clip import Clip, Unusable
 from reader.keypoint.types import Facts, Raw, Wanted
 from reader.shared import energy
 
@@ -19,10 +19,10 @@ from reader.shared import energy
 MAX_COORDINATE = 1e6
 
 
-def facts_of(raw: Raw, wanted: Wanted, where: str) -> Facts:
-    """The facts of one clip for the data check. Raises BadRecording for arrays that are not
+def facts_of(raw: Raw, wanted: Wanted) -> Facts:
+    """The facts of one clip for the data check. Raises Unusable for arrays that are not
     keypoints in any layout."""
-    people = _people(raw, wanted, where)
+    people = _people(raw, wanted)
     m, t, v, c = people.shape
     fits = v == wanted.spec.skeleton.num_joint
     is_known = fits or raw.arrays[0].ndim > 2
@@ -40,7 +40,7 @@ def facts_of(raw: Raw, wanted: Wanted, where: str) -> Facts:
     )
     if not fits or facts.unusable:
         return facts
-    detected = _detected(people, _score(raw, people, wanted, where), wanted)  # M, T, V
+    detected = _detected(people, _score(raw, people, wanted), wanted)  # M, T, V
     if not detected.any():
         return replace(facts, num_person=0)
     bodies = detected.any(axis=2)  # M, T
@@ -56,26 +56,26 @@ def facts_of(raw: Raw, wanted: Wanted, where: str) -> Facts:
     )
 
 
-def clip_of(raw: Raw, wanted: Wanted, where: str) -> Clip:
+def clip_of(raw: Raw, wanted: Wanted) -> Clip:
     """The clip: channels (x, y, z) in metres, or (x - 0.5, y - 0.5, score) with x, y relative to
     the image size and score 1 if none is given.
 
     A joint is missing, and zero in every channel, if its score or all of its coordinates are 0.
     Persons are sorted by the sum of their scores (two dimensions) or by motion energy (three
     dimensions, `energy`), highest first, ties in stored order, and the first `num_person` kept.
-    Raises BadRecording.
+    Raises Unusable.
     """
     spec = wanted.spec
-    people = _people(raw, wanted, where)
+    people = _people(raw, wanted)
     m, t, v, c = people.shape
     if v != spec.skeleton.num_joint:
         layout = f"{spec.skeleton.name} has {spec.skeleton.num_joint} joints"
-        raise BadRecording(where, f"{v * c} values per person and frame; {layout}")
+        raise Unusable(f"{v * c} values per person and frame; {layout}")
     if not np.abs(people).max(initial=0) <= MAX_COORDINATE:  # in this form NaN fails
-        raise BadRecording(where, f"coordinates that are NaN or beyond {MAX_COORDINATE:g}")
-    score = _score(raw, people, wanted, where)
+        raise Unusable(f"coordinates that are NaN or beyond {MAX_COORDINATE:g}")
+    score = _score(raw, people, wanted)
     detected = _detected(people, score, wanted)
-    stored = np.where(detected[..., None], _in_unit(raw, people, score, wanted, where), 0)
+    stored = np.where(detected[..., None], _in_unit(raw, people, score, wanted), 0)
     stored = stored.astype(np.float32)
     exists = detected.any(axis=(1, 2))
     rank = [energy(body) if wanted.is_3d else body[..., 2].sum() for body in stored]
@@ -83,30 +83,26 @@ def clip_of(raw: Raw, wanted: Wanted, where: str) -> Clip:
     length = min(t, spec.max_frame)
     positions = np.zeros((3, length, v, spec.num_person), np.float32)
     positions[..., : len(best)] = stored[best, :length].transpose(3, 1, 2, 0)
-    return Clip(
-        positions=positions,
-        length=length,
-        is_truncated=t > spec.max_frame,
-        has_extra_body=int(exists.sum()) > spec.num_person,
-        empty_frames=length - int(positions.any(axis=(0, 2, 3)).sum()),
-    )
+    is_truncated, has_extra_body = t > spec.max_frame, int(exists.sum()) > spec.num_person
+    empty_frames = length - int(positions.any(axis=(0, 2, 3)).sum())
+    return Clip(positions, length, is_truncated, has_extra_body, empty_frames)
 
 
-def _people(raw: Raw, wanted: Wanted, where: str) -> np.ndarray:
+def _people(raw: Raw, wanted: Wanted) -> np.ndarray:
     """The arrays as one (M, T, V, C) float64."""
     num_joint = wanted.spec.skeleton.num_joint
-    people = [_with_persons(array, num_joint, where) for array in raw.arrays]
+    people = [_with_persons(array, num_joint) for array in raw.arrays]
     shapes = [array.shape[1:] for array in people]
     if len(set(shapes)) > 1:
-        raise BadRecording(where, f"arrays (T, V, C) of its persons are {shapes}; must be equal")
+        raise Unusable(f"arrays (T, V, C) of its persons are {shapes}; must be equal")
     return np.concatenate(people)
 
 
-def _with_persons(array: np.ndarray, num_joint: int, where: str) -> np.ndarray:
+def _with_persons(array: np.ndarray, num_joint: int) -> np.ndarray:
     """(M, T, V, C) float64. A table whose columns do not fit the layout gets one joint per column,
     with C = 1."""
     if array.dtype.kind not in "iuf":
-        raise BadRecording(where, f"an array of {array.dtype}; must be numbers")
+        raise Unusable(f"an array of {array.dtype}; must be numbers")
     shape = array.shape
     if len(shape) == 2:
         num_axis = next((c for c in (2, 3) if shape[1] == c * num_joint), 1)
@@ -115,20 +111,18 @@ def _with_persons(array: np.ndarray, num_joint: int, where: str) -> np.ndarray:
         array = array[None]
     is_known = array.ndim == 4 and (len(shape) == 2 or shape[-1] in (2, 3))
     if not is_known or 0 in array.shape:
-        raise BadRecording(
-            where,
+        raise Unusable(
             f"an array of shape {shape}; must be (M persons, T frames, V joints, C = 2 or 3), "
             "(T, V, C) or (T, V*C), without axes of length 0",
         )
     return array.astype(np.float64)
 
 
-def _score(raw: Raw, people: np.ndarray, wanted: Wanted, where: str) -> np.ndarray:
+def _score(raw: Raw, people: np.ndarray, wanted: Wanted) -> np.ndarray:
     """(M, T, V) scores; 1 if none are given."""
     if raw.score is not None:
         if raw.score.dtype.kind not in "iuf" or raw.score.shape != people.shape[:3]:
-            raise BadRecording(
-                where,
+            raise Unusable(
                 f"keypoint_score is {raw.score.dtype} {raw.score.shape}; must be numbers "
                 f"{people.shape[:3]}, as keypoint is {people.shape}",
             )
@@ -143,19 +137,17 @@ def _detected(people: np.ndarray, score: np.ndarray, wanted: Wanted) -> np.ndarr
     return people[..., : 3 if wanted.is_3d else 2].any(axis=3) & (score > 0)
 
 
-def _in_unit(
-    raw: Raw, people: np.ndarray, score: np.ndarray, wanted: Wanted, where: str
-) -> np.ndarray:
+def _in_unit(raw: Raw, people: np.ndarray, score: np.ndarray, wanted: Wanted) -> np.ndarray:
     """(M, T, V, 3) in the units of data on disk."""
     if wanted.is_3d:
         if people.shape[3] != 3:
-            raise BadRecording(where, f"2 coordinates per joint; unit {wanted.unit} needs x, y, z")
+            raise Unusable(f"2 coordinates per joint; unit {wanted.unit} needs x, y, z")
         return people / 1000 if wanted.unit == "millimetre" else people
     size = (1.0, 1.0)
     if wanted.unit == "pixel":
         known = raw.image_size or wanted.image_size
         if known is None:
-            raise BadRecording(where, "unknown image size, which unit pixel needs")
+            raise Unusable("unknown image size, which unit pixel needs")
         size = known
     return np.concatenate([people[..., :2] / size - 0.5, score[..., None]], axis=3)
 

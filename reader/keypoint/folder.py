@@ -12,7 +12,9 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +34,7 @@ _DAMAGED = (
 
 
 class Folder:
-    """The clips of such a folder (see `KeypointFiles`)."""
+    """The clips of such a folder. entries: all, in order. notes: irregularities of the list."""
 
     in_memory = False
 
@@ -89,41 +91,31 @@ def _rows(index: str) -> list[tuple[int, dict[str, str]]]:
 
 def _stacked(rows: list[tuple[int, dict[str, str]]], index: str) -> list[Entry]:
     """One Entry per clip: the rows of its persons are combined, person 0 first."""
-    first_rows: list[Entry] = []
-    persons: dict[tuple[str, str], dict[int, Entry]] = {}
+    clips: dict[Any, dict[int, Entry]] = {}  # the person's number -> Entry, of each clip
     for line, row in rows:
-        entry, person = _entry(row, f"{index}, line {line}")
-        if person is None:
-            first_rows.append(entry)
-            continue
-        same = persons.setdefault((entry.name, row["split"]), {})
+        where = f"{index}, line {line}"
+        entry, person = _entry(row, where)
+        same = clips.setdefault(line if person is None else (entry.name, row["split"]), {})
         if person in same:
-            raise UserError(f"{index}, line {line}: duplicate person {person} of {entry.name}")
+            raise UserError(f"{where}: duplicate person {person} of {entry.name}")
         first = next(iter(same.values()), entry)
         if (entry.label, entry.fps) != (first.label, first.fps):
             raise UserError(
-                f"{index}, line {line}: label or fps differ from those of {first.location[0]} in "
-                f"the same clip {entry.name}"
+                f"{where}: label or fps differ from those of {first.location[0]} in the same clip "
+                f"{entry.name}"
             )
-        if not same:
-            first_rows.append(entry)
-        same[person] = entry
-    return [_combined(entry, persons, index) for entry in first_rows]
+        same[person or 0] = entry
+    return [_combined(same, index) for same in clips.values()]
 
 
-def _combined(
-    entry: Entry, persons: Mapping[tuple[str, str], Mapping[int, Entry]], index: str
-) -> Entry:
-    same = persons.get((entry.name, entry.splits[0]))
-    if same is None or entry not in same.values():
-        return entry
-    if sorted(same) != list(range(len(same))):
+def _combined(same: Mapping[int, Entry], index: str) -> Entry:
+    first, persons = next(iter(same.values())), sorted(same)
+    if persons != list(range(len(same))):
         raise UserError(
-            f"{index}: {entry.name} has persons {', '.join(map(str, sorted(same)))}; must be "
+            f"{index}: {first.name} has persons {', '.join(map(str, persons))}; must be "
             "0, 1, ... without gaps"
         )
-    files = tuple(same[person].location[0] for person in sorted(same))
-    return Entry(entry.name, entry.label, entry.splits, entry.fps, files)
+    return replace(first, location=tuple(same[person].location[0] for person in persons))
 
 
 def _entry(row: Mapping[str, str], where: str) -> tuple[Entry, int | None]:
@@ -201,9 +193,8 @@ def _read_numpy(file: str) -> np.ndarray:
     with content:
         names = content.files
         if len(names) != 1 and "keypoint" not in names:
-            raise BadRecording(
-                file, f"contains arrays {', '.join(names)}; must be one, or one called keypoint"
-            )
+            reason = f"contains arrays {', '.join(names)}; must be one, or one called keypoint"
+            raise BadRecording(file, reason)
         name = names[0] if len(names) == 1 else "keypoint"
         # A small archive may unpack to more than fits into memory.
         if content.zip.getinfo(f"{name}.npy").file_size > MAX_BYTES:

@@ -16,7 +16,7 @@ from safe_io import load_pickle
 
 
 class Pickle:
-    """The clips of such a file; all of them are in memory (see `KeypointFiles`)."""
+    """The clips of such a file; all of them are in memory. Attributes as those of Folder."""
 
     in_memory = True
 
@@ -36,7 +36,10 @@ class Pickle:
             raise UserError(f"{path}: 'annotations' is not a list, or empty")
         splits_of = _splits_of(content["split"], path)
         self.entries = [self._entry(n, splits_of) for n in range(len(self._annotations))]
-        self.notes = _without_annotation(splits_of, {entry.name for entry in self.entries})
+        known = {entry.name for entry in self.entries}
+        lost = [name for name in splits_of if name not in known]
+        note = f"the splits list {len(lost)} clips without annotation: {', '.join(lost[:5])}"
+        self.notes = [note] if lost else []
 
     def _entry(self, number: int, splits_of: Mapping[str, tuple[str, ...]]) -> Entry:
         annotation = self._annotations[number]
@@ -92,10 +95,3 @@ def _splits_of(content: Any, path: str) -> dict[str, tuple[str, ...]]:
         for name in dict.fromkeys(map(str, names)):
             splits[name] = (*splits.get(name, ()), split)
     return splits
-
-
-def _without_annotation(splits_of: Mapping[str, tuple[str, ...]], known: set[str]) -> list[str]:
-    missing = [name for name in splits_of if name not in known]
-    if not missing:
-        return []
-    return [f"the splits list {len(missing)} clips without annotation: {', '.join(missing[:5])}"]

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar, Union
 
 from errors import UserError
 from reader.check.data_check import check
 from reader.check.types import Evidence
-from reader.clip import BadRecording, Clip
+from reader.clip import BadRecording, reading
 from reader.keypoint.clip import clip_of, facts_of
 from reader.keypoint.folder import INDEX, Folder
 from reader.keypoint.pickle_file import Pickle
-from reader.keypoint.types import KEY, Entry, Facts, KeypointFiles, Wanted
+from reader.keypoint.types import KEY, Entry, Facts, Raw, Wanted
 from reader.source import Check, Item, Report, Source
 
+Files = Union[Folder, Pickle]
+Result = TypeVar("Result")
 
-class KeypointReader:
-    """Reads a user's own clips; an item's location is that of its Entry."""
 
-    def __init__(self, path: str, files: KeypointFiles, wanted: Wanted) -> None:
-        self._path = path
-        self._files = files
-        self._wanted = wanted
-
-    def read(self, item: Item) -> Clip:
-        """Raises BadRecording, naming the clip."""
-        return clip_of(self._files.load(item.location), self._wanted, self._where(item))
-
-    def examine(self, item: Item) -> Facts:
-        """The facts for the data check. Raises BadRecording, naming the clip."""
-        return facts_of(self._files.load(item.location), self._wanted, self._where(item))
-
-    def _where(self, item: Item) -> str:
-        return f"{self._path}: {item.name}"
-
-    def close(self) -> None:
-        """No files stay open."""
+def _read(
+    use: Callable[[Raw, Wanted], Result], path: str, files: Files, wanted: Wanted, item: Item
+) -> Result:
+    """`use` of the clip of an item, whose location is that of its Entry. Raises BadRecording."""
+    with reading(f"{path}: {item.name}"):
+        return use(files.load(item.location), wanted)
 
 
 def keypoint_source(path: str, wanted: Wanted) -> Source:
@@ -46,7 +36,6 @@ def keypoint_source(path: str, wanted: Wanted) -> Source:
     """
     files = _open(path)
     items = [item for entry in files.entries for item in _items(entry, wanted)]
-    reader = KeypointReader(path, files, wanted)
 
     def judge(results: Iterable[Facts | BadRecording]) -> Report:
         return check(Evidence(path, wanted, files.entries, files.notes, items, list(results)))
@@ -59,10 +48,10 @@ def keypoint_source(path: str, wanted: Wanted) -> Source:
     return Source(
         about,
         items,
-        reader,
+        functools.partial(_read, clip_of, path, files, wanted),
         counters={"in_other_splits": others},
         in_processes=not files.in_memory,
-        check=Check(reader.examine, judge),
+        check=Check(functools.partial(_read, facts_of, path, files, wanted), judge),
     )
 
 
@@ -75,7 +64,7 @@ def _items(entry: Entry, wanted: Wanted) -> Sequence[Item]:
     ]
 
 
-def _open(path: str) -> KeypointFiles:
+def _open(path: str) -> Files:
     key = f"{KEY}source_path"
     fix = f"give a pickle of pyskl or mmaction2, or a folder with {INDEX}: --set {key}=PATH"
     if not path or not os.path.exists(path):

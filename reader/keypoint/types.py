@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Wanted:
 @dataclass(frozen=True)
 class Entry:
     """One clip in the list of the data. label: as given, from 0 or from 1. fps: frames/s, 0 if
-    unknown. location: the argument of `KeypointFiles.load`."""
+    unknown. location: the argument of `Folder.load` or `Pickle.load`."""
 
     name: str
     label: int
@@ -57,18 +57,6 @@ class Raw:
     score: np.ndarray | None = None
     image_size: tuple[float, float] | None = None
     total_frames: int | None = None
-
-
-class KeypointFiles(Protocol):
-    """A collection of clips. entries: all listed clips, in order. notes: irregularities of the
-    list. in_memory: whether all clips are loaded already."""
-
-    entries: list[Entry]
-    notes: list[str]
-    in_memory: bool
-
-    def load(self, location: Any) -> Raw:
-        """The arrays of one clip. Raises BadRecording if they cannot be read."""
 
 
 @dataclass(frozen=True)

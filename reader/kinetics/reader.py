@@ -17,7 +17,7 @@ import numpy as np
 
 from dataset.protocols import MAX_FRAME, NUM_PERSON
 from dataset.skeletons import skeleton
-from reader.clip import BadRecording, Clip
+from reader.clip import Clip, Unusable, reading
 
 NUM_JOINT = skeleton("openpose-18").num_joint
 MAX_READ = 5  # persons read per frame; the NUM_PERSON with the highest scores are kept
@@ -36,19 +36,20 @@ def parse(data: bytes, label: tuple[str, int], where: str) -> Clip:
     contain different persons in consecutive frames (`openpose_match`). Raises BadRecording, naming
     `where`, for damaged text, a wrong number of coordinates, and a different label.
     """
-    content = _content(data, where)
-    own = (content.get("label"), content.get("label_index"))
-    if own != label:
-        raise BadRecording(where, f"its label is {own}; the label file says {label}")
-    numbers, people, most_persons = _frames(content.get("data"), where)
-    length = min(max(numbers), MAX_FRAME)
-    if length < 1:
-        raise BadRecording(where, "no frame_index is 1 or more")
-    bodies = np.zeros((length, MAX_READ, 3, NUM_JOINT))  # T, M, C, V
-    kept = [person for person in people if 1 <= person.frame <= MAX_FRAME]
-    if kept:
-        poses = _poses(kept, where)
-        bodies[[person.frame - 1 for person in kept], [person.index for person in kept]] = poses
+    with reading(where):
+        content = _content(data)
+        own = (content.get("label"), content.get("label_index"))
+        if own != label:
+            raise Unusable(f"its label is {own}; the label file says {label}")
+        numbers, people, most_persons = _frames(content.get("data"))
+        length = min(max(numbers), MAX_FRAME)
+        if length < 1:
+            raise Unusable("no frame_index is 1 or more")
+        bodies = np.zeros((length, MAX_READ, 3, NUM_JOINT))  # T, M, C, V
+        kept = [person for person in people if 1 <= person.frame <= MAX_FRAME]
+        if kept:
+            poses = _poses(kept)
+            bodies[[person.frame - 1 for person in kept], [person.index for person in kept]] = poses
     order = np.argsort(-bodies[:, :, 2].sum(axis=2), axis=1, kind="stable")[:, :NUM_PERSON]
     best = np.take_along_axis(bodies, order[:, :, None, None], axis=1)
     return Clip(
@@ -61,13 +62,13 @@ def parse(data: bytes, label: tuple[str, int], where: str) -> Clip:
     )
 
 
-def _content(data: bytes, where: str) -> dict[str, Any]:
+def _content(data: bytes) -> dict[str, Any]:
     try:
         content = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise BadRecording(where, f"not readable as JSON: {error}") from error
+        raise Unusable(f"not readable as JSON: {error}") from error
     if not isinstance(content, dict):
-        raise BadRecording(where, "not a JSON object with 'data', 'label', 'label_index'")
+        raise Unusable("not a JSON object with 'data', 'label', 'label_index'")
     return content
 
 
@@ -86,51 +87,50 @@ class _Person:
         return f"frame_index {self.frame}: skeleton[{self.index}]"
 
 
-def _frames(frames: Any, where: str) -> tuple[list[int], list[_Person], int]:
+def _frames(frames: Any) -> tuple[list[int], list[_Person], int]:
     """Numbers of the frames, their first MAX_READ persons, and the most persons in a frame."""
     if not isinstance(frames, list) or not frames:
-        raise BadRecording(where, "'data' is not a list of frames, or empty")
+        raise Unusable("'data' is not a list of frames, or empty")
     numbers: list[int] = []
     people: list[_Person] = []
     most = 0
     for n, frame in enumerate(frames):
         if not isinstance(frame, dict) or not isinstance(frame.get("skeleton"), list):
-            raise BadRecording(where, f"data[{n}]: not an object with frame_index and skeleton")
+            raise Unusable(f"data[{n}]: not an object with frame_index and skeleton")
         number = frame.get("frame_index")
         if type(number) is not int:
-            raise BadRecording(where, f"data[{n}]: frame_index {number!r} is not an integer")
+            raise Unusable(f"data[{n}]: frame_index {number!r} is not an integer")
         numbers.append(number)
         most = max(most, len(frame["skeleton"]))
         for m, person in enumerate(frame["skeleton"][:MAX_READ]):
-            people.append(_person(number, m, person, where))
+            people.append(_person(number, m, person))
     if len(set(numbers)) < len(numbers):
         twice = next(number for number in numbers if numbers.count(number) > 1)
-        raise BadRecording(where, f"duplicate frame_index {twice}")
+        raise Unusable(f"duplicate frame_index {twice}")
     return numbers, people, most
 
 
-def _person(frame: int, index: int, content: Any, where: str) -> _Person:
+def _person(frame: int, index: int, content: Any) -> _Person:
     content = content if isinstance(content, dict) else {}
     person = _Person(frame, index, content.get("pose"), content.get("score"))
     for what, count in (("pose", 2 * NUM_JOINT), ("score", NUM_JOINT)):
         values = getattr(person, what)
         found = len(values) if isinstance(values, list) else "no list of"
         if found != count:
-            raise BadRecording(where, f"{person.where}: {what}: {found} numbers; must be {count}")
+            raise Unusable(f"{person.where}: {what}: {found} numbers; must be {count}")
     return person
 
 
-def _poses(people: Sequence[_Person], where: str) -> np.ndarray:
+def _poses(people: Sequence[_Person]) -> np.ndarray:
     """x, y and score of each person: (P, C=3, V) float64, x and y centred, or zero if the score
     is."""
-    values = _numbers(people, where)  # P, 2 V + V
+    values = _numbers(people)  # P, 2 V + V
     pose, score = values[:, : 2 * NUM_JOINT], values[:, 2 * NUM_JOINT :]
     invalid = (pose.min(axis=1) < LOWEST) | (pose.max(axis=1) > HIGHEST)
     invalid |= (score.min(axis=1) < 0) | (score.max(axis=1) > MAX_SCORE)
     if invalid.any():
         p = int(invalid.argmax())
-        raise BadRecording(
-            where,
+        raise Unusable(
             f"{people[p].where}: coordinates from {pose[p].min():g} to {pose[p].max():g}, scores "
             f"from {score[p].min():g} to {score[p].max():g}; allowed: coordinates relative to the "
             "image size, and scores, 0 to 1",
@@ -140,7 +140,7 @@ def _poses(people: Sequence[_Person], where: str) -> np.ndarray:
     return np.concatenate([np.where(detected, centred, 0), score[:, None]], axis=1)
 
 
-def _numbers(people: Sequence[_Person], where: str) -> np.ndarray:
+def _numbers(people: Sequence[_Person]) -> np.ndarray:
     try:
         values = np.array([person.pose + person.score for person in people])
     except ValueError:  # lists among the numbers
@@ -150,5 +150,5 @@ def _numbers(people: Sequence[_Person], where: str) -> np.ndarray:
     for person in people:
         for value in person.pose + person.score:
             if type(value) not in (int, float) or not abs(value) < MAX_NUMBER:
-                raise BadRecording(where, f"{person.where}: {value!r} is not a finite number")
-    raise BadRecording(where, "contains a value that is not a finite number")
+                raise Unusable(f"{person.where}: {value!r} is not a finite number")
+    raise Unusable("contains a value that is not a finite number")

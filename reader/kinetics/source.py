@@ -7,6 +7,7 @@ public code `tools/kinetics_gendata.py`).
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from dataclasses import replace
@@ -27,23 +28,12 @@ MAX_BYTES = 64 * 2**20  # of a file; one with five persons in all 300 frames has
 _NO_SKELETON, _NO_LABEL = "has_skeleton is false", "its label is blank"
 
 
-class KineticsReader:
-    """Reads JSON files; an item's location is (file, name of the label). match: join the persons of
-    single frames into tracks (`openpose_match`)."""
-
-    def __init__(self, match: bool) -> None:
-        self._match = match
-
-    def read(self, item: Item) -> Clip:
-        """Raises BadRecording, naming the file and the frame."""
-        file, label = item.location
-        clip = parse(read_file(file, MAX_BYTES), (label, item.label), file)
-        if not self._match:
-            return clip
-        return replace(clip, positions=openpose_match(clip.positions))
-
-    def close(self) -> None:
-        """No files stay open."""
+def _read(match: bool, item: Item) -> Clip:
+    """The clip of an item, whose location is (file, name of the label). match: join the persons of
+    single frames into tracks (`openpose_match`). Raises BadRecording, naming file and frame."""
+    file, label = item.location
+    clip = parse(read_file(file, MAX_BYTES), (label, item.label), file)
+    return replace(clip, positions=openpose_match(clip.positions)) if match else clip
 
 
 def kinetics_source(path: str, spec: DataSpec, match: bool) -> Source:
@@ -71,14 +61,11 @@ def kinetics_source(path: str, spec: DataSpec, match: bool) -> Source:
         **{"kind": "kinetics", "source": path, "transform": False, "unit": "normalised"},
         **{"splits": found, "openpose_match": match},
     }
-    left_out = clips.left_out
+    left_out, read = clips.left_out, functools.partial(_read, match)
     reasons = [entry["reason"] for entry in left_out]
-    counters = {
-        "without_skeleton": reasons.count(_NO_SKELETON),
-        "blank_labels": reasons.count(_NO_LABEL),
-    }
-    reader = KineticsReader(match)
-    return Source(about, clips.items, reader, clips.bad, counters, left_out, clips.warnings)
+    named = {"without_skeleton": _NO_SKELETON, "blank_labels": _NO_LABEL}
+    counters = {name: reasons.count(reason) for name, reason in named.items()}
+    return Source(about, clips.items, read, clips.bad, counters, left_out, clips.warnings)
 
 
 class _Selection:

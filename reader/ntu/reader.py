@@ -15,7 +15,7 @@ import numpy as np
 
 from dataset.protocols import MAX_FRAME, NUM_PERSON
 from dataset.skeletons import skeleton
-from reader.clip import BadRecording, Clip
+from reader.clip import Clip, Unusable, reading
 from reader.ntu.coordinates import first_three
 from reader.shared import energy
 
@@ -44,7 +44,7 @@ class _Text:
         return self.data[self.begins[row] : self.begins[row + 1]].strip()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Layout:
     """Positions in the text: the joints of the b-th kept body start at line `rows[b]`; it is number
     `slots[b]` in the list of frame `frames[b]`. All from 0."""
@@ -64,12 +64,13 @@ def parse(data: bytes, where: str) -> Clip:
     of joints, or text after the last frame.
     """
     text = _Text(data)
-    layout = _find_bodies(text, where)
+    with reading(where):
+        layout = _find_bodies(text)
+        joints = _joints(text, layout.rows)
     length = min(layout.num_frame, MAX_FRAME)
     num_slot = min(layout.most_bodies, MAX_BODY)
     bodies = np.zeros((num_slot, length, NUM_JOINT, 3), np.float32)  # slot, T, V, C
-    if layout.rows:
-        bodies[layout.slots, layout.frames] = _joints(text, layout.rows, where)
+    bodies[layout.slots, layout.frames] = joints
     positions = np.zeros((3, length, NUM_JOINT, NUM_PERSON), np.float32)  # C, T, V, M
     for m, slot in enumerate(_most_moving(bodies)):
         positions[..., m] = bodies[slot].transpose(2, 0, 1)  # T, V, C -> C, T, V
@@ -82,89 +83,82 @@ def parse(data: bytes, where: str) -> Clip:
     )
 
 
-def _find_bodies(text: _Text, where: str) -> _Layout:
+def _find_bodies(text: _Text) -> _Layout:
     """Follow the counts through the whole file, without parsing the lines of joints."""
-    rows: list[int] = []
-    frames: list[int] = []
-    slots: list[int] = []
-    most_bodies = 0
-    num_frame = _count(text, 0, "frames", where)
-    if num_frame == 0:
-        raise BadRecording(where, "line 1: 0 frames; must be 1 or more")
+    layout = _Layout([], [], [], num_frame=_count(text, 0, "frames"), most_bodies=0)
+    if layout.num_frame == 0:
+        raise Unusable("line 1: 0 frames; must be 1 or more")
     row = 1
-    for t in range(num_frame):
-        num_body = _count(text, row, "bodies", where)
-        most_bodies = max(most_bodies, num_body)
+    for t in range(layout.num_frame):
+        num_body = _count(text, row, "bodies")
+        layout.most_bodies = max(layout.most_bodies, num_body)
         row += 1
         for slot in range(num_body):
-            num_joint = _count(text, row + 1, "joints", where)
+            num_joint = _count(text, row + 1, "joints")
             if num_joint != NUM_JOINT:
-                raise BadRecording(
-                    where, f"line {row + 2}: {num_joint} joints; must be {NUM_JOINT}"
-                )
+                raise Unusable(f"line {row + 2}: {num_joint} joints; must be {NUM_JOINT}")
             row += 2
             if t < MAX_FRAME and slot < MAX_BODY:
-                rows.append(row)
-                frames.append(t)
-                slots.append(slot)
+                layout.rows.append(row)
+                layout.frames.append(t)
+                layout.slots.append(slot)
             row += NUM_JOINT
-    _check_end(text, row, num_body > 0, where)
-    return _Layout(rows, frames, slots, num_frame, most_bodies)
+    _check_end(text, row, num_body > 0)
+    return layout
 
 
-def _count(text: _Text, row: int, what: str, where: str) -> int:
+def _count(text: _Text, row: int, what: str) -> int:
     """The number of `what` in line `row`."""
     begins = text.begins
     try:
         count = int(text.data[begins[row] : begins[row + 1]])
     except IndexError as error:
-        raise _ends_early(text, where) from error
+        raise _ends_early(text) from error
     except ValueError:
         count = -1
     if count < 0:
-        raise BadRecording(
-            where, f"line {row + 1}: {_shown(text.line(row))} is not a number of {what}"
-        )
+        raise Unusable(f"line {row + 1}: {_shown(text.line(row))} is not a number of {what}")
     return count
 
 
-def _check_end(text: _Text, row: int, ends_in_joint: bool, where: str) -> None:
+def _check_end(text: _Text, row: int, ends_in_joint: bool) -> None:
     """Check that the text has `row` lines, the number up to the end of the last frame."""
     if row > len(text):
-        raise _ends_early(text, where)
+        raise _ends_early(text)
     # A file that is truncated within its last line still has every line.
     num_field = len(text.line(row - 1).split())
     if ends_in_joint and num_field != NUM_FIELD:
-        raise BadRecording(where, f"line {row}: {num_field} fields; must be {NUM_FIELD}")
+        raise Unusable(f"line {row}: {num_field} fields; must be {NUM_FIELD}")
     for extra in range(row, len(text)):
         if text.line(extra):
-            raise BadRecording(
-                where,
+            raise Unusable(
                 f"line {extra + 1}: {_shown(text.line(extra))} after the last frame; the number of "
                 "frames in line 1 is wrong",
             )
 
 
-def _ends_early(text: _Text, where: str) -> BadRecording:
-    return BadRecording(where, f"line {len(text)}: the file ends before its last frame")
+def _ends_early(text: _Text) -> Unusable:
+    return Unusable(f"line {len(text)}: the file ends before its last frame")
 
 
-def _joints(text: _Text, rows: Sequence[int], where: str) -> np.ndarray:
+def _joints(text: _Text, rows: Sequence[int]) -> np.ndarray:
     """x, y, z of the joints of each body: (len(rows), V, C) float32, metres."""
+    if not rows:
+        return np.empty((0, NUM_JOINT, 3), np.float32)
     lines = (np.array(rows)[:, None] + np.arange(NUM_JOINT)).ravel()
     # Four lines precede the first joint: at least the 8 bytes that first_three requires.
     values = first_three(text.data, text.offsets[lines])
     # In this form NaN fails the comparison.
     if values is None or not np.abs(values).max() <= MAX_COORDINATE:
-        values = np.array([_joint(text, row, where) for row in lines.tolist()])
+        values = np.array([_joint(text, row) for row in lines.tolist()])
     return values.astype(np.float32).reshape(len(rows), NUM_JOINT, 3)
 
 
-def _joint(text: _Text, row: int, where: str) -> list[float]:
+def _joint(text: _Text, row: int) -> list[float]:
     """x, y, z of one line, for invalid or unusual text (tabs, aligned columns)."""
     fields = text.line(row).split()
     if len(fields) < 4:
-        raise BadRecording(where, f"line {row + 1}: {len(fields)} fields; must be {NUM_FIELD}")
+        raise Unusable(f"line {row + 1}: {len(fields)} fields; must be {NUM_FIELD}")
     values = []
     for field in fields[:3]:
         try:
@@ -172,9 +166,7 @@ def _joint(text: _Text, row: int, where: str) -> list[float]:
         except ValueError:
             values.append(np.nan)
         if not abs(values[-1]) <= MAX_COORDINATE:
-            raise BadRecording(
-                where, f"line {row + 1}: {_shown(field)} is not a coordinate in metres"
-            )
+            raise Unusable(f"line {row + 1}: {_shown(field)} is not a coordinate in metres")
     return values
 
 

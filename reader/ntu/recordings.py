@@ -82,9 +82,8 @@ def _in_archive(file: str) -> Iterator[Recording]:
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
     except _DAMAGED as error:
-        raise UserError(
-            f"{file}: not a complete zip archive ({error}); copy or download it again"
-        ) from error
+        reason = f"not a complete zip archive ({error}); copy or download it again"
+        raise UserError(f"{file}: {reason}") from error
     for info in members:
         name = PurePosixPath(info.filename).name
         if _is_recording(name) and not info.is_dir():
@@ -125,13 +124,14 @@ class RecordingFiles:
     def read(self, recording: Recording) -> bytes:
         """The bytes of a recording. Raises BadRecording if they cannot be read completely."""
         if recording.size > MAX_BYTES:
-            raise BadRecording(
-                recording.where, f"{recording.size} bytes; the limit for a recording is {MAX_BYTES}"
-            )
+            reason = f"{recording.size} bytes; the limit for a recording is {MAX_BYTES}"
+            raise BadRecording(recording.where, reason)
         if not recording.member:
             return read_file(recording.file, MAX_BYTES)
         try:
-            return self._archive(recording.file).read(recording.member)
+            if recording.file not in self._archives:
+                self._archives[recording.file] = zipfile.ZipFile(recording.file)
+            return self._archives[recording.file].read(recording.member)
         except OSError as error:
             reason = f"cannot be read: {error.strerror or error}"
         except _DAMAGED as error:
@@ -139,11 +139,6 @@ class RecordingFiles:
         except RuntimeError as error:  # raised by zipfile for a member with a password
             reason = f"cannot be unpacked: {error}"
         raise BadRecording(recording.where, reason)
-
-    def _archive(self, file: str) -> zipfile.ZipFile:
-        if file not in self._archives:
-            self._archives[file] = zipfile.ZipFile(file)
-        return self._archives[file]
 
 
 @functools.lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -25,9 +26,8 @@ class NTUReader:
     def read(self, item: Item) -> Clip:
         """Raises BadRecording, naming the file and the line."""
         clip = parse(self._files.read(item.location), item.location.where)
-        if not self._normalise:
-            return clip
-        return replace(clip, positions=transform(clip.padded(MAX_FRAME)))
+        positions = transform(clip.padded(MAX_FRAME)) if self._normalise else clip.positions
+        return replace(clip, positions=positions)
 
     def close(self) -> None:
         """Close the archives."""
@@ -48,7 +48,8 @@ def ntu_source(path: str, key: str, rules: Protocol, normalise: bool) -> Source:
         )
     about = {"kind": "ntu", "source": path, "transform": normalise, "unit": "metre"}
     counters = {"second_copies": second_copies, **counters}
-    return Source(about, items, NTUReader(normalise), bad, counters)
+    reader = NTUReader(normalise)
+    return Source(about, items, reader.read, bad, counters, files=contextlib.closing(reader))
 
 
 def _select(

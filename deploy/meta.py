@@ -17,7 +17,7 @@ from dataset.pipeline import ClipPipeline
 from deploy.exporting.contracts import CONTRACTS
 from deploy.exporting.formats import FORMATS
 from deploy.exporting.shapes import Sizes, static_shape
-from errors import UserError, choose
+from errors import UserError
 from safe_io import PathLike, file_hash, read_yaml_file, whole_file
 
 FORMAT = 4
@@ -78,8 +78,8 @@ class StaticMeta:
 
     def of_files(self, program: PathLike, params: PathLike) -> StaticMeta:
         """A copy with the hashes of the model's two files."""
-        hashes = {"program_sha256": file_hash(program), "params_sha256": file_hash(params)}
-        return dataclasses.replace(self, **hashes)
+        hashes = [file_hash(file) for file in (program, params)]
+        return dataclasses.replace(self, program_sha256=hashes[0], params_sha256=hashes[1])
 
     def check_files(self, program: Path, params: Path) -> None:
         """Raises UserError where a file is not the one that was exported. Missing files are left to
@@ -122,7 +122,9 @@ class StaticMeta:
             _check_type(where, name, values[name], str(field.type))
         if values["format"] != FORMAT:
             raise UserError(f"{where}: format {values['format']}; this version reads {FORMAT}")
-        choose(CONTRACTS, values["contract"], f"{where}: contract")
+        if values["contract"] not in CONTRACTS:
+            allowed = ", ".join(CONTRACTS)
+            raise UserError(f"{where}: contract is {values['contract']!r}; allowed: {allowed}")
         try:
             unchanged = tree[CHECKSUM] == _checksum(values)
         except (TypeError, ValueError, RecursionError):  # not JSON, so not exported

@@ -109,13 +109,12 @@ def run_job(
     rows: list[Row] = []
     lengths = clips.tail_lengths
     for start in range(job.start, job.stop, job.batch_size):
-        indices = range(start, min(start + job.batch_size, job.stop))
-        chosen = slice(indices.start, indices.stop)
+        stop = min(start + job.batch_size, job.stop)
         try:
-            scores = predictor.run(clips.data[chosen], lengths[chosen] if lengths else None)
+            scores = predictor.run(clips.data[start:stop], lengths[start:stop] if lengths else None)
         except UserError as error:
-            where = f"{clips.path}, clips {start} to {indices.stop - 1}"
-            raise UserError(f"{where}: {error}") from error
+            raise UserError(f"{clips.path}, clips {start} to {stop - 1}: {error}") from error
+        indices = range(start, stop)
         batch = [_row_of(predictor, clips, scores, n, i, job.topk) for n, i in enumerate(indices)]
         rows += batch
         if on_batch:
@@ -226,4 +225,5 @@ def read(path: Path) -> Part:
     if not is_shard or not isinstance(rows, list) or len(rows) != shard[1] - shard[0]:
         raise UserError(f"{path}: its clips do not fit its shard {shard}; run that part again")
     name, model, data = content["engine"], content["model"], content["data"]
-    return Part(name, model, data, *shard, rows, source=str(path))
+    start, stop, total = shard
+    return Part(name, model, data, start, stop, total, rows, source=str(path))

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
@@ -140,7 +141,7 @@ def read_pir(model_file: Path) -> paddle.base.libpaddle.pir.Program:
     with STATIC_MODE, _user_errors(model_file):
         json.loads(model_file.read_bytes())
         with paddle.pir_utils.IrGuard():
-            program = paddle.static.Program()
+            program: Any = paddle.static.Program()  # of the guard: a PIR program
             paddle.base.core.deserialize_pir_program(str(model_file), program, _PIR_VERSION)
         if not program.global_block().ops:
             raise UserError(f"{model_file}: {_EMPTY}")

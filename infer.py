@@ -15,13 +15,11 @@ from typing import Any
 
 from deploy.engines.engine import AUTO, ENGINES
 from errors import UserError, run_command
-from utils import num_cores, prepare_environment, setup_logging
+from utils import check_least, new_parser, num_cores, prepare_environment, setup_logging
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     files = parser.add_argument_group("files")
     files.add_argument("--model_file", type=Path, required=True, help=".pdmodel, .json or .onnx")
     files.add_argument("--data_file", type=Path, required=True, help=".npy, (N, 3, T, V, M) metres")
@@ -92,28 +90,20 @@ def check(args: argparse.Namespace) -> tuple[int, int]:
     """(I, N) of --shard I/N. Raises UserError for arguments that are not allowed."""
     from deploy.predictions import check_output
 
-    for name in ("batch_size", "cpu_threads", "topk"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} is {getattr(args, name)}; allowed: 1 or more")
+    check_least(args, "batch_size", "cpu_threads", "topk")
     if args.output:
         check_output(args.output)
-    part, parts = parse_shard(args.shard)
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", args.shard)
+    part, parts = (int(number) for number in match.groups()) if match else (0, 0)
+    if not 1 <= part <= parts:
+        raise UserError(f"--shard is {args.shard!r}; allowed: I/N, the part from 1 to N, e.g. 3/8")
     if parts > 1 and (args.output is None or args.output.suffix != ".json" or args.benchmark):
         raise UserError(f"--shard {args.shard} needs --output FILE.json, and no --benchmark")
     return part, parts
 
 
-def parse_shard(text: str) -> tuple[int, int]:
-    """'3/8' -> (3, 8). Raises UserError for anything but I/N with I from 1 to N."""
-    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    part, parts = (int(number) for number in match.groups()) if match else (0, 0)
-    if not 1 <= part <= parts:
-        raise UserError(f"--shard is {text!r}; allowed: I/N, the part from 1 to N, e.g. 3/8")
-    return part, parts
-
-
 def print_batch(rows: list[dict[str, Any]]) -> None:
-    """The public port's line of a batch, and a line for each clip."""
+    """The public port's line of a batch, and of each clip 'name: drink water 0.981, ...'."""
     predicted, names = [row["top"][0]["class"] for row in rows], [row["name"] for row in rows]
     line = f"Batch action class Predict: {predicted}"
     if "label" in rows[0]:
@@ -122,14 +112,9 @@ def print_batch(rows: list[dict[str, Any]]) -> None:
         line += f" Batch action class True: {labels} Batch Accuracy: {right / len(labels):.4g}"
     print(f"{line} Batch sample Name: {names}")
     for row in rows:
-        print(f"  {describe(row)}")
-
-
-def describe(row: dict[str, Any]) -> str:
-    """One clip in one line: 'name: drink water 0.981, eat meal/snack 0.012'."""
-    text = ", ".join(f"{top['name']} {top['probability']:.3f}" for top in row["top"])
-    persons = "; ".join(f"person {p['person']}: {p['name']}" for p in row.get("persons", []))
-    return f"{row['name']}: {text}" + (f" ({persons})" if persons else "")
+        best = ", ".join(f"{top['name']} {top['probability']:.3f}" for top in row["top"])
+        persons = "; ".join(f"person {p['person']}: {p['name']}" for p in row.get("persons", []))
+        print(f"  {row['name']}: {best}" + (f" ({persons})" if persons else ""))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import importlib
@@ -95,6 +96,13 @@ def _keep_freed_memory() -> None:
     mallopt(_M_ARENA_MAX, 1)  # memory that one thread frees serves all threads
 
 
+def num_gpus() -> int:
+    """The number of GPUs that Paddle finds."""
+    import paddle
+
+    return paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
+
+
 def set_device(gpus: tuple[int, ...]) -> None:
     """Select the first GPU of a list, or the CPU for an empty one. Raises UserError where Paddle
     has no such GPU."""
@@ -103,7 +111,7 @@ def set_device(gpus: tuple[int, ...]) -> None:
     if not gpus:
         paddle.device.set_device("cpu")
         return
-    count = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
+    count = num_gpus()
     if gpus[0] >= count:
         raise UserError(
             f"GPU {gpus[0]} is requested, but Paddle {paddle.version.full_version} finds {count} "
@@ -146,6 +154,19 @@ def log_to_file(path: Path) -> None:
         memory.flush()
         root.removeHandler(memory)
     root.addHandler(file)
+
+
+def new_parser(doc: str | None) -> argparse.ArgumentParser:
+    """A command line that is described by its module's docstring, with the line breaks kept."""
+    kept = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=doc, formatter_class=kept)
+
+
+def check_least(args: argparse.Namespace, *names: str, least: int = 1) -> None:
+    """Raises UserError where an option of these names is a smaller number."""
+    for name in names:
+        if getattr(args, name) < least:
+            raise UserError(f"--{name} is {getattr(args, name)}; allowed: {least} or more")
 
 
 def format_duration(seconds: float) -> str:

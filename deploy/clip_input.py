@@ -34,25 +34,21 @@ class ClipInput:
 
     def check_shape(self, shape: tuple[int, ...], source: str) -> None:
         """Raises UserError, starting with `source`, for anything but (N, 3, T, V, M)."""
-        shortest = self.pipeline.min_frames
-        wanted = f"(N, 3, T, {self.skeleton.num_joint}, {self.clip_persons}), T {shortest} or more"
+        least, joints = self.pipeline.min_frames, self.skeleton.num_joint
+        wanted = f"the model wants (N, 3, T, {joints}, {self.clip_persons}), T {least} or more"
         if len(shape) != 5 or shape[1] != 3 or shape[0] < 1:
-            raise UserError(f"{source}: shape {tuple(shape)}; the model wants {wanted}")
+            raise UserError(f"{source}: shape {tuple(shape)}; {wanted}")
         _, _, t, v, m = shape
-        if (v, m) != (self.skeleton.num_joint, self.clip_persons) or t < shortest:
-            raise UserError(
-                f"{source}: {t} frames, {v} joints, {m} persons; the model wants {wanted}"
-            )
+        if (v, m) != (joints, self.clip_persons) or t < least:
+            raise UserError(f"{source}: {t} frames, {v} joints, {m} persons; {wanted}")
 
     def prepare(
         self, clips: ArrayLike, lengths: Sequence[int] | None
     ) -> tuple[np.ndarray, Sequence[int | None]]:
         """Clips (N, 3, T, V, M) in metres, checked, as (N, 3, num_frame, V, M), and of each the
-        frames before its zero-padded tail, None where `frames_needed` has to find it.
-
-        lengths: frames of each clip before its zero-padded tail. Raises UserError for another
-        shape, values that are not real numbers, NaN and infinity, and for wrong lengths.
-        """
+        frames before its zero-padded tail, None where `frames_needed` has to find it. lengths: the
+        same of the clips given. Raises UserError for another shape, values that are not real
+        numbers, NaN, infinity, and a clip that is not zero from its length on."""
         array = real_numbers(clips)
         self.check_shape(array.shape, "clips")
         check_range(array)
@@ -65,8 +61,7 @@ class ClipInput:
         return prepared, [min(length, self.pipeline.num_frame) for length in lengths]
 
     def features(self, clip: np.ndarray) -> np.ndarray:
-        """Prepared clip (3, T, V, persons) -> one row of the model's input, (M*V, I*C, T)
-        float32."""
+        """Prepared clip (3, T, V, M) -> one row of the model's input, (M*V, I*C, T) float32."""
         return self.pipeline.features(clip, self.skeleton)
 
     def frames_needed(self, clip: np.ndarray, step: int, length: int | None = None) -> int:
@@ -84,7 +79,7 @@ class ClipInput:
 
 
 def input_of(meta: StaticMeta, shapes: list[list[int]]) -> ClipInput:
-    """The input of an exported model. shapes: of the model's inputs, -1 for a dynamic axis. Raises
+    """The input of an exported model. shapes: of its inputs, -1 for a dynamic axis. Raises
     UserError where they do not fit the metadata, and for a model of another contract."""
     if not CONTRACTS[meta.contract].predictor:
         raise UserError(
@@ -92,19 +87,19 @@ def input_of(meta: StaticMeta, shapes: list[list[int]]) -> ClipInput:
             "of their own (docs/export.md); export again with --contract clips"
         )
     layout = from_mapping(meta.skeleton, "skeleton of .meta.yaml")
-    pipeline = meta.clip_pipeline()
     expected = meta.input_shapes(layout.num_joint)
     if shapes != expected:
         raise UserError(
             f"the model takes {shapes}, its .meta.yaml says {expected}: they do not belong "
             "together; export again"
         )
-    return ClipInput(layout, pipeline, meta.clip_persons, meta.tail_margin, meta.tail_stride)
+    tail = (meta.tail_margin, meta.tail_stride)
+    return ClipInput(layout, meta.clip_pipeline(), meta.clip_persons, *tail)
 
 
 def check_data(clips: ClipSet, meta: StaticMeta) -> None:
-    """Raises UserError for data of another kind than the model was trained on, and for labels
-    that are not classes of the model."""
+    """Raises UserError for data of another kind than the model was trained on, and for labels that
+    are not classes of the model."""
     manifest, num_class = clips.manifest, len(meta.class_names)
     if manifest and manifest["transform"] != meta.transform:
         kind = {True: "transformed", False: "original (not transformed)"}
@@ -121,8 +116,7 @@ def check_data(clips: ClipSet, meta: StaticMeta) -> None:
 
 
 def real_numbers(clips: ArrayLike) -> np.ndarray:
-    """As a float array. Raises UserError for text, objects, truth values, complex numbers and
-    lists of unequal length."""
+    """As a float array. Raises UserError for anything but real numbers in lists of equal length."""
     try:
         array = np.asarray(clips)
     except ValueError as error:
@@ -139,25 +133,22 @@ def check_range(clips: np.ndarray) -> None:
         if not np.isfinite([low, high]).all():
             raise UserError(f"clip {n} of this batch holds NaN or infinity")
         if max(-low, high) > LARGEST:
-            raise UserError(
-                f"clip {n} of this batch holds {max(-low, high):.3g}; allowed: coordinates up to "
-                f"{LARGEST:g}"
-            )
+            found = f"{max(-low, high):.3g}; allowed: coordinates up to {LARGEST:g}"
+            raise UserError(f"clip {n} of this batch holds {found}")
 
 
 def check_lengths(clips: np.ndarray, lengths: Sequence[int]) -> None:
     """Raises UserError where a clip (C, T, V, M) is not zero from its length on: truncating it
     would change its logits."""
     for n, (clip, length) in enumerate(zip(clips, lengths)):
+        found = f"clip {n} of this batch has length {length}"
         if not 0 <= length <= clip.shape[1]:
-            raise UserError(
-                f"clip {n} of this batch has length {length}; allowed: 0 to {clip.shape[1]} frames"
-            )
+            raise UserError(f"{found}; allowed: 0 to {clip.shape[1]} frames")
         if clip[:, length:].any():
             raise UserError(
-                f"clip {n} of this batch has length {length}, but data up to frame "
-                f"{valid_length(clip) - 1}; allowed: zeros from frame {length} on; the labels "
-                "belong to other data, make both with: python main.py -c <config> -gd"
+                f"{found}, but data up to frame {valid_length(clip) - 1}; allowed: zeros from "
+                f"frame {length} on; the labels belong to other data, make both with: python "
+                "main.py -c <config> -gd"
             )
 
 

@@ -67,16 +67,9 @@ class StaticMeta:
 
     def sizes(self, num_joint: int) -> Sizes:
         """What the shapes of the model's inputs follow from."""
-        pipeline = self.clip_pipeline()
-        return Sizes(
-            batch=self.batch_size,
-            persons=self.persons,
-            joints=num_joint,
-            channels=sum(pipeline.channels),
-            frames=pipeline.num_frame,
-            tail_margin=self.tail_margin,
-            tail_stride=self.tail_stride,
-        )
+        pipeline, tail = self.clip_pipeline(), (self.tail_margin, self.tail_stride)
+        channels, frames = sum(pipeline.channels), pipeline.num_frame
+        return Sizes(self.batch_size, self.persons, num_joint, channels, frames, *tail)
 
     def input_shapes(self, num_joint: int) -> list[list[int]]:
         """Of the model's inputs in order, -1 for a dynamic axis."""
@@ -85,9 +78,8 @@ class StaticMeta:
 
     def of_files(self, program: PathLike, params: PathLike) -> StaticMeta:
         """A copy with the hashes of the model's two files."""
-        return dataclasses.replace(
-            self, program_sha256=file_hash(program), params_sha256=file_hash(params)
-        )
+        hashes = [file_hash(file) for file in (program, params)]
+        return dataclasses.replace(self, program_sha256=hashes[0], params_sha256=hashes[1])
 
     def check_files(self, program: Path, params: Path) -> None:
         """Raises UserError where a file is not the one that was exported. Missing files are left to
@@ -126,8 +118,8 @@ class StaticMeta:
             odd = ", ".join(sorted(str(name) for name in given ^ wanted))
             raise UserError(f"{where}: missing or unknown keys: {odd}; export again")
         values = {name: tree[name] for name in fields}
-        for name, value in values.items():
-            _check_type(where, name, value, str(fields[name].type))
+        for name, field in fields.items():
+            _check_type(where, name, values[name], str(field.type))
         if values["format"] != FORMAT:
             raise UserError(f"{where}: format {values['format']}; this version reads {FORMAT}")
         if values["contract"] not in CONTRACTS:
@@ -156,14 +148,11 @@ def _checksum(tree: dict[str, Any]) -> str:
 
 
 def _check_type(where: str, name: str, value: Any, annotation: str) -> None:
-    kinds: dict[str, type] = {"str": str, "int": int, "bool": bool}
-    wanted = {**kinds, "dict[str, Any]": dict, "list[str]": list}[annotation]
-    ok = type(value) is wanted
+    kinds = {"str": str, "int": int, "bool": bool, "dict[str, Any]": dict, "list[str]": list}
+    ok = type(value) is kinds[annotation]
     if isinstance(value, list):
         ok = ok and all(isinstance(item, str) for item in value)
-    elif isinstance(value, int):
-        ok = ok and value >= 0
-    if not ok:
+    if not ok or (isinstance(value, int) and value < 0):
         raise UserError(f"{where}: {name} is {reprlib.repr(value)}; allowed: {annotation}")
 
 
@@ -171,9 +160,9 @@ def read_meta(model_file: Path) -> StaticMeta | None:
     """The metadata beside a static model, or inside it (.onnx); None where there is none. Raises
     UserError for damaged or changed metadata."""
     if model_file.suffix == ".onnx":
-        from deploy.onnx_file import read_properties
+        from deploy.onnx_file import read_onnx
 
-        properties = read_properties(model_file)
+        properties = {p.key: p.value for p in read_onnx(model_file).metadata_props}
         if CHECKSUM not in properties:  # a file of another project
             return None
         try:

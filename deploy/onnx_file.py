@@ -26,11 +26,6 @@ def read_onnx(model_file: Path) -> onnx.ModelProto:
     return model
 
 
-def read_properties(model_file: Path) -> dict[str, str]:
-    """The metadata of a file, as text. Raises UserError for a missing or damaged file."""
-    return {p.key: p.value for p in read_onnx(model_file).metadata_props}
-
-
 def model_hash(model: onnx.ModelProto) -> str:
     """SHA-256 of a model without its metadata, in hex."""
     bare = onnx.ModelProto()

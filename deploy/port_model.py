@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from dataset.features import branch_channels
@@ -12,11 +10,9 @@ from dataset.skeletons import skeleton
 from deploy.clip_input import ClipInput
 from errors import UserError
 
-RANK = 6
 INPUTS = "JVB"  # branches of the port's released models
 
 
-@dataclass(frozen=True)
 class PortInput(ClipInput):
     """The input of a model of the port, which takes whole clips."""
 
@@ -29,14 +25,13 @@ class PortInput(ClipInput):
 
 
 def port_input(shape: list[int], inputs: str) -> PortInput:
-    """The input of a model without metadata. shape: of the model's input, -1 for a dynamic axis.
-    inputs: letters of its branches, '' for those of the port. Raises UserError where the two do
-    not fit together."""
+    """shape: of the model's input, -1 for a dynamic axis. inputs: letters of its branches, '' for
+    those of the port. Raises UserError where the two do not fit together."""
     inputs = inputs or INPUTS
     channels = branch_channels(inputs)
     layout = skeleton("ntu-25")
     wanted = [len(channels), channels[0], layout.num_joint]
-    if len(shape) != RANK or [shape[1], shape[2], shape[4]] != wanted:
+    if len(shape) != 6 or [shape[1], shape[2], shape[4]] != wanted:
         raise UserError(
             f"the model has no .meta.yaml beside it and takes {shape}; allowed without: the "
             f"public port's (N, {len(channels)}, {channels[0]}, T, 25, M) for --inputs {inputs}"

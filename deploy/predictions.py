@@ -52,11 +52,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Part:
-    """Predictions of the clips [start, stop) of the `total` clips of a file, a row for each.
-
-    engine: its name. model: SHA-256 of the model file. data: the clip file, as given. source: the
-    file that the part was read from, for messages.
-    """
+    """Predictions of the clips [start, stop) of the `total` clips of a file, a row for each. model:
+    SHA-256 of the model file. data: the clip file. source: the file of the part, for messages."""
 
     engine: str
     model: str
@@ -81,8 +78,7 @@ def shard_range(total: int, part: int, parts: int) -> range:
 
 
 def load_predictor(job: Job, clips: ClipSet) -> Predictor:
-    """The model of a job. Raises UserError for damaged files, and for clips that it does not
-    take."""
+    """The model of a job. Raises UserError for damaged files, and for clips that it refuses."""
     predictor = Predictor.load(
         job.model,
         params_file=job.params,
@@ -103,38 +99,28 @@ def run_job(
     predictor: Predictor | None = None,
     on_batch: Callable[[list[Row]], None] | None = None,
 ) -> Part:
-    """Predict the clips of a job, in order. Call `utils.prepare_environment` first in a process of
-    its own.
-
-    clips, predictor: of this job, where they are open already. on_batch: gets the rows of each
-    batch. Raises UserError for damaged files and for clips that the model does not take.
-    """
+    """Predict the clips of a job, in order. A process of its own calls `utils.prepare_environment`
+    first. clips, predictor: of this job, where they are open already. on_batch: gets the rows of
+    each batch. Raises UserError for damaged files, and for clips that the model refuses."""
     clips = clips or open_clips(job.data, job.labels)
     if not 0 <= job.start <= job.stop <= len(clips):
         raise UserError(f"{job.data}: has clips 0 to {len(clips) - 1}, not {job.start}:{job.stop}")
     predictor = predictor or load_predictor(job, clips)
     rows: list[Row] = []
+    lengths = clips.tail_lengths
     for start in range(job.start, job.stop, job.batch_size):
-        indices = range(start, min(start + job.batch_size, job.stop))
-        scores = _run_batch(predictor, clips, indices)
+        stop = min(start + job.batch_size, job.stop)
+        try:
+            scores = predictor.run(clips.data[start:stop], lengths[start:stop] if lengths else None)
+        except UserError as error:
+            raise UserError(f"{clips.path}, clips {start} to {stop - 1}: {error}") from error
+        indices = range(start, stop)
         batch = [_row_of(predictor, clips, scores, n, i, job.topk) for n, i in enumerate(indices)]
         rows += batch
         if on_batch:
             on_batch(batch)
-    model = file_hash(job.model)
-    name = predictor.engine.name
+    name, model = predictor.engine.name, file_hash(job.model)
     return Part(name, model, str(job.data), job.start, job.stop, len(clips), rows)
-
-
-def _run_batch(predictor: Predictor, clips: ClipSet, indices: range) -> Scores:
-    """Scores of some clips of the file; an error says which."""
-    chosen = slice(indices.start, indices.stop)
-    lengths = clips.tail_lengths
-    try:
-        return predictor.run(clips.data[chosen], lengths[chosen] if lengths else None)
-    except UserError as error:
-        where = f"{clips.path}, clips {indices.start} to {indices.stop - 1}"
-        raise UserError(f"{where}: {error}") from error
 
 
 def _row_of(
@@ -146,32 +132,22 @@ def _row_of(
     probability = np.exp(logits - logits.max())
     probability /= probability.sum()
     best = np.argsort(-logits, kind="stable")[:topk]
+    names = predictor.class_names or [f"class {c}" for c in range(len(logits))]
     row: Row = {"name": clips.names[index]}
     if clips.labels is not None:
         label = int(clips.labels[index])
-        row.update(label=label, label_name=_class_name(predictor, label))
+        row.update(label=label, label_name=names[label] if label < len(names) else f"class {label}")
     row["top"] = [
-        {
-            "class": int(c),
-            "name": _class_name(predictor, c),
-            "probability": round(probability[c], 6),
-        }
-        for c in best
+        {"class": int(c), "name": names[c], "probability": round(probability[c], 6)} for c in best
     ]
     if scores.person_logits is not None:
         classes = scores.person_logits[n].argmax(axis=1)
         row["persons"] = [
-            {"person": m, "class": int(c), "name": _class_name(predictor, c)}
+            {"person": m, "class": int(c), "name": names[c]}
             for m, c in enumerate(classes)
             if scores.exists[n, m]
         ]
     return row
-
-
-def _class_name(predictor: Predictor, label: int) -> str:
-    """Its name, or 'class 7' for a model without names."""
-    names = predictor.class_names
-    return names[label] if label < len(names) else f"class {label}"
 
 
 def merge(parts: Sequence[Part]) -> Part:
@@ -206,7 +182,7 @@ def _title(part: Part) -> str:
 
 
 def accuracy_line(part: Part) -> str:
-    """The public port's last line, or that there are no labels to compare with."""
+    """The public port's last line, or that there are no labels."""
     if part.accuracy is None:
         return f"{len(part.rows)} clips predicted; no labels, so no accuracy"
     return f"Infer Mean Accuracy: {part.accuracy:.6g}"
@@ -221,14 +197,9 @@ def check_output(path: Path) -> None:
 def write(path: Path, part: Part) -> None:
     """A part as one JSON object, or as CSV with the best class of each clip."""
     if path.suffix == ".json":
-        tree = {
-            "engine": part.engine,
-            "model": part.model,
-            "data": part.data,
-            "shard": [part.start, part.stop, part.total],
-            "accuracy": part.accuracy,
-            "clips": part.rows,
-        }
+        shard = [part.start, part.stop, part.total]
+        tree: Row = {"engine": part.engine, "model": part.model, "data": part.data, "shard": shard}
+        tree.update(accuracy=part.accuracy, clips=part.rows)
         with whole_file(path, "w") as file:
             json.dump(tree, file, indent=1)
         return
@@ -253,6 +224,6 @@ def read(path: Path) -> Part:
     is_shard = isinstance(shard, list) and [type(n) for n in shard] == [int] * 3
     if not is_shard or not isinstance(rows, list) or len(rows) != shard[1] - shard[0]:
         raise UserError(f"{path}: its clips do not fit its shard {shard}; run that part again")
-    start, stop, total = shard
     name, model, data = content["engine"], content["model"], content["data"]
+    start, stop, total = shard
     return Part(name, model, data, start, stop, total, rows, source=str(path))

@@ -7,7 +7,7 @@ logits = predictor.run(clips).logits  # clips: (N, 3, T, 25, 2) metres
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +39,8 @@ class Scores:
 
 class Predictor:
     """An engine and the preprocessing that its model's metadata asks for. Not thread-safe: use one
-    predictor per thread.
-
-    inputs: the branches of a model of the public port, which has no metadata; must be empty for
-    models with metadata. Raises UserError where engine and metadata do not fit together.
-    """
+    predictor per thread. inputs: the branches of a model of the public port, which has no metadata.
+    Raises UserError where engine and metadata do not fit together."""
 
     def __init__(self, engine: Engine, meta: StaticMeta | None, inputs: str = "") -> None:
         if meta and inputs:
@@ -81,8 +78,7 @@ class Predictor:
             meta.check_files(model_file, params_file)
         elif model_file.is_file():
             probe_in_subprocess(model_file, params_file, engine, cpu_threads)
-        opened = open_engine(model_file, params_file, engine, cpu_threads)
-        return cls(opened, meta, inputs)
+        return cls(open_engine(model_file, params_file, engine, cpu_threads), meta, inputs)
 
     def check_data(self, clips: ClipSet) -> None:
         """Raises UserError where a data set does not fit the model."""
@@ -93,8 +89,7 @@ class Predictor:
     def run(self, clips: ArrayLike, lengths: Sequence[int] | None = None) -> Scores:
         """clips: (N, 3, T, V, M) metres, N 1 or more. lengths: frames of each clip before its
         zero-padded tail, where known (`ClipSet.tail_lengths`); it saves the search for the tail.
-        Raises UserError for another shape, for values that are not real numbers, for NaN and
-        infinity, and for a clip that is not zero from its length on."""
+        Raises UserError as `ClipInput.prepare`."""
         prepared, known = self.input.prepare(clips, lengths)
         exists = person_exists(prepared)
         if self.per_person:
@@ -105,31 +100,34 @@ class Predictor:
     def _run_persons(
         self, clips: np.ndarray, lengths: Sequence[int | None], exists: np.ndarray
     ) -> np.ndarray:
-        """Logits (N, M, num_class). Only occupied person slots are run; the logits of an empty one
-        are a constant of the model. The clip's logits are the mean over persons, because the head
-        is linear."""
+        """Logits (N, M, num_class), whose mean over M is the clip's, because the head is linear.
+        Only occupied person slots are run; the logits of an empty one are a constant."""
         if self._empty_logits is None:
             self._empty_logits = self._logits([np.zeros_like(clips[0, ..., :1])], [None])[0]
         persons = np.tile(self._empty_logits, (*exists.shape, 1))  # (N, M, num_class)
         if exists.any():
-            slots = list(zip(*np.nonzero(exists)))
-            persons[exists] = self._logits(
-                [clips[n, ..., m : m + 1] for n, m in slots], [lengths[n] for n, _ in slots]
-            )
+            rows, slots = np.nonzero(exists)
+            occupied = [clips[n, ..., m : m + 1] for n, m in zip(rows, slots)]
+            persons[exists] = self._logits(occupied, [lengths[n] for n in rows])
         return persons
 
     def _logits(self, clips: list[np.ndarray], lengths: Sequence[int | None]) -> np.ndarray:
         """Logits of prepared clips (3, T, V, persons), in batches of equal length."""
-        batches = list(self._batches(clips, lengths))
+        step = self.engine.frame_step
+        needed = [self.input.frames_needed(clip, step, n) for clip, n in zip(clips, lengths)]
+        # The longest come first, so that no thread is left with a long one at the end.
+        order = sorted(range(len(clips)), key=needed.__getitem__, reverse=True)
+        size = self.batch_size or self.engine.preferred_batch
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
 
-        def work(batch: tuple[list[int], int]) -> np.ndarray:
-            rows, frames = batch
+        def work(rows: list[int]) -> np.ndarray:
+            frames = needed[rows[0]]
             tensors = np.stack([self.input.features(clips[row][:, :frames]) for row in rows])
             return self._run_batch(tensors, exclusive=len(batches) == 1)
 
         by_batch = self._pool.map(work, batches) if len(batches) > 1 else map(work, batches)
         logits = np.concatenate(list(by_batch))
-        logits[[row for rows, _ in batches for row in rows]] = logits.copy()
+        logits[order] = logits.copy()
         if not np.isfinite(logits).all():
             raise UserError("the model answers with NaN or infinity: its files are damaged")
         if self.class_names and logits.shape[1] != len(self.class_names):
@@ -139,25 +137,11 @@ class Predictor:
             )
         return logits
 
-    def _batches(
-        self, clips: list[np.ndarray], lengths: Sequence[int | None]
-    ) -> Iterator[tuple[list[int], int]]:
-        """(rows, frames) of each batch. The longest come first, so that no thread is left with a
-        long one at the end."""
-        step = self.engine.frame_step
-        needed = [self.input.frames_needed(clip, step, n) for clip, n in zip(clips, lengths)]
-        order = sorted(range(len(clips)), key=needed.__getitem__, reverse=True)
-        size = self.batch_size or self.engine.preferred_batch
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            yield rows, needed[rows[0]]
-
     def _run_batch(self, batch: np.ndarray, exclusive: bool) -> np.ndarray:
         """Logits of each row; a model of a fixed batch size gets zeros for the missing ones."""
         count = len(batch)
-        missing = max(self.batch_size - count, 0)
-        if missing:
-            batch = np.pad(batch, [(0, missing)] + [(0, 0)] * (batch.ndim - 1))
+        if count < self.batch_size:
+            batch = np.pad(batch, [(0, self.batch_size - count)] + [(0, 0)] * (batch.ndim - 1))
         first, *others = self.engine.inputs
         feeds = {first: batch}
         if others:

@@ -71,14 +71,14 @@ def test_clips_of_a_file_and_an_engine_that_disagrees(
 def test_an_engine_that_fails_is_listed(
     both: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    real = compare_engines.load
+    real = Predictor.load
 
-    def fails(file: Path, engine: str, cpu_threads: int) -> Predictor:
+    def fails(file: Path, *, engine: str, cpu_threads: int) -> Predictor:
         if file.suffix == ".pdmodel":
             raise UserError("not in this build")
-        return real(file, engine, cpu_threads)
+        return real(file, engine=engine, cpu_threads=cpu_threads)
 
-    monkeypatch.setattr(compare_engines, "load", fails)
+    monkeypatch.setattr(Predictor, "load", fails)
     assert compare(both, "--clips", 2, "--rounds", 1) == 0
     out = capsys.readouterr().out
     assert "paddle (.pdmodel) does not run it: not in this build\n" in out
@@ -91,7 +91,7 @@ def test_an_engine_that_fails_is_listed(
 
 
 def test_synthetic_clips_have_one_and_two_persons(both: Path) -> None:
-    predictor = compare_engines.load(Path(f"{both}.onnx"), "onnxruntime", 1)
+    predictor = Predictor.load(f"{both}.onnx", engine="onnxruntime", cpu_threads=1)
     clips = compare_engines.clips_for(predictor, None, 4)
     assert clips.shape == (4, 3, 16, 25, 2)
     assert clips.any(axis=(1, 2, 3)).tolist() == [[True, False], [True, True]] * 2

@@ -15,34 +15,30 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from dataset.storage import open_clips
+from dataset.synthetic.clips import MAX_PERSON, make_clips
 from deploy.engines.engine import SUFFIXES, engines_for
+from deploy.exporting.verify import TOLERANCE
+from deploy.predictor import Predictor
 from errors import UserError, run_command
-from utils import num_cores, prepare_process
-
-if TYPE_CHECKING:
-    from deploy.predictor import Predictor
+from utils import check_least, new_parser, num_cores, num_gpus, prepare_process
 
 REAL_SHARE = 80 / 300  # of a synthetic clip's frames, as in NTU RGB+D on average
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("model", type=Path, help="a model file, or its path without suffix")
     parser.add_argument("--data_file", type=Path, help=".npy, (N, 3, T, V, M) metres")
-    parser.add_argument(
-        "--clips", type=int, default=16, help="number of clips, from the first one on"
-    )
+    parser.add_argument("--clips", type=int, default=16, help="number of clips, from the first on")
     parser.add_argument("--cpu_threads", type=int, default=num_cores(), help="default: all cores")
     parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args(argv)
@@ -50,17 +46,16 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
-    for name in ("clips", "cpu_threads", "rounds"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} is {getattr(args, name)}; allowed: 1 or more")
+    check_least(args, "clips", "cpu_threads", "rounds")
     files = model_files(args.model)
     prepare_process()
     clips: np.ndarray | None = None
     runs: dict[str, tuple[Predictor, np.ndarray]] = {}
-    for file, engine in engines_of(files):
+    devices = ("cpu", "gpu") if num_gpus() else ("cpu",)
+    for file, engine in [(f, engine) for f in files for engine in engines_for(f.suffix, *devices)]:
         name = f"{engine} ({file.suffix})"
         try:
-            predictor = load(file, engine, args.cpu_threads)
+            predictor = Predictor.load(file, engine=engine, cpu_threads=args.cpu_threads)
             if clips is None:
                 clips = clips_for(predictor, args.data_file, args.clips)
             runs[name] = predictor, predictor.run(clips).logits
@@ -84,34 +79,13 @@ def model_files(model: Path) -> list[Path]:
     return files
 
 
-def engines_of(files: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """(file, engine) of all that this machine may be able to run."""
-    import paddle
-
-    gpu = paddle.device.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
-    devices = ("cpu", "gpu") if gpu else ("cpu",)
-    for file in files:
-        for engine in engines_for(file.suffix, *devices):
-            yield file, engine
-
-
-def load(file: Path, engine: str, cpu_threads: int) -> Predictor:
-    from deploy.predictor import Predictor
-
-    return Predictor.load(file, engine=engine, cpu_threads=cpu_threads)
-
-
 def clips_for(predictor: Predictor, data_file: Path | None, count: int) -> np.ndarray:
     """(N, 3, T, V, M), of the file or synthetic. Raises UserError for data that the model does
     not take."""
     if data_file:
-        from dataset.storage import open_clips
-
         found = open_clips(data_file)
         predictor.check_data(found)
         return np.array(found.data[:count])
-    from dataset.synthetic.clips import MAX_PERSON, make_clips
-
     frames, persons = predictor.pipeline.num_frame, predictor.clip_persons
     shape = (count, frames, predictor.skeleton.num_joint, persons)
     real = max(1, round(REAL_SHARE * frames))
@@ -124,14 +98,12 @@ def clips_for(predictor: Predictor, data_file: Path | None, count: int) -> np.nd
 def report(runs: dict[str, tuple[Predictor, np.ndarray]], clips: np.ndarray, rounds: int) -> int:
     """Time the engines and print the table. runs: engine -> (predictor, its logits). Returns 1
     where one of them disagrees with the first, else 0."""
-    from deploy.exporting.verify import TOLERANCE
-
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    times: dict[str, list[float]] = {name: [] for name in runs}  # ms
     for _ in range(rounds):
         for name, (predictor, _) in runs.items():
             start = time.perf_counter()
             predictor.run(clips)
-            seconds[name].append(time.perf_counter() - start)
+            times[name].append(1000 * (time.perf_counter() - start))
     first = next(iter(runs.values()))[1]
     scale = np.abs(first).max()
     print(f"{len(clips)} clips; the largest of the first engine's logits: {scale:.3g}")
@@ -141,7 +113,7 @@ def report(runs: dict[str, tuple[Predictor, np.ndarray]], clips: np.ndarray, rou
     for name, (_, logits) in runs.items():
         difference = np.abs(logits - first).max()
         same = int((logits.argmax(axis=1) == first.argmax(axis=1)).sum())
-        ms = [1000 * value for value in seconds[name]]
+        ms = times[name]
         spread = f"{min(ms):.1f} to {max(ms):.1f}"
         print(
             f"{name:24s} {difference:10.1e} {same:6d}/{len(clips):<3d} {median(ms):10.1f} "

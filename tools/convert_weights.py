@@ -28,7 +28,7 @@ from dataset.protocols import data_spec
 from errors import UserError, run_command
 from tools.torch_reader import read_torch
 from training.checkpoint import load_weights, save_checkpoint, weights_of
-from utils import prepare_process
+from utils import new_parser, prepare_process
 
 # Keys under which training code saves the state dict; otherwise it is the whole content.
 STATE_KEYS = ("model", "state_dict", "model_state_dict", "net")
@@ -41,9 +41,7 @@ _DROPPED = {
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("source", metavar="IN", help="file of torch.save: .pt, .pth, .pth.tar")
     parser.add_argument("-c", "--config", required=True, help="number in configs/, or a .yaml file")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="a .pdparams file")
@@ -73,13 +71,9 @@ def state_dict_of(content: Any, source: str) -> tuple[dict[str, np.ndarray], str
 
 
 def _is_state_dict(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and all(
-            isinstance(name, str) and isinstance(array, np.ndarray) for name, array in value.items()
-        )
-    )
+    items = value.items() if isinstance(value, dict) else ()
+    kinds = [isinstance(name, str) and isinstance(array, np.ndarray) for name, array in items]
+    return bool(kinds) and all(kinds)
 
 
 def paddle_names(state: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Counter[str]]:

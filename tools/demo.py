@@ -1,8 +1,5 @@
-"""The complete workflow on synthetic recordings: `make demo`.
-
-Prints and runs the commands that a user would type, one after another, and ends with a table of
-results and the commands for NTU RGB+D data.
-"""
+"""The complete workflow on synthetic recordings, `make demo`: prints and runs the commands that a
+user would type, then prints a table of results and the commands for NTU RGB+D data."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ for each stream, in the same order.
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ import numpy as np
 from errors import UserError, run_command
 from report import ClipScores, read_scores, save_scores
 from training.metrics import Confusion
+from utils import new_parser
 
 MAX_SEARCHED = 7  # streams that --validate supports
 _MAX_PARTS, _MAX_COARSE = 20, 1200  # of the first grid: parts of 1, points
@@ -42,15 +44,11 @@ class Streams:
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("files", nargs="+", metavar="SCORES", help="scores.npz of each stream")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--weights", nargs="+", type=float, help="one number for each stream")
-    how.add_argument(
-        "--validate", nargs="+", metavar="SCORES", help="find the weights on these files"
-    )
+    how.add_argument("--validate", nargs="+", metavar="SCORES", help="find weights on these files")
     parser.add_argument("--softmax", action="store_true", help="sum probabilities")
     parser.add_argument("--output", metavar="FILE", help="write the sum to a score file (.npz)")
     return parser.parse_args(argv)
@@ -65,10 +63,11 @@ def open_streams(files: Sequence[str], *, softmax: bool) -> Streams:
     order = np.argsort(first.names)
     rows = [np.arange(len(order))]
     for file, other in zip(files[1:], others):
-        if other.logits.shape[1] != first.logits.shape[1]:
+        classes, wanted = other.logits.shape[1], first.logits.shape[1]
+        if classes != wanted:
             raise UserError(
-                f"{file} has {other.logits.shape[1]} classes, {files[0]} has "
-                f"{first.logits.shape[1]}; allowed: scores of the same classes"
+                f"{file} has {classes} classes, {files[0]} has {wanted}; allowed: scores of the "
+                "same classes"
             )
         odd = np.setxor1d(first.names, other.names)
         if len(odd):
@@ -87,13 +86,10 @@ def open_streams(files: Sequence[str], *, softmax: bool) -> Streams:
             )
         rows.append(row)
     scores = np.stack([stream.logits[row] for stream, row in zip((first, *others), rows)])
-    return Streams(first.names, first.labels, _softmax(scores) if softmax else scores)
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
-    exp = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return exp / exp.sum(axis=-1, keepdims=True)
+    if softmax:
+        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        scores /= scores.sum(axis=-1, keepdims=True)
+    return Streams(first.names, first.labels, scores)
 
 
 def fuse(streams: Streams, weights: Sequence[float]) -> np.ndarray:
@@ -104,10 +100,10 @@ def fuse(streams: Streams, weights: Sequence[float]) -> np.ndarray:
 def best_weights(streams: Streams) -> tuple[float, ...]:
     """Weights, 0 or more and 1 in total, with which the sum classifies most clips correctly.
 
-    Tries every point of a grid, which contains equal weights. Of the best points it takes the one
-    nearest to their mean, the most robust to new clips. Then it halves the step several times and
-    moves a step from one stream to another while that increases the number of correct clips.
-    Deterministic. Raises UserError for more than 7 streams.
+    Of the best points of a grid, which contains equal weights, the one nearest to their mean is the
+    most robust to new clips. From there the step is halved several times and moved from one stream
+    to another while that increases the number of correct clips. Raises UserError for more than 7
+    streams.
     """
     num = len(streams.scores)
     if num > MAX_SEARCHED:
@@ -155,13 +151,12 @@ def _divisions(parts: int, num: int) -> Iterator[tuple[int, ...]]:
 
 def _moves(shares: list[int]) -> Iterator[list[int]]:
     """Every move of one part from one stream to another."""
-    for giver, own in enumerate(shares):
-        for taker in range(len(shares)):
-            if own and giver != taker:
-                moved = list(shares)
-                moved[giver] -= 1
-                moved[taker] += 1
-                yield moved
+    for giver, taker in itertools.permutations(range(len(shares)), 2):
+        if shares[giver]:
+            moved = list(shares)
+            moved[giver] -= 1
+            moved[taker] += 1
+            yield moved
 
 
 def accuracies(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
@@ -173,15 +168,13 @@ def accuracies(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
 def table(files: Sequence[str], streams: Streams, sums: dict[str, Sequence[float]]) -> str:
     """Accuracies of each stream and of each sum. sums: name -> weights."""
-    rows = [("", "top-1", "top-5", "weights")]
     entries = [(file, scores, "") for file, scores in zip(files, streams.scores)]
-    entries += [
-        (name, fuse(streams, weights), " ".join(f"{w:.4g}" for w in weights))
-        for name, weights in sums.items()
-    ]
-    for name, scores, weights in entries:
+    for name, weights in sums.items():
+        entries.append((name, fuse(streams, weights), " ".join(f"{w:.4g}" for w in weights)))
+    rows = [("", "top-1", "top-5", "weights")]
+    for name, scores, text in entries:
         top1, top5 = accuracies(scores, streams.labels)
-        rows.append((name, f"{100 * top1:.2f} %", f"{100 * top5:.2f} %", weights))
+        rows.append((name, f"{100 * top1:.2f} %", f"{100 * top5:.2f} %", text))
     width = max(len(name) for name, *_ in rows)
     return "\n".join(f"{n:{width}}  {a:>8}  {b:>8}  {w}".rstrip() for n, a, b, w in rows)
 
@@ -198,14 +191,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif args.validate:
         other = open_streams(args.validate, softmax=args.softmax)
         if other.scores.shape[2] != streams.scores.shape[2]:
-            raise UserError(
-                f"{args.validate[0]} and {args.files[0]} differ in the number of classes"
-            )
+            files = f"{args.validate[0]} and {args.files[0]}"
+            raise UserError(f"{files} differ in the number of classes")
         weights = sums["sum, best weights"] = best_weights(other)
         top1, _ = accuracies(fuse(other, weights), other.labels)
         print(f"best weights: {100 * top1:.2f} % of the {len(other.names)} clips of --validate")
-        seen = len(np.intersect1d(streams.names, other.names))
-        if seen:
+        if seen := len(np.intersect1d(streams.names, other.names)):
             print(
                 f"note: {seen} of the clips below are among them: their accuracy with these "
                 "weights is not that of unseen clips"
@@ -226,9 +217,8 @@ def _check_arguments(args: argparse.Namespace) -> None:
     for flag, values in (("--weights", args.weights), ("--validate", args.validate)):
         if values is not None and len(values) != num:
             raise UserError(f"{flag} has {len(values)} entries for {num} score files")
-    if args.weights and not (
-        all(isfinite(w) and w >= 0 for w in args.weights) and any(args.weights)
-    ):
+    weights = args.weights or [1.0]
+    if not (all(isfinite(w) and w >= 0 for w in weights) and any(weights)):
         raise UserError(f"--weights are {args.weights}; allowed: 0 or more, and not all 0")
     if args.output and not args.output.endswith(".npz"):
         raise UserError(f"--output is {args.output!r}; allowed: a name that ends in .npz")

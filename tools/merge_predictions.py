@@ -14,12 +14,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from deploy.predictions import accuracy_line, check_output, merge, read, write
 from errors import run_command
+from utils import new_parser
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
     parser.add_argument("parts", type=Path, nargs="+", help=".json files of all shards, any order")
     parser.add_argument("--output", type=Path, required=True, help="a .json or .csv file")
     return parser.parse_args(argv)

@@ -12,11 +12,10 @@ stride.
 from __future__ import annotations
 
 import os
-import pickle
 import struct
 import zipfile
-from collections.abc import Iterable
 from math import prod
+from pickle import UnpicklingError
 from typing import IO, Any, Literal
 
 import numpy as np
@@ -27,17 +26,9 @@ from safe_io import PathLike, PlainUnpickler, StandIn, pickle_mistakes, without_
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 _BFLOAT16 = "bfloat16"  # which NumPy does not have: the upper half of a float32
-_VALUES = {
-    "FloatStorage": "f4",
-    "DoubleStorage": "f8",
-    "HalfStorage": "f2",
-    "BFloat16Storage": _BFLOAT16,
-    "LongStorage": "i8",
-    "IntStorage": "i4",
-    "ShortStorage": "i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "?",
+_VALUES = {  # of the storage types FloatStorage etc.
+    **{"Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": _BFLOAT16, "Bool": "?"},
+    **{"Long": "i8", "Int": "i4", "Short": "i2", "Char": "i1", "Byte": "u1"},
 }
 _ONLY_WEIGHTS = "save only the weights, with torch.save(model.state_dict(), FILE)"
 
@@ -51,21 +42,17 @@ class _ValueKind(StandIn):
 
     def read(self, content: bytes, byteorder: Literal["<", ">"]) -> np.ndarray:
         array = np.frombuffer(content, self.dtype.newbyteorder(byteorder))
-        if not self.is_bfloat16:
-            return array
-        return (array.astype(np.uint32) << 16).view(np.float32)
+        if self.is_bfloat16:
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        return array
 
 
 class _Storage(StandIn):
     """Stands in for a storage: 1-D, `count` values. `array` is empty until they are read."""
 
     def __init__(self, kind: _ValueKind, count: int) -> None:
-        self.kind, self.count = kind, count
+        self.kind, self.count, self.num_byte = kind, count, count * kind.dtype.itemsize
         self.array = np.empty(0)
-
-    @property
-    def num_byte(self) -> int:
-        return self.count * self.kind.dtype.itemsize
 
 
 class _Tensor(StandIn):
@@ -74,12 +61,12 @@ class _Tensor(StandIn):
     def __init__(self, storage: _Storage, offset: int, size: tuple, stride: tuple) -> None:
         numbers = (offset, *size, *stride)
         if not isinstance(storage, _Storage) or len(size) != len(stride):
-            raise pickle.UnpicklingError("a tensor without storage, or with size unlike stride")
+            raise UnpicklingError("a tensor without storage, or with size unlike stride")
         if any(type(n) is not int or n < 0 for n in numbers):
-            raise pickle.UnpicklingError(f"a tensor with {numbers} for offset, size and stride")
+            raise UnpicklingError(f"a tensor with {numbers} for offset, size and stride")
         last = offset + sum((n - 1) * step for n, step in zip(size, stride))
         if prod(size) and (prod(size) > storage.count or last >= storage.count):
-            raise pickle.UnpicklingError(
+            raise UnpicklingError(
                 f"a tensor of {size} values at {offset}, stride {stride}, in a storage of "
                 f"{storage.count}"
             )
@@ -99,13 +86,8 @@ def _tensor(storage: _Storage, offset: int, size: tuple, stride: tuple, *rest: A
     """Stands in for torch._utils._rebuild_tensor and _v2. rest: requires_grad, hooks and, since
     2.0, flags of values that are stored negated or conjugated."""
     if len(rest) > 2 and rest[2]:
-        raise pickle.UnpicklingError("a tensor whose values are stored negated or conjugated")
+        raise UnpicklingError("a tensor whose values are stored negated or conjugated")
     return _Tensor(storage, offset, size, stride)
-
-
-def _parameter(tensor: _Tensor, *_: Any) -> _Tensor:
-    """Stands in for torch._utils._rebuild_parameter."""
-    return tensor
 
 
 class _TorchUnpickler(PlainUnpickler):
@@ -118,8 +100,8 @@ class _TorchUnpickler(PlainUnpickler):
         ("torch", "device"): lambda *text: " ".join(map(str, text)),
         ("torch._utils", "_rebuild_tensor"): _tensor,
         ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-        ("torch._utils", "_rebuild_parameter"): _parameter,
-        **{("torch", name): _ValueKind(values) for name, values in _VALUES.items()},
+        ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+        **{("torch", f"{name}Storage"): _ValueKind(values) for name, values in _VALUES.items()},
     }
     drops_state_of = (dict,)  # a state_dict has the versions of its modules as an attribute
 
@@ -130,32 +112,30 @@ class _TorchUnpickler(PlainUnpickler):
     def find_class(self, module: str, name: str) -> Any:
         try:
             return super().find_class(module, name)
-        except pickle.UnpicklingError as error:
-            raise pickle.UnpicklingError(f"{error}; {_ONLY_WEIGHTS}") from None
+        except UnpicklingError as error:
+            raise UnpicklingError(f"{error}; {_ONLY_WEIGHTS}") from None
 
     def persistent_load(self, pid: Any) -> _Storage:
         """pid: ('storage', type, key, device, number of values, and in the old format a view of
         another storage or None)."""
         if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
-            raise pickle.UnpicklingError("a persistent id that is not a storage")
+            raise UnpicklingError("a persistent id that is not a storage")
         _, kind, key, _, count, *view = pid
         if not isinstance(kind, _ValueKind) or not isinstance(key, str) or view not in ([], [None]):
-            raise pickle.UnpicklingError(f"a storage of an unknown kind; {_ONLY_WEIGHTS}")
+            raise UnpicklingError(f"a storage of an unknown kind; {_ONLY_WEIGHTS}")
         if type(count) is not int or count < 0:
-            raise pickle.UnpicklingError(f"a storage of {count} values")
+            raise UnpicklingError(f"a storage of {count} values")
         known = self.storages.setdefault(key, _Storage(kind, count))
         if (known.kind, known.count) != (kind, count):
-            raise pickle.UnpicklingError(f"storage {key} has two different descriptions")
+            raise UnpicklingError(f"storage {key} has two different descriptions")
         return known
 
 
 def read_torch(path: PathLike) -> tuple[Any, str]:
     """Content of a file of `torch.save`, with NumPy arrays for tensors, and the file's format.
-
     Arrays may be read-only, and share memory as the tensors did; bfloat16 becomes float32. Raises
-    UserError if the file is missing or damaged, contains anything but plain data and tensors, or
-    has an unknown format.
-    """
+    UserError for a missing or damaged file, anything but plain data and tensors, and an unknown
+    format."""
     with pickle_mistakes(path, "a torch file of plain weights"), open(path, "rb") as file:
         head = file.read(512)
         file.seek(0)
@@ -174,44 +154,40 @@ def _read_zip(file: IO[bytes]) -> Any:
         with zipfile.ZipFile(file) as archive:
             return _read_archive(archive, os.fstat(file.fileno()).st_size)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, struct.error) as error:
-        raise pickle.UnpicklingError(f"damaged zip archive: {error}") from error
+        raise UnpicklingError(f"damaged zip archive: {error}") from error
 
 
 def _read_archive(archive: zipfile.ZipFile, file_size: int) -> Any:
     names = archive.namelist()
     tops = [name[: -len("data.pkl")] for name in names if name.endswith("/data.pkl")]
     if len(tops) != 1:
-        raise pickle.UnpicklingError(f"a zip archive with {len(tops)} data.pkl instead of 1")
+        raise UnpicklingError(f"a zip archive with {len(tops)} data.pkl instead of 1")
     top = tops[0]
     if f"{top}constants.pkl" in names:
-        raise pickle.UnpicklingError(f"a TorchScript program; {_ONLY_WEIGHTS}")
+        raise UnpicklingError(f"a TorchScript program; {_ONLY_WEIGHTS}")
     order = archive.read(f"{top}byteorder") if f"{top}byteorder" in names else b"little"
     if order not in (b"little", b"big"):
-        raise pickle.UnpicklingError(f"byteorder is {order[:20]!r}; allowed: little, big")
-    _check_entries(archive.infolist(), file_size)
+        raise UnpicklingError(f"byteorder is {order[:20]!r}; allowed: little, big")
+    # torch does not compress: a stored archive cannot contain more bytes than its file.
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise UnpicklingError("a compressed zip archive, which torch does not write")
+    if sum(entry.file_size for entry in entries) > file_size:
+        raise UnpicklingError("a zip archive that claims more bytes than its file has")
     with archive.open(f"{top}data.pkl") as pickled:
         unpickler = _TorchUnpickler(pickled)
         content = unpickler.load()
     for key, storage in unpickler.storages.items():
         entry = f"{top}data/{key}"
         if entry not in names:
-            raise pickle.UnpicklingError(f"{entry}, the values of storage {key}, is missing")
+            raise UnpicklingError(f"{entry}, the values of storage {key}, is missing")
         raw = archive.read(entry)
         if len(raw) != storage.num_byte:
-            raise pickle.UnpicklingError(
+            raise UnpicklingError(
                 f"storage {key} has {len(raw)} bytes instead of {storage.num_byte}"
             )
         storage.array = storage.kind.read(raw, ">" if order == b"big" else "<")
     return without_stand_ins(content)
-
-
-def _check_entries(entries: Iterable[zipfile.ZipInfo], file_size: int) -> None:
-    """torch does not compress, so compressed archives are rejected: no archive can then contain
-    more bytes than its file."""
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise pickle.UnpicklingError("a compressed zip archive, which torch does not write")
-    if sum(entry.file_size for entry in entries) > file_size:
-        raise pickle.UnpicklingError("a zip archive that claims more bytes than its file has")
 
 
 def _read_legacy(file: IO[bytes]) -> Any:
@@ -219,21 +195,19 @@ def _read_legacy(file: IO[bytes]) -> Any:
     for _ in range(3):
         heads.append(PlainUnpickler(file, encoding="latin1").load())
         if heads[0] != _MAGIC_NUMBER:
-            raise pickle.UnpicklingError("it does not begin like torch's files")
+            raise UnpicklingError("it does not begin like torch's files")
     if heads[1] != _LEGACY_VERSION:
-        raise pickle.UnpicklingError(f"format version {heads[1]!r}; allowed: {_LEGACY_VERSION}")
+        raise UnpicklingError(f"format version {heads[1]!r}; allowed: {_LEGACY_VERSION}")
     unpickler = _TorchUnpickler(file)
     content = unpickler.load()
     keys = PlainUnpickler(file, encoding="latin1").load()
     if not isinstance(keys, list) or sorted(keys) != sorted(unpickler.storages):
-        raise pickle.UnpicklingError("its list of storages differs from its content")
+        raise UnpicklingError("its list of storages differs from its content")
     for key in keys:
         storage = unpickler.storages[key]
         (count,) = struct.unpack("<q", _read_exactly(file, 8))
         if count != storage.count:
-            raise pickle.UnpicklingError(
-                f"storage {key} has {count} values instead of {storage.count}"
-            )
+            raise UnpicklingError(f"storage {key} has {count} values instead of {storage.count}")
         storage.array = storage.kind.read(_read_exactly(file, storage.num_byte), "<")
     return without_stand_ins(content)
 

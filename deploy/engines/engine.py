@@ -1,14 +1,5 @@
-"""One interface to everything that runs a static model, and the table of engines.
-
-openvino         OpenVINO's own runtime, .pdmodel or .onnx
-paddle_openvino  OpenVINO inside Paddle, .pdmodel
-paddle           Paddle's native CPU kernels, .pdmodel or .json
-onednn           Paddle with oneDNN kernels, .pdmodel
-onnxruntime      ONNX Runtime, .onnx
-gpu, tensorrt    Paddle's GPU kernels, TensorRT inside Paddle; not tested by the authors: no GPU
-
-To add an engine: a class in a file of its own, and a row in `TABLE` with its loader.
-"""
+"""One interface to everything that runs a static model, and the table of engines. To add an engine:
+a class in a file of its own, and a row in `TABLE` with its loader."""
 
 from __future__ import annotations
 
@@ -76,8 +67,9 @@ def _load_paddle(name: str, model_file: Path, params_file: Path, cpu_threads: in
     return PaddleEngine(model_file, params_file, name, cpu_threads)
 
 
-# CPU engines from the fastest to the slowest (docs/performance.md): `auto` tries them in this
-# order.
+# CPU engines from the fastest to the slowest (docs/performance.md): `auto` tries them in order.
+# openvino is OpenVINO's own runtime, paddle_openvino the one inside Paddle, paddle Paddle's native
+# kernels. gpu and tensorrt are not tested by the authors, who have no GPU.
 TABLE: dict[str, EngineRow] = {
     "openvino": EngineRow((".pdmodel", ".onnx"), "cpu", _load_openvino),
     "paddle_openvino": EngineRow((".pdmodel",), "cpu", partial(_load_paddle, "paddle_openvino")),
@@ -101,8 +93,8 @@ ENGINES = (AUTO, *(name for name, row in TABLE.items() if row.device == "cpu"))
 
 
 def open_engine(model_file: Path, params_file: Path | None, name: str, cpu_threads: int) -> Engine:
-    """Raises UserError for missing or damaged files, for an engine that does not run files of
-    this kind, and for an absent GPU."""
+    """Raises UserError for missing or damaged files, for an engine that does not run files of this
+    kind, and for an absent GPU."""
     kind = model_file.suffix
     if kind not in SUFFIXES:
         raise UserError(f"{model_file}: allowed: a file ending in {', '.join(SUFFIXES)}")
@@ -141,12 +133,9 @@ def _first_that_works(model_file: Path, params_file: Path, cpu_threads: int) -> 
 def probe_engine(engine: Engine) -> None:
     """Run the engine on a dummy input. Raises UserError where a clip of zeros does not give finite
     numbers."""
-    feeds = {
-        name: np.zeros([max(n, 1) for n in shape], np.float32)
-        for name, shape in engine.inputs.items()
-    }
-    clips = next(iter(engine.inputs))
-    if engine.inputs[clips][-1] < 1:
-        feeds[clips] = np.zeros((*feeds[clips].shape[:-1], DUMMY_FRAMES), np.float32)
+    feeds = {}
+    for name, (*shape, last) in engine.inputs.items():
+        sizes = [*(max(n, 1) for n in shape), last if last > 0 else DUMMY_FRAMES]
+        feeds[name] = np.zeros(sizes, np.float32)
     if not np.isfinite(engine.run(feeds)[0]).all():
         raise UserError("it gives NaN for a clip of zeros")

@@ -1,9 +1,6 @@
-"""OpenVINO's own runtime as an engine (deploy/engines/engine.py): the fastest on every CPU so far.
-
-It reads .pdmodel and .onnx files alike and needs no Paddle. A model with dynamic axes is compiled
-as it is; a frequent shape is then compiled once more as a static shape, which runs 1.5 times as
-fast (docs/performance.md).
-"""
+"""OpenVINO's own runtime as an engine, without Paddle. A model with dynamic axes is compiled as it
+is; a frequent shape is then compiled once more as a static shape, which runs 1.5 times as fast
+(docs/performance.md)."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +19,6 @@ STATIC_AFTER = 40  # runs of a shape that cost about what compiling it saves
 CUT = "cut"  # input of models that take truncated clips (deploy/exporting/contracts.py)
 MAX_PROGRAMS = 24  # compiled models kept, some 30 MB each
 MAX_BLOBS = 64  # files kept in the cache of compiled models, some 2 MB each
-
-
-@dataclass(frozen=True)
-class _Program:
-    """A compiled model. requests: thread -> its inference request."""
-
-    compiled: openvino.CompiledModel
-    requests: dict[int, openvino.InferRequest] = field(default_factory=dict)
 
 
 class OpenVINOEngine:
@@ -47,12 +35,11 @@ class OpenVINOEngine:
         # Two threads that create OpenVINO's first tensors at the same time deadlock: the first
         # one is created here.
         openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
-        folder = cache_folder()
-        if folder:
+        if folder := cache_folder():
             self._core.set_property({"CACHE_DIR": str(folder)})
-        weights = params_file if model_file.suffix == ".pdmodel" else None
+        weights = str(params_file) if model_file.suffix == ".pdmodel" else ""
         try:
-            self._model = self._core.read_model(str(model_file), str(weights) if weights else "")
+            self._model = self._core.read_model(str(model_file), weights)
             self.inputs = {
                 port.any_name: [n.get_length() if n.is_static else -1 for n in port.partial_shape]
                 # OpenVINO does not keep their order: `cut` comes after the clips.
@@ -62,7 +49,8 @@ class OpenVINOEngine:
             reason = " ".join(str(error).split())[-200:]
             raise UserError(f"{model_file}: OpenVINO cannot load it: {reason}") from error
         self._dynamic = any(-1 in shape for shape in self.inputs.values())
-        self._programs: dict[Hashable, _Program] = {}
+        self._programs: dict[Hashable, openvino.CompiledModel] = {}
+        self._requests: dict[Hashable, openvino.InferRequest] = {}  # of a program and a thread
         self._runs: Counter[Hashable] = Counter()
         self._lock = threading.Lock()
 
@@ -81,11 +69,11 @@ class OpenVINOEngine:
             self._runs[exclusive, shapes] += 1
             key = (exclusive, shapes if self._is_static(exclusive, shapes) else None)
             if key not in self._programs:
-                self._programs[key] = _Program(self._compile(*key))
-            program, thread = self._programs[key], threading.get_ident()
-            if thread not in program.requests:
-                program.requests[thread] = program.compiled.create_infer_request()
-            return program.requests[thread]
+                self._programs[key] = self._compile(*key)
+            own = (key, threading.get_ident())
+            if own not in self._requests:
+                self._requests[own] = self._programs[key].create_infer_request()
+            return self._requests[own]
 
     def _is_static(self, exclusive: bool, shapes: tuple) -> bool:
         """Whether these shapes have, or now get, a model with static shapes. No compiled model is

@@ -15,11 +15,11 @@ import paddle
 from paddle import inference
 
 from errors import UserError
+from utils import num_gpus
 
 _GPU_MEMORY_MB = 512  # first allocation; Paddle grows it
-_TENSORRT_WORKSPACE = 1 << 30  # bytes
-_TENSORRT_MIN_GRAPH = 3  # operators of the smallest subgraph
 _PIR_VERSION = 1  # of the operators in .json files
+_EMPTY = "an empty program; write it again with export.py"
 # Operators that run in oneDNN. Matrix products are not among them: with one factor for all frames
 # they took 8 times as long as all other operators (docs/performance.md). Leaving out an addition or
 # an activation would break oneDNN's fusions.
@@ -33,7 +33,6 @@ STATIC_MODE = threading.Lock()  # Paddle's static mode is global to all threads
 
 
 def _base_config(model_file: Path, params_file: Path, cache: str) -> inference.Config:
-    """What all engines of Paddle share."""
     config = inference.Config(str(model_file), str(params_file))
     config.disable_glog_info()
     config.set_optim_cache_dir(cache)
@@ -64,16 +63,20 @@ def _use_onednn(config: inference.Config, cpu_threads: int) -> None:
 
 
 def _use_gpu(config: inference.Config, cpu_threads: int) -> None:
-    require_gpu()
+    if not num_gpus():
+        raise UserError(
+            "a GPU was asked for, but this Paddle sees none; leave out --use_gpu, or install "
+            "paddlepaddle-gpu"
+        )
     config.enable_use_gpu(_GPU_MEMORY_MB, 0)
 
 
 def _use_tensorrt(config: inference.Config, cpu_threads: int) -> None:
     _use_gpu(config, cpu_threads)
     config.enable_tensorrt_engine(
-        workspace_size=_TENSORRT_WORKSPACE,
+        workspace_size=1 << 30,  # bytes
         max_batch_size=1,
-        min_subgraph_size=_TENSORRT_MIN_GRAPH,
+        min_subgraph_size=3,  # operators
         precision_mode=inference.PrecisionType.Float32,
         use_static=False,
         use_calib_mode=False,
@@ -108,9 +111,8 @@ class PaddleEngine:
             reason = " ".join(str(error).split())[-200:]
             raise UserError(f"{model_file}: engine {name} cannot load it: {reason}") from error
         self._inputs = {n: self._predictor.get_input_handle(n) for n in self.inputs}
-        self._outputs = [
-            self._predictor.get_output_handle(n) for n in self._predictor.get_output_names()
-        ]
+        names = self._predictor.get_output_names()
+        self._outputs = [self._predictor.get_output_handle(n) for n in names]
 
     def run(self, feeds: dict[str, np.ndarray], *, exclusive: bool = True) -> list[np.ndarray]:
         for name, handle in self._inputs.items():
@@ -129,7 +131,9 @@ def read_program(model_file: Path) -> paddle.static.Program:
         # that imported Paddle.
         with paddle.base.framework._dygraph_guard(None):
             program = paddle.static.deserialize_program(content)
-        return _not_empty(program, bool(program.blocks and program.global_block().ops), model_file)
+        if not program.blocks or not program.global_block().ops:
+            raise UserError(f"{model_file}: {_EMPTY}")
+    return program
 
 
 def read_pir(model_file: Path) -> paddle.base.libpaddle.pir.Program:
@@ -137,9 +141,11 @@ def read_pir(model_file: Path) -> paddle.base.libpaddle.pir.Program:
     with STATIC_MODE, _user_errors(model_file):
         json.loads(model_file.read_bytes())
         with paddle.pir_utils.IrGuard():
-            program = paddle.static.Program()
+            program: Any = paddle.static.Program()  # of the guard: a PIR program
             paddle.base.core.deserialize_pir_program(str(model_file), program, _PIR_VERSION)
-        return _not_empty(program, bool(program.global_block().ops), model_file)
+        if not program.global_block().ops:
+            raise UserError(f"{model_file}: {_EMPTY}")
+    return program
 
 
 @contextlib.contextmanager
@@ -148,12 +154,6 @@ def _user_errors(model_file: Path) -> Iterator[None]:
         yield
     except (RuntimeError, ValueError, TypeError, KeyError, SystemError) as error:
         raise UserError(f"{model_file}: not a static model of Paddle") from error
-
-
-def _not_empty(program: Any, has_operators: bool, model_file: Path) -> Any:
-    if not has_operators:
-        raise UserError(f"{model_file}: an empty program; write it again with export.py")
-    return program
 
 
 def input_shapes(model_file: Path) -> dict[str, list[int]]:
@@ -172,12 +172,3 @@ def input_shapes(model_file: Path) -> dict[str, list[int]]:
     if not shapes:
         raise UserError(f"{model_file}: a program without inputs; write it again with export.py")
     return shapes
-
-
-def require_gpu() -> None:
-    """Raises UserError where Paddle finds no GPU."""
-    if not paddle.device.is_compiled_with_cuda() or paddle.device.cuda.device_count() == 0:
-        raise UserError(
-            "a GPU was asked for, but this Paddle sees none; leave out --use_gpu, or install "
-            "paddlepaddle-gpu"
-        )

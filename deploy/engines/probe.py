@@ -14,20 +14,15 @@ SECONDS = 300.0  # allowed for loading and one clip
 
 
 def probe_in_subprocess(model_file: Path, params_file: Path, engine: str, cpu_threads: int) -> None:
-    """Load a model and run it on a dummy input, in a subprocess. Raises UserError where that
-    process fails, dies, or exceeds the time limit."""
+    """Load a model and run it on a dummy input. Raises UserError where the process fails, dies, or
+    exceeds the time limit."""
     root = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "deploy.engines.probe"]
     command += [str(model_file), str(params_file), engine, str(cpu_threads)]
+    env = {**os.environ, "PYTHONPATH": paths}
     try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, "PYTHONPATH": paths},
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
-        )
+        done = subprocess.run(command, env=env, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
         raise UserError(f"{model_file}: no answer within {SECONDS:.0f} s; damaged?") from error
     messages = done.stderr.decode(errors="replace").strip().splitlines()

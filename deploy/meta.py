@@ -9,16 +9,18 @@ import os
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from dataset.pipeline import ClipPipeline
 from deploy.exporting.contracts import CONTRACTS
-from deploy.exporting.formats import FORMATS
-from deploy.exporting.shapes import Sizes, static_shape
+from deploy.exporting.formats import FORMATS, Sizes, static_shape
 from errors import UserError
 from safe_io import PathLike, file_hash, read_yaml_file, whole_file
+
+if TYPE_CHECKING:
+    import onnx
 
 FORMAT = 4
 CHECKSUM = "checksum"  # key of the file: SHA-256 over all of its others
@@ -30,12 +32,10 @@ class StaticMeta:
 
     config: number of the configuration. skeleton: the whole joint layout (dataset/skeletons.py).
     pipeline: from a clip to the input (`ClipPipeline.to_mapping`). persons: M of the input, 1 where
-    `per_person`. clip_persons: persons of a whole clip. normalisation: of the coordinates on disk
-    ('none', or that of `transform`). batch_size: 0 where the batch axis is dynamic. tail_margin,
-    tail_stride: how far a clip with a zero-padded tail may be truncated (model/timing.py); 0, 0
-    where the model takes whole clips. weights: name of their file, or 'fresh' for random ones.
-    contract: a key of CONTRACTS (deploy/exporting/contracts.py). program_sha256, params_sha256: of
-    the model's two files, '' where there is no such file; of an .onnx file without its metadata.
+    `per_person`. clip_persons: persons of a whole clip. normalisation: of the coordinates on disk.
+    batch_size, tail_margin, tail_stride: see `Sizes`. weights: name of their file, or 'fresh' for
+    random ones. contract: a key of CONTRACTS. program_sha256, params_sha256: of the model's two
+    files, '' where there is no such file; of an .onnx file without its metadata.
     """
 
     config: str
@@ -68,26 +68,14 @@ class StaticMeta:
     def sizes(self, num_joint: int) -> Sizes:
         """What the shapes of the model's inputs follow from."""
         pipeline = self.clip_pipeline()
-        return Sizes(
-            batch=self.batch_size,
-            persons=self.persons,
-            joints=num_joint,
-            channels=sum(pipeline.channels),
-            frames=pipeline.num_frame,
-            tail_margin=self.tail_margin,
-            tail_stride=self.tail_stride,
-        )
+        channels, frames = sum(pipeline.channels), pipeline.num_frame
+        tail = self.tail_margin, self.tail_stride
+        return Sizes(self.batch_size, self.persons, num_joint, channels, frames, *tail)
 
     def input_shapes(self, num_joint: int) -> list[list[int]]:
         """Of the model's inputs in order, -1 for a dynamic axis."""
         shapes = CONTRACTS[self.contract].inputs(self.sizes(num_joint))
         return [static_shape(shape) for shape in shapes.values()]
-
-    def of_files(self, program: PathLike, params: PathLike) -> StaticMeta:
-        """A copy with the hashes of the model's two files."""
-        return dataclasses.replace(
-            self, program_sha256=file_hash(program), params_sha256=file_hash(params)
-        )
 
     def check_files(self, program: Path, params: Path) -> None:
         """Raises UserError where a file is not the one that was exported. Missing files are left to
@@ -111,6 +99,16 @@ class StaticMeta:
     def save(self, path: PathLike) -> None:
         with whole_file(path, "w") as file:
             yaml.safe_dump(self.to_tree(), file, sort_keys=False)
+
+    def embed(self, model: onnx.ModelProto) -> None:
+        """Write it into a model with the model's hash: a property for each key, its value as JSON,
+        which other languages can read."""
+        from deploy.onnx_file import model_hash
+
+        tree = dataclasses.replace(self, program_sha256=model_hash(model)).to_tree()
+        del model.metadata_props[:]
+        for key, value in tree.items():
+            model.metadata_props.add(key=key, value=json.dumps(value))
 
     @classmethod
     def load(cls, path: PathLike) -> StaticMeta:
@@ -156,9 +154,8 @@ def _checksum(tree: dict[str, Any]) -> str:
 
 
 def _check_type(where: str, name: str, value: Any, annotation: str) -> None:
-    kinds: dict[str, type] = {"str": str, "int": int, "bool": bool}
-    wanted = {**kinds, "dict[str, Any]": dict, "list[str]": list}[annotation]
-    ok = type(value) is wanted
+    kinds = {"str": str, "int": int, "bool": bool, "dict[str, Any]": dict, "list[str]": list}
+    ok = type(value) is kinds[annotation]
     if isinstance(value, list):
         ok = ok and all(isinstance(item, str) for item in value)
     elif isinstance(value, int):
@@ -171,9 +168,9 @@ def read_meta(model_file: Path) -> StaticMeta | None:
     """The metadata beside a static model, or inside it (.onnx); None where there is none. Raises
     UserError for damaged or changed metadata."""
     if model_file.suffix == ".onnx":
-        from deploy.onnx_file import read_properties
+        from deploy.onnx_file import read_onnx
 
-        properties = read_properties(model_file)
+        properties = {p.key: p.value for p in read_onnx(model_file).metadata_props}
         if CHECKSUM not in properties:  # a file of another project
             return None
         try:

@@ -1,11 +1,9 @@
-"""Reading .onnx files and their metadata, without Paddle: inference starts through here."""
+"""Reading .onnx files, without Paddle: inference starts through here."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -26,21 +24,9 @@ def read_onnx(model_file: Path) -> onnx.ModelProto:
     return model
 
 
-def read_properties(model_file: Path) -> dict[str, str]:
-    """The metadata of a file, as text. Raises UserError for a missing or damaged file."""
-    return {p.key: p.value for p in read_onnx(model_file).metadata_props}
-
-
 def model_hash(model: onnx.ModelProto) -> str:
     """SHA-256 of a model without its metadata, in hex."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     del bare.metadata_props[:]
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
-
-
-def write_properties(model: onnx.ModelProto, tree: dict[str, Any]) -> None:
-    """One property for each key, its value as JSON, which other languages can read."""
-    del model.metadata_props[:]
-    for key, value in tree.items():
-        model.metadata_props.add(key=key, value=json.dumps(value))

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -15,10 +14,10 @@ import onnx
 import onnxruntime
 
 from deploy.exporting.contracts import CONTRACTS
+from deploy.exporting.formats import Shape
 from deploy.exporting.graph_check import OPSET
-from deploy.exporting.shapes import Shape
 from deploy.meta import StaticMeta
-from deploy.onnx_file import model_hash, read_onnx, write_properties
+from deploy.onnx_file import read_onnx
 from errors import UserError
 from safe_io import whole_file
 
@@ -31,10 +30,10 @@ def write_onnx(program: Path, target: Path, meta: StaticMeta, shapes: Mapping[st
     """
     model = _simplified(_converted(program))
     _name_border(model.graph, list(shapes), meta.outputs)
-    _name_axes(model.graph, {**CONTRACTS[meta.contract].output_axes, **_dynamic_axes(shapes)})
+    _name_axes(model.graph, shapes, CONTRACTS[meta.contract].output_axes)
     model.producer_name, model.producer_version = "paddle2onnx", metadata.version("paddle2onnx")
     model.graph.name = meta.model_type
-    write_properties(model, replace(meta, program_sha256=model_hash(model)).to_tree())
+    meta.embed(model)
     with whole_file(target) as file:
         file.write(model.SerializeToString())
 
@@ -111,17 +110,15 @@ def _name_border(graph: onnx.GraphProto, inputs: list[str], outputs: list[str]) 
         value.name = names[value.name]
 
 
-def _dynamic_axes(shapes: Mapping[str, Shape]) -> dict[str, dict[int, str]]:
-    """Input name -> axis -> name of every dynamic axis. Axes of one name have equal sizes."""
-    return {
-        name: {axis: size for axis, size in enumerate(shape) if isinstance(size, str)}
-        for name, shape in shapes.items()
-    }
-
-
-def _name_axes(graph: onnx.GraphProto, axes: Mapping[str, Mapping[int, str]]) -> None:
+def _name_axes(
+    graph: onnx.GraphProto,
+    shapes: Mapping[str, Shape],
+    output_axes: Mapping[str, Mapping[int, str]],
+) -> None:
+    """Name the dynamic axes of inputs and outputs; axes of one name have equal sizes."""
     del graph.value_info[:]  # refers to axes by the converter's names
     for value in [*graph.input, *graph.output]:
+        names = dict(enumerate(shapes.get(value.name, ()))) or output_axes.get(value.name, {})
         for axis, size in enumerate(value.type.tensor_type.shape.dim):
             if size.dim_param:
-                size.dim_param = axes.get(value.name, {}).get(axis, f"{value.name}_{axis}")
+                size.dim_param = str(names.get(axis, f"{value.name}_{axis}"))

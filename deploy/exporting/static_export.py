@@ -10,7 +10,7 @@ from paddle.static import InputSpec
 
 import model
 from deploy.engines.paddle_engine import STATIC_MODE
-from deploy.exporting.shapes import Shape, static_shape
+from deploy.exporting.formats import Shape, static_shape
 from deploy.exporting.wrappers import Wrapper
 from errors import UserError
 from model.fold import fold_network

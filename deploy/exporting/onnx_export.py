@@ -73,13 +73,10 @@ def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(simple)
         options.log_severity_level = 4
+        content = model.SerializeToString()
+        cpu, off = ["CPUExecutionProvider"], ["TransposeOptimizer"]
         try:
-            onnxruntime.InferenceSession(
-                model.SerializeToString(),
-                options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=["TransposeOptimizer"],
-            )
+            onnxruntime.InferenceSession(content, options, cpu, disabled_optimizers=off)
         except Exception as error:  # ONNX Runtime's errors share no other base
             reason = " ".join(str(error).split())[-300:]
             raise UserError(
@@ -111,14 +108,13 @@ def _name_border(graph: onnx.GraphProto, inputs: list[str], outputs: list[str]) 
 
 
 def _name_axes(
-    graph: onnx.GraphProto,
-    shapes: Mapping[str, Shape],
-    output_axes: Mapping[str, Mapping[int, str]],
+    graph: onnx.GraphProto, shapes: Mapping[str, Shape], outputs: Mapping[str, Mapping[int, str]]
 ) -> None:
     """Name the dynamic axes of inputs and outputs; axes of one name have equal sizes."""
     del graph.value_info[:]  # refers to axes by the converter's names
+    inputs = {name: dict(enumerate(shape)) for name, shape in shapes.items()}
     for value in [*graph.input, *graph.output]:
-        names = dict(enumerate(shapes.get(value.name, ()))) or output_axes.get(value.name, {})
+        names = inputs.get(value.name) or outputs.get(value.name, {})
         for axis, size in enumerate(value.type.tensor_type.shape.dim):
             if size.dim_param:
                 size.dim_param = str(names.get(axis, f"{value.name}_{axis}"))

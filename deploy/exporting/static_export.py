@@ -47,18 +47,15 @@ def write_json(program: Path, target: Path) -> None:
         paddle.enable_static()
         try:
             executor = paddle.static.Executor(paddle.CPUPlace())
-            prefix = str(program.with_suffix(""))
-            old, _, _ = paddle.static.load_inference_model(prefix, executor)
+            source = str(program.with_suffix(""))
+            old, _, _ = paddle.static.load_inference_model(source, executor)
             new = paddle.base.core.pir.translate_to_pir(old.desc)
             ops = new.global_block().ops
-            feeds = [value for op in ops if op.name() == "pd_op.feed" for value in op.results()]
-            fetches = [
-                value for op in ops if op.name() == "pd_op.fetch" for value in op.operands_source()
-            ]
+            feeds = [v for op in ops if op.name() == "pd_op.feed" for v in op.results()]
+            fetches = [v for op in ops if op.name() == "pd_op.fetch" for v in op.operands_source()]
+            prefix = str(target.with_suffix(""))
             with paddle.pir_utils.IrGuard():
-                paddle.static.save_inference_model(
-                    str(target.with_suffix("")), feeds, fetches, executor, program=new
-                )
+                paddle.static.save_inference_model(prefix, feeds, fetches, executor, program=new)
         except (RuntimeError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[-200:]
             raise UserError(f"Paddle cannot write this model as .json: {reason}") from error

@@ -65,14 +65,10 @@ class ClipWrapper(Wrapper):
 class ScoreMaps(Wrapper):
     """data (1, C, T, V, M) -> score map (1, num_class, T', V, M), feature (1, C', T', V, M)."""
 
-    def forward(self, data: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, data: Tensor) -> list[Tensor]:
         clips = data.squeeze(0).transpose([3, 2, 0, 1])  # (M, V, C, T): a clip for each person
-        score_map, feature = self.network.extract_feature(clips)  # (M, C', T', V)
-        return self._with_persons_last(score_map), self._with_persons_last(feature)
-
-    @staticmethod
-    def _with_persons_last(x: Tensor) -> Tensor:
-        return x.transpose([1, 2, 3, 0]).unsqueeze(0)
+        maps = self.network.extract_feature(clips)  # (M, C', T', V)
+        return [x.transpose([1, 2, 3, 0]).unsqueeze(0) for x in maps]
 
     def dummy_inputs(self, sizes: Sizes) -> list[DummyInput]:
         rng = np.random.RandomState(0)

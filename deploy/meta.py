@@ -28,15 +28,12 @@ CHECKSUM = "checksum"  # key of the file: SHA-256 over all of its others
 
 @dataclass(frozen=True)
 class StaticMeta:
-    """Preprocessing and contract of a static model.
-
-    config: number of the configuration. skeleton: the whole joint layout (dataset/skeletons.py).
+    """config: number of the configuration. skeleton: the whole joint layout (dataset/skeletons.py).
     pipeline: from a clip to the input (`ClipPipeline.to_mapping`). persons: M of the input, 1 where
     `per_person`. clip_persons: persons of a whole clip. normalisation: of the coordinates on disk.
     batch_size, tail_margin, tail_stride: see `Sizes`. weights: name of their file, or 'fresh' for
     random ones. contract: a key of CONTRACTS. program_sha256, params_sha256: of the model's two
-    files, '' where there is no such file; of an .onnx file without its metadata.
-    """
+    files, '' where there is no such file; of an .onnx file without its metadata."""
 
     config: str
     model_type: str

@@ -161,11 +161,8 @@ def noise_ratios(
     source: onnx.ModelProto, nodes: list[onnx.NodeProto], feeds: list[Feeds]
 ) -> dict[str, float]:
     """Node name -> signal to quantisation noise of 8 bits in decibels, the lower one of the node's
-    input and output.
-
-    The 256 steps cover the whole range of a tensor. Where a few values are far above the rest, the
-    rest lies within one step.
-    """
+    input and output. The 256 steps cover the whole range of a tensor: where a few values are far
+    above the rest, the rest lies within one step."""
     observed = onnx.ModelProto()
     observed.CopyFrom(source)
     given = {value.name for value in [*source.graph.input, *source.graph.output]}
@@ -195,10 +192,8 @@ def quantise(
     source: onnx.ModelProto, target: Path, meta: StaticMeta, feeds: list[Feeds], nodes: list[str]
 ) -> None:
     """Write `source` with those nodes in int8, its metadata inside, and a note in its doc_string.
-
     QDQ format: QuantizeLinear and DequantizeLinear around float operators, which engines and
-    compilers fuse. Weights per channel, symmetric; activations 0 to 255 over the observed range.
-    """
+    compilers fuse. Weights per channel, symmetric; activations 0 to 255 over the observed range."""
     float32 = target.with_name("float32.onnx")
     float32.write_bytes(source.SerializeToString())
     logging.disable(logging.WARNING)  # it suggests preprocessing that export has done
@@ -280,10 +275,9 @@ def compare(
             start = time.perf_counter()
             model.engine.run(batch)
             seconds.append(time.perf_counter() - start)
-    agreement = float((best[0] == best[1]).mean())
-    difference = float(np.abs(expected - got).max())
+    agreement, difference = (best[0] == best[1]).mean(), np.abs(expected - got).max()
     fastest = min(times[0]), min(times[1])
-    return Comparison(len(rows), accuracies, agreement, difference, fastest)
+    return Comparison(len(rows), accuracies, float(agreement), float(difference), fastest)
 
 
 def table(result: Comparison, float32_file: Path, int8_file: Path) -> str:

@@ -53,8 +53,7 @@ class Contract:
     options: fields of ExportOptions that it allows, beyond format and contract.
     truncates: clips may be truncated, where the network allows it.
     predictor: `deploy.predictor.Predictor` and infer.py can run it.
-    accepts: whether it allows a configuration. networks: which ones it allows, for messages.
-    """
+    accepts: whether it allows a configuration. networks: which ones it allows, for messages."""
 
     summary: str
     inputs: Callable[[Sizes], dict[str, Shape]]

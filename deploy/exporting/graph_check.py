@@ -52,8 +52,7 @@ def inspect_program(model_file: Path, border_rank: int = MAX_RANK) -> ProgramFac
     """Inspect every operator and tensor. border_rank: largest rank allowed for inputs and outputs.
     Raises UserError for a damaged file."""
     inspectors = {".onnx": _inspect_onnx, ".json": _inspect_pir}
-    inspect = inspectors.get(model_file.suffix, _inspect_paddle)
-    ops, ranks, border, found = inspect(model_file)
+    ops, ranks, border, found = inspectors.get(model_file.suffix, _inspect_paddle)(model_file)
     inside = {name: rank for name, rank in ranks.items() if name not in border}
     problems = [f"{name} has rank {rank}" for name, rank in inside.items() if rank > MAX_RANK]
     problems += [f"{name} has no known rank" for name, rank in ranks.items() if rank == UNKNOWN]
@@ -68,42 +67,38 @@ def inspect_program(model_file: Path, border_rank: int = MAX_RANK) -> ProgramFac
 def _inspect_paddle(model_file: Path) -> _Findings:
     from deploy.engines.paddle_engine import read_program
 
-    ops: Counter[str] = Counter()
     ranks: dict[str, int] = {}
     border: set[str] = set()
     program = read_program(model_file)
-    for block in program.blocks:
-        for op in block.ops:
-            ops[op.type] += 1
-            used = set(op.input_arg_names + op.output_arg_names) - {"feed", "fetch"}
-            if op.type in ("feed", "fetch"):
-                border |= used
-            if "XShape" in op.output_names:  # a shape for the backward pass; never computed
-                used -= set(op.output("XShape"))
-            ranks.update({name: len(block.var(name).shape) for name in used})
-    return ops, ranks, border, []
+    operators = [(block, op) for block in program.blocks for op in block.ops]
+    for block, op in operators:
+        used = set(op.input_arg_names + op.output_arg_names) - {"feed", "fetch"}
+        if op.type in ("feed", "fetch"):
+            border |= used
+        if "XShape" in op.output_names:  # a shape for the backward pass; never computed
+            used -= set(op.output("XShape"))
+        ranks.update({name: len(block.var(name).shape) for name in used})
+    return Counter(op.type for _, op in operators), ranks, border, []
 
 
 def _inspect_pir(model_file: Path) -> _Findings:
     """Of the operators of the only block; exported networks have no branches."""
     from deploy.engines.paddle_engine import read_pir
 
-    ops: Counter[str] = Counter()
     ranks: dict[str, int] = {}
     border: set[str] = set()
     program = read_pir(model_file)  # held: operators do not keep their program alive
     operators = program.global_block().ops
     fetched = [v for op in operators if op.name() == "pd_op.fetch" for v in op.operands_source()]
-    for index, op in enumerate(operators):
-        name = op.name().split(".", 1)[1]  # pd_op.conv2d, builtin.parameter
-        ops[name] += 1
+    names = [op.name().split(".", 1)[1] for op in operators]  # pd_op.conv2d, builtin.parameter
+    for index, (op, name) in enumerate(zip(operators, names)):
         for number, value in enumerate(op.results()):
             if value.is_dense_tensor_type():  # else a list of other operators' results
                 key = f"result {number} of operator {index} ({name})"
                 ranks[key] = len(value.shape)
                 if name in ("feed", "fetch") or any(value.is_same(v) for v in fetched):
                     border.add(key)
-    return ops, ranks, border, []
+    return Counter(names), ranks, border, []
 
 
 def _inspect_onnx(model_file: Path) -> _Findings:

@@ -23,11 +23,9 @@ from safe_io import whole_file
 
 
 def write_onnx(program: Path, target: Path, meta: StaticMeta, shapes: Mapping[str, Shape]) -> None:
-    """Convert a .pdmodel file (.pdiparams beside it) to `target`, with `meta` inside.
-
-    shapes: of the inputs, by name, in the order of the contract; the converter has another. Raises
-    UserError where the converter fails, with its reason.
-    """
+    """Convert a .pdmodel file (.pdiparams beside it) to `target`, with `meta` inside. shapes: of the
+    inputs, by name, in the order of the contract; the converter has another. Raises UserError with
+    the converter's reason where it fails."""
     model = _simplified(_converted(program))
     _name_border(model.graph, list(shapes), meta.outputs)
     _name_axes(model.graph, shapes, CONTRACTS[meta.contract].output_axes)

@@ -21,11 +21,8 @@ paddle.jit.ignore_module([model])
 
 
 def write_static(layer: Wrapper, target: Path, shapes: Mapping[str, Shape]) -> None:
-    """Fold a wrapped network and write it as `target` + .pdmodel and .pdiparams.
-
-    shapes: of the inputs, by name. The network is folded in place and afterwards good for
-    evaluation only. Raises UserError where Paddle writes no .pdmodel.
-    """
+    """Fold a wrapped network in place, for evaluation only, and write it as `target` + .pdmodel and
+    .pdiparams. shapes: of the inputs, by name. Raises UserError where Paddle writes no .pdmodel."""
     layer.eval()
     fold_network(layer)
     specs = [InputSpec(static_shape(shape), "float32", name) for name, shape in shapes.items()]

@@ -23,9 +23,9 @@ from safe_io import whole_file
 
 
 def write_onnx(program: Path, target: Path, meta: StaticMeta, shapes: Mapping[str, Shape]) -> None:
-    """Convert a .pdmodel file (.pdiparams beside it) to `target`, with `meta` inside. shapes: of the
-    inputs, by name, in the order of the contract; the converter has another. Raises UserError with
-    the converter's reason where it fails."""
+    """Convert a .pdmodel file (.pdiparams beside it) to `target`, with `meta` inside. shapes: of
+    the inputs, by name, in the order of the contract; the converter has another. Raises UserError
+    with the converter's reason where it fails."""
     model = _simplified(_converted(program))
     _name_border(model.graph, list(shapes), meta.outputs)
     _name_axes(model.graph, shapes, CONTRACTS[meta.contract].output_axes)
@@ -110,9 +110,10 @@ def _name_axes(
 ) -> None:
     """Name the dynamic axes of inputs and outputs; axes of one name have equal sizes."""
     del graph.value_info[:]  # refers to axes by the converter's names
-    inputs = {name: dict(enumerate(shape)) for name, shape in shapes.items()}
     for value in [*graph.input, *graph.output]:
-        names = inputs.get(value.name) or outputs.get(value.name, {})
+        names = dict(outputs.get(value.name, {}))
+        shape = enumerate(shapes.get(value.name, ()))
+        names.update({axis: size for axis, size in shape if isinstance(size, str)})
         for axis, size in enumerate(value.type.tensor_type.shape.dim):
             if size.dim_param:
-                size.dim_param = str(names.get(axis, f"{value.name}_{axis}"))
+                size.dim_param = names.get(axis, f"{value.name}_{axis}")

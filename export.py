@@ -10,6 +10,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import configs
@@ -24,37 +25,26 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("-c", "--config", required=True, help="number in configs/, or a .yaml file")
-    parser.add_argument(
-        "-pp", "--pretrained_path", default="", help="weights (.pdparams); default: random ones"
-    )
-    parser.add_argument("-d", "--dataset", help="protocol, e.g. ntu-xview")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend")
-    parser.add_argument("--save_dir", type=Path, help="default: beside the weights, or .")
-    parser.add_argument(
-        "--batch_size", type=int, default=0, help="static batch axis (default: dynamic)"
-    )
-    parser.add_argument(
-        "--per_person", action="store_true", help="input of one person: skips empty person slots"
-    )
-    parser.add_argument(
-        "--with_feature", action="store_true", help="second output: feature (P, C', T', V)"
-    )
-    parser.add_argument(
-        "--whole_clips", action="store_true", help="static T, one input: no truncated clips"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("-c", "--config", required=True, help="number in configs/, or a .yaml file")
+    add("-pp", "--pretrained_path", default="", help="weights (.pdparams); default: random ones")
+    add("-d", "--dataset", help="protocol, e.g. ntu-xview")
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend")
+    add("--save_dir", type=Path, help="default: beside the weights, or .")
+    add("--batch_size", type=int, default=0, help="static batch axis (default: dynamic)")
+    add("--per_person", action="store_true", help="input of one person: skips empty person slots")
+    add("--with_feature", action="store_true", help="second output: feature (P, C', T', V)")
+    add("--whole_clips", action="store_true", help="static T, one input: no truncated clips")
+    add(
         "--format", choices=FORMATS, default="paddle",
         help="paddle: .pdmodel (default); onnx: one .onnx file, opset 12, for chips "
         "too; json: Paddle's newer format; see docs/export.md",
     )  # fmt: skip
-    parser.add_argument(
+    add(
         "--contract", choices=CONTRACTS, default="clips",
         help="ailia: data (1, C, T, V, M) -> output, feature, for the public sample of ST-GCN",
     )  # fmt: skip
-    parser.add_argument(
-        "--no_cpu_setup", action="store_true", help="skip CPU tuning (threads, malloc)"
-    )
+    add("--no_cpu_setup", action="store_true", help="skip CPU tuning (threads, malloc)")
     return parser.parse_args(argv)
 
 
@@ -72,16 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from training.checkpoint import load_network
 
     spec = data_spec(config.dataset, config.data.own_layout)
-    network = load_network(config, spec)
-    options = ExportOptions(
-        format=args.format,
-        contract=args.contract,
-        batch_size=args.batch_size,
-        per_person=args.per_person,
-        with_feature=args.with_feature,
-        whole_clips=args.whole_clips,
-    )
-    program = export_network(network, config, spec, options, args.save_dir)
+    options = ExportOptions(**{f.name: getattr(args, f.name) for f in fields(ExportOptions)})
+    program = export_network(load_network(config, spec), config, spec, options, args.save_dir)
     if CONTRACTS[args.contract].predictor:
         logging.info("Next: python infer.py --model_file %s --data_file DATA.npy", program)
     return 0

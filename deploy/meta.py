@@ -9,16 +9,18 @@ import os
 import reprlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from dataset.pipeline import ClipPipeline
 from deploy.exporting.contracts import CONTRACTS
-from deploy.exporting.formats import FORMATS
-from deploy.exporting.shapes import Sizes, static_shape
+from deploy.exporting.formats import FORMATS, Sizes, static_shape
 from errors import UserError
 from safe_io import PathLike, file_hash, read_yaml_file, whole_file
+
+if TYPE_CHECKING:
+    import onnx
 
 FORMAT = 4
 CHECKSUM = "checksum"  # key of the file: SHA-256 over all of its others
@@ -26,17 +28,12 @@ CHECKSUM = "checksum"  # key of the file: SHA-256 over all of its others
 
 @dataclass(frozen=True)
 class StaticMeta:
-    """Preprocessing and contract of a static model.
-
-    config: number of the configuration. skeleton: the whole joint layout (dataset/skeletons.py).
+    """config: number of the configuration. skeleton: the whole joint layout (dataset/skeletons.py).
     pipeline: from a clip to the input (`ClipPipeline.to_mapping`). persons: M of the input, 1 where
-    `per_person`. clip_persons: persons of a whole clip. normalisation: of the coordinates on disk
-    ('none', or that of `transform`). batch_size: 0 where the batch axis is dynamic. tail_margin,
-    tail_stride: how far a clip with a zero-padded tail may be truncated (model/timing.py); 0, 0
-    where the model takes whole clips. weights: name of their file, or 'fresh' for random ones.
-    contract: a key of CONTRACTS (deploy/exporting/contracts.py). program_sha256, params_sha256: of
-    the model's two files, '' where there is no such file; of an .onnx file without its metadata.
-    """
+    `per_person`. clip_persons: persons of a whole clip. normalisation: of the coordinates on disk.
+    batch_size, tail_margin, tail_stride: see `Sizes`. weights: name of their file, or 'fresh' for
+    random ones. contract: a key of CONTRACTS. program_sha256, params_sha256: of the model's two
+    files, '' where there is no such file; of an .onnx file without its metadata."""
 
     config: str
     model_type: str
@@ -67,19 +64,15 @@ class StaticMeta:
 
     def sizes(self, num_joint: int) -> Sizes:
         """What the shapes of the model's inputs follow from."""
-        pipeline, tail = self.clip_pipeline(), (self.tail_margin, self.tail_stride)
+        pipeline = self.clip_pipeline()
         channels, frames = sum(pipeline.channels), pipeline.num_frame
+        tail = self.tail_margin, self.tail_stride
         return Sizes(self.batch_size, self.persons, num_joint, channels, frames, *tail)
 
     def input_shapes(self, num_joint: int) -> list[list[int]]:
         """Of the model's inputs in order, -1 for a dynamic axis."""
         shapes = CONTRACTS[self.contract].inputs(self.sizes(num_joint))
         return [static_shape(shape) for shape in shapes.values()]
-
-    def of_files(self, program: PathLike, params: PathLike) -> StaticMeta:
-        """A copy with the hashes of the model's two files."""
-        hashes = [file_hash(file) for file in (program, params)]
-        return dataclasses.replace(self, program_sha256=hashes[0], params_sha256=hashes[1])
 
     def check_files(self, program: Path, params: Path) -> None:
         """Raises UserError where a file is not the one that was exported. Missing files are left to
@@ -103,6 +96,16 @@ class StaticMeta:
     def save(self, path: PathLike) -> None:
         with whole_file(path, "w") as file:
             yaml.safe_dump(self.to_tree(), file, sort_keys=False)
+
+    def embed(self, model: onnx.ModelProto) -> None:
+        """Write it into a model with the model's hash: a property for each key, its value as JSON,
+        which other languages can read."""
+        from deploy.onnx_file import model_hash
+
+        tree = dataclasses.replace(self, program_sha256=model_hash(model)).to_tree()
+        del model.metadata_props[:]
+        for key, value in tree.items():
+            model.metadata_props.add(key=key, value=json.dumps(value))
 
     @classmethod
     def load(cls, path: PathLike) -> StaticMeta:

@@ -1,11 +1,9 @@
-"""Reading .onnx files and their metadata, without Paddle: inference starts through here."""
+"""Reading .onnx files, without Paddle: inference starts through here."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -32,10 +30,3 @@ def model_hash(model: onnx.ModelProto) -> str:
     bare.CopyFrom(model)
     del bare.metadata_props[:]
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
-
-
-def write_properties(model: onnx.ModelProto, tree: dict[str, Any]) -> None:
-    """One property for each key, its value as JSON, which other languages can read."""
-    del model.metadata_props[:]
-    for key, value in tree.items():
-        model.metadata_props.add(key=key, value=json.dumps(value))

@@ -18,7 +18,7 @@ from dataset.skeletons import skeleton
 from deploy.engines.engine import CPU_ENGINES, open_engine
 from deploy.engines.onnx_engine import OnnxEngine
 from deploy.exporting.contracts import CONTRACTS, Contract
-from deploy.exporting.shapes import Sizes
+from deploy.exporting.formats import Sizes
 from deploy.exporting.verify import DummyInput
 from deploy.exporting.wrappers import Wrapper
 from deploy.meta import read_meta

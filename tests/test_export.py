@@ -20,8 +20,8 @@ from dataset.storage import open_clips
 from deploy.engines.engine import CPU_ENGINES
 from deploy.engines.paddle_engine import PaddleEngine
 from deploy.exporting.contracts import ExportOptions
-from deploy.exporting.export import export_network
-from deploy.exporting.formats import FORMATS, publish
+from deploy.exporting.export import export_network, publish
+from deploy.exporting.formats import FORMATS
 from deploy.exporting.graph_check import inspect_program
 from deploy.exporting.static_export import write_static
 from deploy.meta import StaticMeta, meta_path

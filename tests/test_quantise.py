@@ -13,7 +13,6 @@ from onnx import TensorProto, helper
 import configs
 import export as export_cli
 from dataset.storage import open_clips
-from deploy.exporting.int8 import noise_ratios, weighted_nodes
 from deploy.meta import read_meta
 from deploy.predictor import Predictor
 from errors import run_command
@@ -145,10 +144,10 @@ def test_noise_of_eight_bits_by_hand() -> None:
     graph = helper.make_graph([node], "one", [value], [output], [weight])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
     even = np.linspace(0, 1, 10001, dtype=np.float32).reshape(1, 1, 1, -1)
-    ratio = noise_ratios(model, weighted_nodes(model, 25), [{"x": even}])
+    ratio = tool.noise_ratios(model, tool.weighted_nodes(model, 25), [{"x": even}])
     assert ratio["layer"] == pytest.approx(10 * np.log10(12 * 255**2 / 3), abs=0.01)
     even[..., 5] = 1000
-    ratio = noise_ratios(model, weighted_nodes(model, 25), [{"x": even}])
+    ratio = tool.noise_ratios(model, tool.weighted_nodes(model, 25), [{"x": even}])
     assert ratio["layer"] < 20
 
 

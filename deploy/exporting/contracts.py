@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from configs.schema import Config
-from deploy.exporting.shapes import Shape, Sizes
+from deploy.exporting.formats import Shape, Sizes
 from errors import UserError
 
 if TYPE_CHECKING:
@@ -30,12 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How a network is exported.
-
-    format: a key of FORMATS (deploy/exporting/formats.py). contract: a key of CONTRACTS.
+    """format: a key of FORMATS (deploy/exporting/formats.py). contract: a key of CONTRACTS.
     batch_size: fixed N; 0: dynamic. per_person: the input holds one person. with_feature: adds the
-    output `feature`. whole_clips: T is static, and clips cannot be truncated.
-    """
+    output `feature`. whole_clips: T is static, and clips cannot be truncated."""
 
     format: str = "paddle"
     contract: str = "clips"
@@ -47,19 +44,16 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Contract:
-    """One way to offer a network to other programs.
-
-    summary: what it takes and gives, for messages; follows its name.
+    """summary: what it takes and gives, for messages; follows its name.
     inputs: sizes of the model -> shape of each input, in order.
     outputs: names, in order, without `feature` where that is an option.
+    wrapper: (network, with_feature) -> the layer that is traced.
     output_axes: names of dynamic axes in ONNX files, by output and axis; others get made-up names.
     border_rank: largest rank of inputs and outputs. Inside the graph it is always 4.
-    wrapper: (network, with_feature) -> the layer that is traced.
     options: fields of ExportOptions that it allows, beyond format and contract.
     truncates: clips may be truncated, where the network allows it.
     predictor: `deploy.predictor.Predictor` and infer.py can run it.
-    accepts: whether it allows a configuration. networks: which ones it allows, for messages.
-    """
+    accepts: whether it allows a configuration. networks: which ones it allows, for messages."""
 
     summary: str
     inputs: Callable[[Sizes], dict[str, Shape]]
@@ -75,17 +69,16 @@ class Contract:
 
 
 def _clip_inputs(sizes: Sizes) -> dict[str, Shape]:
-    batch = sizes.batch or "batch"
-    joints = sizes.persons * sizes.joints
+    batch, joints = sizes.batch or "batch", sizes.persons * sizes.joints
     if not sizes.tail_stride:
         return {"clips": (batch, joints, sizes.channels, sizes.frames)}
     return {"clips": (batch, joints, sizes.channels, "frames"), "cut": (batch, 1, 1, 1)}
 
 
 def _clip_wrapper(network: ClipNetwork, with_feature: bool) -> Wrapper:
-    from deploy.exporting.wrappers import ClipFeature, ClipLogits
+    from deploy.exporting.wrappers import ClipWrapper
 
-    return ClipFeature(network) if with_feature else ClipLogits(network)
+    return ClipWrapper(network, with_feature)
 
 
 def _ailia_wrapper(network: ClipNetwork, with_feature: bool) -> Wrapper:
@@ -117,18 +110,16 @@ CONTRACTS: dict[str, Contract] = {
 }
 
 
-def check_options(config: Config, options: ExportOptions) -> Contract:
-    """The contract of an export. Raises UserError where it does not allow the configuration or an
-    option."""
+def check_options(config: Config, options: ExportOptions) -> None:
+    """Raises UserError where the contract does not allow the configuration or an option."""
     name, contract = options.contract, CONTRACTS[options.contract]
     if not contract.accepts(config):
         raise UserError(
             f"--contract {name} is for {contract.networks}; configuration {config.name} is "
             f"{config.model_type} of {config.data.inputs}"
         )
-    optional = [f.name for f in dataclasses.fields(options) if f.name not in ("format", "contract")]
-    refused = [option for option in optional if option not in contract.options]
+    allowed = {"format", "contract", *contract.options}
+    refused = [f.name for f in dataclasses.fields(options) if f.name not in allowed]
     if any(getattr(options, option) for option in refused):
         flags = ", ".join(f"--{option}" for option in refused)
         raise UserError(f"--contract {name} {contract.summary}; leave out {flags}")
-    return contract

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import tempfile
 from pathlib import Path
@@ -14,14 +15,14 @@ from dataset.pipeline import ClipPipeline
 from dataset.protocols import DataSpec
 from dataset.skeletons import to_mapping
 from deploy.exporting.contracts import CONTRACTS, ExportOptions, check_options
-from deploy.exporting.formats import FORMATS, publish, refuse_shared_params
+from deploy.exporting.formats import FORMATS, PARAMS, Format
 from deploy.exporting.graph_check import check_graph
 from deploy.exporting.static_export import write_json, write_static
 from deploy.exporting.verify import prove
 from deploy.meta import StaticMeta, meta_path
 from errors import UserError
 from model.network import ClipNetwork
-from safe_io import file_hash
+from safe_io import file_hash, whole_file
 from utils import num_cores
 
 
@@ -41,15 +42,14 @@ def export_network(
     left in save_dir.
     """
     check_options(config, options)
-    weights = config.pretrained_path
+    weights, chosen = config.pretrained_path, FORMATS[options.format]
     if save_dir and save_dir.exists() and not save_dir.is_dir():
         raise UserError(f"--save_dir {save_dir} is a file; allowed: a folder")
     if not weights:
         logging.warning("No -pp: exporting random weights, for benchmarks and compilers only")
     name = Path(weights).stem if weights else f"{Path(config.name).stem}_fresh"
     target = (save_dir or Path(weights).parent) / name
-    chosen = FORMATS[options.format]
-    refuse_shared_params(target, chosen)
+    _refuse_shared_params(target, chosen)
     reference = copy.deepcopy(network)
     reference.eval()
     reference.persons = 1 if options.per_person else spec.num_person
@@ -85,7 +85,7 @@ def static_meta(
         batch_size=options.batch_size,
         tail_margin=geometry.tail_margin if truncates else 0,
         tail_stride=geometry.stride if truncates else 0,
-        outputs=[*contract.outputs, *(["feature"] if options.with_feature else [])],
+        outputs=[*contract.outputs, *["feature"] * options.with_feature],
         contract=options.contract,
         class_names=list(spec.class_names),
         weights=Path(weights).name if weights else "fresh",
@@ -99,10 +99,10 @@ def _write_proven(
 ) -> None:
     """Write all files of a model as `draft` + ending. Raises UserError where the model violates
     the rules of its graph or differs from the network."""
-    contract, chosen = CONTRACTS[meta.contract], FORMATS[options.format]
-    sizes = meta.sizes(num_joint)
+    contract, sizes = CONTRACTS[meta.contract], meta.sizes(num_joint)
     shapes = contract.inputs(sizes)
-    written, program = Path(f"{draft}.pdmodel"), Path(f"{draft}{chosen.program}")
+    written = Path(f"{draft}.pdmodel")
+    program = Path(f"{draft}{FORMATS[options.format].program}")
     write_static(contract.wrapper(copy.deepcopy(reference), options.with_feature), draft, shapes)
     if options.format == "json":
         write_json(written, program)
@@ -114,4 +114,36 @@ def _write_proven(
     inputs = contract.wrapper(reference, options.with_feature).dummy_inputs(sizes)
     prove(program, inputs, meta.outputs, num_cores())
     if options.format != "onnx":  # which has its metadata inside
-        meta.of_files(program, f"{draft}.pdiparams").save(meta_path(program))
+        hashes = file_hash(program), file_hash(f"{draft}{PARAMS}")
+        meta = dataclasses.replace(meta, program_sha256=hashes[0], params_sha256=hashes[1])
+        meta.save(meta_path(program))
+
+
+def publish(draft: Path, target: Path, files: tuple[str, ...]) -> None:
+    """Write the checked files `draft` + ending under their final names, `target` + ending.
+
+    Files of an older model are removed first, its metadata before the rest, and the new metadata is
+    written last: even after a kill no two files of different models lie side by side. Raises
+    UserError where the folder is not writable.
+    """
+    try:
+        for ending in reversed(files):
+            Path(f"{target}{ending}").unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{target.parent}: cannot be written: {error.strerror}") from error
+    for ending in files:
+        with whole_file(f"{target}{ending}") as file:
+            file.write(Path(f"{draft}{ending}").read_bytes())
+
+
+def _refuse_shared_params(target: Path, chosen: Format) -> None:
+    """Raises UserError where a model of Paddle's other format has the same name: the two would
+    share one .pdiparams and one .meta.yaml."""
+    for other in FORMATS.values():
+        program = Path(f"{target}{other.program}")
+        shares = PARAMS in chosen.files and PARAMS in other.files and other != chosen
+        if shares and program.exists():
+            raise UserError(
+                f"{program} exists, and {target}{PARAMS} belongs to it; choose another "
+                "--save_dir, or remove it first"
+            )

@@ -1,14 +1,13 @@
-"""File formats of static models, and their publication under the final names."""
+"""The files of a static model, and the shapes of its inputs."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NamedTuple
-
-from errors import UserError
-from safe_io import whole_file
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Union
 
 PARAMS = ".pdiparams"
+Shape = Sequence[Union[int, str]]  # a dynamic axis has a name instead of a size
 
 
 class Format(NamedTuple):
@@ -26,31 +25,21 @@ FORMATS = {
 }
 
 
-def publish(draft: Path, target: Path, files: tuple[str, ...]) -> None:
-    """Write the checked files `draft` + ending under their final names, `target` + ending.
+@dataclass(frozen=True)
+class Sizes:
+    """What shapes follow from. batch: N, 0 where it is dynamic. persons: M of the input. joints: V.
+    channels: I*C of all branches. frames: T of a whole clip. tail_margin, tail_stride: how far a
+    clip with a zero-padded tail may be truncated (model/timing.py); 0, 0: not at all."""
 
-    Files of an older model are removed first, its metadata before the rest, and the new metadata is
-    written last: even after a kill no two files of different models lie side by side. Raises
-    UserError where the folder is not writable.
-    """
-    try:
-        for ending in reversed(files):
-            Path(f"{target}{ending}").unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{target.parent}: cannot be written: {error.strerror}") from error
-    for ending in files:
-        with whole_file(f"{target}{ending}") as file:
-            file.write(Path(f"{draft}{ending}").read_bytes())
+    batch: int
+    persons: int
+    joints: int
+    channels: int
+    frames: int
+    tail_margin: int = 0
+    tail_stride: int = 0
 
 
-def refuse_shared_params(target: Path, chosen: Format) -> None:
-    """Raises UserError where a model of Paddle's other format has the same name: the two would
-    share one .pdiparams and one .meta.yaml."""
-    for other in FORMATS.values():
-        program = Path(f"{target}{other.program}")
-        shares = PARAMS in chosen.files and PARAMS in other.files and other != chosen
-        if shares and program.exists():
-            raise UserError(
-                f"{program} exists, and {target}{PARAMS} belongs to it; choose another "
-                "--save_dir, or remove it first"
-            )
+def static_shape(shape: Shape) -> list[int]:
+    """The same with -1 for each dynamic axis, as Paddle and the engines write it."""
+    return [-1 if isinstance(size, str) else size for size in shape]

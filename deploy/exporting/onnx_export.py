@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -15,26 +14,24 @@ import onnx
 import onnxruntime
 
 from deploy.exporting.contracts import CONTRACTS
+from deploy.exporting.formats import Shape
 from deploy.exporting.graph_check import OPSET
-from deploy.exporting.shapes import Shape
 from deploy.meta import StaticMeta
-from deploy.onnx_file import model_hash, read_onnx, write_properties
+from deploy.onnx_file import read_onnx
 from errors import UserError
 from safe_io import whole_file
 
 
 def write_onnx(program: Path, target: Path, meta: StaticMeta, shapes: Mapping[str, Shape]) -> None:
-    """Convert a .pdmodel file (.pdiparams beside it) to `target`, with `meta` inside.
-
-    shapes: of the inputs, by name, in the order of the contract; the converter has another. Raises
-    UserError where the converter fails, with its reason.
-    """
+    """Convert a .pdmodel file (.pdiparams beside it) to `target`, with `meta` inside. shapes: of
+    the inputs, by name, in the order of the contract; the converter has another. Raises UserError
+    with the converter's reason where it fails."""
     model = _simplified(_converted(program))
     _name_border(model.graph, list(shapes), meta.outputs)
-    _name_axes(model.graph, {**CONTRACTS[meta.contract].output_axes, **_dynamic_axes(shapes)})
+    _name_axes(model.graph, shapes, CONTRACTS[meta.contract].output_axes)
     model.producer_name, model.producer_version = "paddle2onnx", metadata.version("paddle2onnx")
     model.graph.name = meta.model_type
-    write_properties(model, replace(meta, program_sha256=model_hash(model)).to_tree())
+    meta.embed(model)
     with whole_file(target) as file:
         file.write(model.SerializeToString())
 
@@ -74,13 +71,10 @@ def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(simple)
         options.log_severity_level = 4
+        content = model.SerializeToString()
+        cpu, off = ["CPUExecutionProvider"], ["TransposeOptimizer"]
         try:
-            onnxruntime.InferenceSession(
-                model.SerializeToString(),
-                options,
-                providers=["CPUExecutionProvider"],
-                disabled_optimizers=["TransposeOptimizer"],
-            )
+            onnxruntime.InferenceSession(content, options, cpu, disabled_optimizers=off)
         except Exception as error:  # ONNX Runtime's errors share no other base
             reason = " ".join(str(error).split())[-300:]
             raise UserError(
@@ -111,17 +105,15 @@ def _name_border(graph: onnx.GraphProto, inputs: list[str], outputs: list[str]) 
         value.name = names[value.name]
 
 
-def _dynamic_axes(shapes: Mapping[str, Shape]) -> dict[str, dict[int, str]]:
-    """Input name -> axis -> name of every dynamic axis. Axes of one name have equal sizes."""
-    return {
-        name: {axis: size for axis, size in enumerate(shape) if isinstance(size, str)}
-        for name, shape in shapes.items()
-    }
-
-
-def _name_axes(graph: onnx.GraphProto, axes: Mapping[str, Mapping[int, str]]) -> None:
+def _name_axes(
+    graph: onnx.GraphProto, shapes: Mapping[str, Shape], outputs: Mapping[str, Mapping[int, str]]
+) -> None:
+    """Name the dynamic axes of inputs and outputs; axes of one name have equal sizes."""
     del graph.value_info[:]  # refers to axes by the converter's names
     for value in [*graph.input, *graph.output]:
+        names = dict(outputs.get(value.name, {}))
+        shape = enumerate(shapes.get(value.name, ()))
+        names.update({axis: size for axis, size in shape if isinstance(size, str)})
         for axis, size in enumerate(value.type.tensor_type.shape.dim):
             if size.dim_param:
-                size.dim_param = axes.get(value.name, {}).get(axis, f"{value.name}_{axis}")
+                size.dim_param = names.get(axis, f"{value.name}_{axis}")

@@ -1,7 +1,5 @@
-"""Runs Paddle2ONNX, as a subprocess of deploy/exporting/onnx_export.py, which says why:
-
-python -m deploy.exporting.paddle_to_onnx PDMODEL ONNX OPSET
-"""
+"""Paddle2ONNX as a subprocess of deploy/exporting/onnx_export.py, which says why:
+python -m deploy.exporting.paddle_to_onnx PDMODEL ONNX OPSET"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from paddle.static import InputSpec
 
 import model
 from deploy.engines.paddle_engine import STATIC_MODE
-from deploy.exporting.shapes import Shape, static_shape
+from deploy.exporting.formats import Shape, static_shape
 from deploy.exporting.wrappers import Wrapper
 from errors import UserError
 from model.fold import fold_network
@@ -21,11 +21,8 @@ paddle.jit.ignore_module([model])
 
 
 def write_static(layer: Wrapper, target: Path, shapes: Mapping[str, Shape]) -> None:
-    """Fold a wrapped network and write it as `target` + .pdmodel and .pdiparams.
-
-    shapes: of the inputs, by name. The network is folded in place and afterwards good for
-    evaluation only. Raises UserError where Paddle writes no .pdmodel.
-    """
+    """Fold a wrapped network in place, for evaluation only, and write it as `target` + .pdmodel and
+    .pdiparams. shapes: of the inputs, by name. Raises UserError where Paddle writes no .pdmodel."""
     layer.eval()
     fold_network(layer)
     specs = [InputSpec(static_shape(shape), "float32", name) for name, shape in shapes.items()]
@@ -47,18 +44,15 @@ def write_json(program: Path, target: Path) -> None:
         paddle.enable_static()
         try:
             executor = paddle.static.Executor(paddle.CPUPlace())
-            prefix = str(program.with_suffix(""))
-            old, _, _ = paddle.static.load_inference_model(prefix, executor)
+            source = str(program.with_suffix(""))
+            old, _, _ = paddle.static.load_inference_model(source, executor)
             new = paddle.base.core.pir.translate_to_pir(old.desc)
             ops = new.global_block().ops
-            feeds = [value for op in ops if op.name() == "pd_op.feed" for value in op.results()]
-            fetches = [
-                value for op in ops if op.name() == "pd_op.fetch" for value in op.operands_source()
-            ]
+            feeds = [v for op in ops if op.name() == "pd_op.feed" for v in op.results()]
+            fetches = [v for op in ops if op.name() == "pd_op.fetch" for v in op.operands_source()]
+            prefix = str(target.with_suffix(""))
             with paddle.pir_utils.IrGuard():
-                paddle.static.save_inference_model(
-                    str(target.with_suffix("")), feeds, fetches, executor, program=new
-                )
+                paddle.static.save_inference_model(prefix, feeds, fetches, executor, program=new)
         except (RuntimeError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[-200:]
             raise UserError(f"Paddle cannot write this model as .json: {reason}") from error

@@ -1,5 +1,5 @@
-"""The layers that are traced, one for each form of a contract (deploy/exporting/contracts.py), and
-the dummy inputs of the proof (deploy/exporting/verify.py)."""
+"""The layers that are traced, one for each contract (deploy/exporting/contracts.py), and the dummy
+inputs of the proof (deploy/exporting/verify.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from deploy.exporting.shapes import Sizes
+from deploy.exporting.formats import Sizes
 from deploy.exporting.verify import DummyInput
 from model.network import ClipNetwork
 
@@ -32,7 +32,15 @@ class Wrapper(nn.Layer):
 
 
 class ClipWrapper(Wrapper):
-    """The dummy inputs of the contract `clips`."""
+    """clips (N, M*V, I*C, T), cut (N, 1, 1, 1) or none -> logits (N, num_class), and feature
+    (P, C', T', V) where requested; then without cut."""
+
+    def __init__(self, network: ClipNetwork, with_feature: bool) -> None:
+        super().__init__(network)
+        self.with_feature = with_feature
+
+    def forward(self, clips: Tensor, cut: Tensor | None = None) -> Any:
+        return self.network.with_feature(clips) if self.with_feature else self.network(clips, cut)
 
     def dummy_inputs(self, sizes: Sizes) -> list[DummyInput]:
         """The last one has a constant tail where clips may be truncated: the network gets the whole
@@ -40,54 +48,33 @@ class ClipWrapper(Wrapper):
         rng = np.random.RandomState(0)
         found = []
         batches = (sizes.batch,) if sizes.batch else BATCH_SIZES
-        for number, batch in enumerate(batches, start=1):
-            shape = (batch, sizes.persons * sizes.joints, sizes.channels, sizes.frames)
+        for batch in batches:
+            frames, stride = sizes.frames, sizes.tail_stride
+            shape = (batch, sizes.persons * sizes.joints, sizes.channels, frames)
             clips = rng.standard_normal(shape).astype(np.float32)
-            frames = sizes.frames
-            if sizes.tail_stride and number == len(batches):
-                recorded = -(-(frames // 4) // sizes.tail_stride) * sizes.tail_stride
+            if stride and batch == batches[-1]:
                 clips[..., frames // 4 :] = clips[..., -1:]
-                frames = min(recorded + sizes.tail_margin, frames)
+                frames = min(-(-(frames // 4) // stride) * stride + sizes.tail_margin, frames)
             feeds = {"clips": clips[..., :frames]}
-            if sizes.tail_stride:
-                removed = 1 - frames / sizes.frames
-                feeds["cut"] = np.full((batch, 1, 1, 1), removed, np.float32)
+            if stride:
+                feeds["cut"] = np.full((batch, 1, 1, 1), 1 - frames / sizes.frames, np.float32)
             found.append(DummyInput(feeds, answers(self, clips)))
         return found
-
-
-class ClipLogits(ClipWrapper):
-    """clips (N, M*V, I*C, T), cut (N, 1, 1, 1) or none -> logits (N, num_class)."""
-
-    def forward(self, clips: Tensor, cut: Tensor | None = None) -> Tensor:
-        return self.network(clips, cut)
-
-
-class ClipFeature(ClipWrapper):
-    """clips (N, M*V, I*C, T) -> logits (N, num_class), feature (P, C', T', V)."""
-
-    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        return self.network.with_feature(clips)
 
 
 class ScoreMaps(Wrapper):
     """data (1, C, T, V, M) -> score map (1, num_class, T', V, M), feature (1, C', T', V, M)."""
 
-    def forward(self, data: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, data: Tensor) -> list[Tensor]:
         clips = data.squeeze(0).transpose([3, 2, 0, 1])  # (M, V, C, T): a clip for each person
-        score_map, feature = self.network.extract_feature(clips)  # (M, C', T', V)
-        return self._with_persons_last(score_map), self._with_persons_last(feature)
-
-    @staticmethod
-    def _with_persons_last(x: Tensor) -> Tensor:
-        return x.transpose([1, 2, 3, 0]).unsqueeze(0)
+        maps = self.network.extract_feature(clips)  # (M, C', T', V)
+        return [x.transpose([1, 2, 3, 0]).unsqueeze(0) for x in maps]
 
     def dummy_inputs(self, sizes: Sizes) -> list[DummyInput]:
         rng = np.random.RandomState(0)
         found = []
         for t, m in AILIA_SIZES:
-            shape = (1, sizes.channels, t, sizes.joints, m)
-            data = rng.standard_normal(shape).astype(np.float32)
+            data = rng.standard_normal((1, sizes.channels, t, sizes.joints, m)).astype(np.float32)
             clip = data[0].transpose(3, 2, 0, 1).reshape(1, -1, sizes.channels, t)  # (1, M*V, C, T)
             maps = answers(self.network.extract_feature, clip)  # (M, C', T', V)
             found.append(DummyInput({"data": data}, [x.transpose(1, 2, 3, 0)[None] for x in maps]))

@@ -140,8 +140,7 @@ def main() -> int:
     parser.add_argument("--source", required=True, help="folder of .skeleton files, LF or CRLF")
     parser.add_argument("--files", type=int, default=2000, help="files to read, with repetitions")
     parser.add_argument("--clips", type=int, default=4000, help="clips to transform")
-    args = parser.parse_args()
-    common.check_least(2, args, "files", "clips", "rounds")
+    args = common.parse(parser, least=2)
     found, _ = find_recordings(args.source, "--source")
     if any(recording.member for recording in found):
         raise UserError(f"--source is {args.source!r}, which contains archives; unpack them first")

@@ -87,8 +87,7 @@ def main() -> int:
     parser.add_argument(
         "--no_cpu_setup", action="store_true", help="skip CPU tuning (threads, malloc)"
     )
-    args = parser.parse_args()
-    common.check_least(1, args, "rounds")
+    args = common.parse(parser)
     prepare_process(not args.no_cpu_setup)
     print(f"{common.machine('paddlepaddle')}; CPU set-up {'off' if args.no_cpu_setup else 'on'}")
     measure_features(args.rounds)

@@ -125,7 +125,9 @@ def run_case(models: dict[str, Predictor], clips: np.ndarray, rounds: int) -> di
         first = logits if first is None else first
         if not np.abs(logits - first).max() < 1e-3 * np.abs(first).max():
             raise RuntimeError(f"{name}: the logits differ from those of {next(iter(chosen))}")
-    runs = {name: (partial(model.run, clips), count) for name, model in chosen.items()}
+    runs: common.Contenders = {
+        name: (partial(model.run, clips), count) for name, model in chosen.items()
+    }
     return common.measure(runs, rounds)
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
+import timeit
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -164,12 +164,8 @@ def multiply_adds(network: nn.Layer, frames: int, channels: int, joints: int) ->
 def sgemm_peak() -> float:
     """Peak throughput of a product of large float32 matrices on this machine, GFLOP/s."""
     a = np.random.RandomState(0).standard_normal((SGEMM_SIZE, SGEMM_SIZE)).astype(np.float32)
-    seconds = []
-    for _ in range(SGEMM_RUNS):
-        begin = time.perf_counter()
-        a @ a
-        seconds.append(time.perf_counter() - begin)
-    return 2e-9 * SGEMM_SIZE**3 / min(seconds)
+    seconds = min(timeit.repeat(lambda: a @ a, number=1, repeat=SGEMM_RUNS))
+    return 2e-9 * SGEMM_SIZE**3 / seconds
 
 
 def floor(config: Config, real: int) -> float:

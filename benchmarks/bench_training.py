@@ -72,11 +72,11 @@ def start_of(code: str, persons: int) -> Start:
     network, model = network_of(code, persons), configs.load(code).model_args
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     blocks: Sequence[tuple[int, ...]]
-    if isinstance(model, EfficientGCNArgs):
-        blocks = rescale_blocks(model.block_args, 0, model.scale_args)
+    if isinstance(model, EfficientGCNArgs):  # not as `Block`, whose module imports Paddle
+        blocks = [tuple(b) for b in rescale_blocks(model.block_args, 0, model.scale_args)]
     else:
         blocks = model.block_args
-    return Start(weights, network.branch_channels, list(map(tuple, blocks)))
+    return Start(weights, network.branch_channels, blocks)
 
 
 def network_of(code: str, persons: int) -> ClipNetwork:

@@ -33,7 +33,7 @@ class Start(NamedTuple):
 
     weights: dict[str, np.ndarray]
     channels: list[int]
-    blocks: list[tuple[int, ...]]
+    blocks: Sequence[tuple[int, ...]]
 
 
 def new_parser(description: str | None, rounds: int) -> argparse.ArgumentParser:

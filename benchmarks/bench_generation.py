@@ -28,6 +28,8 @@ from reader.ntu.source import NTUReader
 from reader.parallel import in_order
 from reader.source import Item
 
+Form = Callable[[np.ndarray], np.ndarray]
+
 
 def plain_read(path: str) -> np.ndarray:
     """One recording, joint by joint: (C=3, T=300, V=25, M=2) float32."""
@@ -75,10 +77,9 @@ def rotation_onto(vector: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
 
 
-def transform_many(job: tuple[np.ndarray, int]) -> None:
-    clips, count = job
+def transform_many(clips: np.ndarray, count: int, form: Form = transform) -> None:
     for n in range(count):
-        transform(clips[n % len(clips)])
+        form(clips[n % len(clips)])
 
 
 def measure_reading(found: Sequence[Recording], num_file: int, rounds: int) -> None:
@@ -88,14 +89,14 @@ def measure_reading(found: Sequence[Recording], num_file: int, rounds: int) -> N
     few = [item.location.where for item in many[: max(num_file // 10, len(found))]]
     print(f"reading, throughput (files/s): {len(few)} files plain, {num_file} ours")
 
-    def ours(workers: int) -> Callable[[], object]:
-        return lambda: sum(1 for _ in in_order(NTUReader(normalise=False).read, many, workers))
+    def ours(workers: int) -> int:
+        return sum(1 for _ in in_order(NTUReader(normalise=False).read, many, workers))
 
     contenders: common.Contenders = {
-        "plain, 1 process": (lambda: [plain_read(path) for path in few], len(few))
+        "plain, 1 process": (lambda: [plain_read(path) for path in few], len(few)),
+        "ours, --workers 1": (lambda: ours(1), num_file),
+        "ours, --workers 2": (lambda: ours(2), num_file),
     }
-    for workers in (1, 2):
-        contenders[f"ours, --workers {workers}"] = (ours(workers), num_file)
     common.measure(contenders, rounds)
 
 
@@ -104,22 +105,17 @@ def measure_transform(clips: np.ndarray, num_clip: int, rounds: int) -> None:
     few = max(num_clip // 200, 1)
     print(f"pre-normalisation, throughput (clips/s): {few} clips plain, {num_clip} ours")
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        pool.map(transform_many, [(clips, 1)] * 2, chunksize=1)  # import modules
-        shares = [(clips, num_clip // 2)] * 2
-        common.measure(
-            {
-                "plain, 1 process": (
-                    lambda: [plain_transform(clips[n % len(clips)]) for n in range(few)],
-                    few,
-                ),
-                "ours, 1 process": (lambda: transform_many((clips, num_clip)), num_clip),
-                "ours, 2 processes": (
-                    lambda: pool.map(transform_many, shares, chunksize=1),
-                    num_clip // 2 * 2,
-                ),
-            },
-            rounds,
-        )
+        pool.starmap(transform_many, [(clips, 1)] * 2, 1)  # import modules
+        half = num_clip // 2
+        contenders: common.Contenders = {
+            "plain, 1 process": (lambda: transform_many(clips, few, plain_transform), few),
+            "ours, 1 process": (lambda: transform_many(clips, num_clip), num_clip),
+            "ours, 2 processes": (
+                lambda: pool.starmap(transform_many, [(clips, half)] * 2, 1),
+                2 * half,
+            ),
+        }
+        common.measure(contenders, rounds)
 
 
 def check_equal(found: Sequence[Recording]) -> np.ndarray:
@@ -140,8 +136,7 @@ def main() -> int:
     parser.add_argument("--source", required=True, help="folder of .skeleton files, LF or CRLF")
     parser.add_argument("--files", type=int, default=2000, help="files to read, with repetitions")
     parser.add_argument("--clips", type=int, default=4000, help="clips to transform")
-    args = parser.parse_args()
-    common.check_least(2, args, "files", "clips", "rounds")
+    args = common.parse(parser, least=2)
     found, _ = find_recordings(args.source, "--source")
     if any(recording.member for recording in found):
         raise UserError(f"--source is {args.source!r}, which contains archives; unpack them first")

@@ -12,9 +12,7 @@ stop growing after every length has occurred. The model has random weights and i
 
 from __future__ import annotations
 
-import argparse
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +22,7 @@ if __name__ == "__main__":  # run as a script: the project's root replaces this 
 
 import numpy as np
 
+import configs
 from benchmarks import common
 from dataset.synthetic.clips import make_clips
 from deploy.engines.engine import CPU_ENGINES
@@ -40,7 +39,7 @@ def resident_megabytes() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def watch(model_file: str, engine: str, num_clip: int) -> None:
+def watch(model_file: Path, engine: str, num_clip: int) -> None:
     """Run the clips, and print the resident memory after every tenth of them."""
     prepare_process()
     from deploy.predictor import Predictor
@@ -50,37 +49,29 @@ def watch(model_file: str, engine: str, num_clip: int) -> None:
     shape = (1, num_frame, model.skeleton.num_joint, model.clip_persons)
     lengths = np.random.default_rng(0).integers(min(SHORTEST, num_frame), num_frame + 1, POOL)
     clips = [make_clips(shape, frames=int(n), persons=1, seed=i) for i, n in enumerate(lengths)]
-    line = [f"{resident_megabytes():.0f}"]
+    line = [resident_megabytes()]
     for number in range(1, num_clip + 1):
         model.run(clips[number % POOL])
         if number % max(num_clip // STEPS, 1) == 0:
-            line.append(f"{resident_megabytes():.0f}")
-    print(f"  {engine:12s} " + " ".join(f"{value:>6s}" for value in line), flush=True)
+            line.append(resident_megabytes())
+    print(f"  {engine:12s} " + " ".join(f"{value:6.0f}" for value in line), flush=True)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.new_parser(__doc__, rounds=0)
     engines = CPU_ENGINES[".pdmodel"]
     parser.add_argument("-c", "--config", default="2001")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--clips", type=int, default=10_000)
     parser.add_argument("--engines", nargs="+", choices=engines, default=engines)
-    parser.add_argument("--watch", nargs=2, help=argparse.SUPPRESS)  # of a process: model, engine
-    args = parser.parse_args()
-    common.check_least(1, args, "clips")
-    if args.watch:
-        model_file, engine = args.watch
-        watch(model_file, engine, args.clips)
-        return 0
+    args = common.parse(parser)
+    config = configs.load(args.config, configs.parse_set(args.set))
     step = max(args.clips // STEPS, 1)
     print(f"{common.machine()}; resident MB at the start and after every {step} clips", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        model = common.export_per_person(args.config, Path(folder), args.set)
+        model = common.in_process(common.export_per_person, config, Path(folder))
         for engine in args.engines:
-            command = [sys.executable, __file__, "--watch", str(model), engine]
-            subprocess.run([*command, "--clips", str(args.clips)], check=True)
+            common.in_process(watch, model, engine, args.clips)
     return 0
 
 

@@ -50,13 +50,11 @@ def measure_features(rounds: int) -> None:
     if not np.abs(ours.transpose(2, 3, 4, 1, 0) - plain_features(clip)).max() < 1e-5:
         raise RuntimeError("the features differ from those of the plain form")
     print("features on one core, throughput (clips/s)")
-    common.measure(
-        {
-            "plain loops": (lambda: [plain_features(clip) for _ in range(10)], 10),
-            "ours": (lambda: [clip_tensor(clip, NTU_25, "JVB") for _ in range(50)], 50),
-        },
-        rounds,
-    )
+    contenders: common.Contenders = {
+        "plain loops": (lambda: [plain_features(clip) for _ in range(10)], 10),
+        "ours": (lambda: [clip_tensor(clip, NTU_25, "JVB") for _ in range(50)], 50),
+    }
+    common.measure(contenders, rounds)
 
 
 def measure_graph_conv(rounds: int) -> None:
@@ -87,8 +85,7 @@ def main() -> int:
     parser.add_argument(
         "--no_cpu_setup", action="store_true", help="skip CPU tuning (threads, malloc)"
     )
-    args = parser.parse_args()
-    common.check_least(1, args, "rounds")
+    args = common.parse(parser)
     prepare_process(not args.no_cpu_setup)
     print(f"{common.machine('paddlepaddle')}; CPU set-up {'off' if args.no_cpu_setup else 'on'}")
     measure_features(args.rounds)

@@ -12,6 +12,7 @@ command that uses Paddle.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ if __name__ == "__main__":  # run as a script: the project's root replaces this 
 
 import numpy as np
 
+import configs
 from benchmarks import common
 from dataset.synthetic.clips import make_clips
 from deploy.engines.engine import AUTO, CPU_ENGINES
@@ -33,9 +35,9 @@ REAL_FRAMES = 80
 
 
 def run(command: list[str]) -> tuple[float, float]:
-    """(wall seconds, CPU seconds) of one Python process. Raises what `common.run_python` raises."""
+    """(wall seconds, CPU seconds) of one Python process, without its output."""
     begin, before = time.perf_counter(), os.times()
-    common.run_python(*command)
+    subprocess.run([sys.executable, *command], stdout=subprocess.DEVNULL, check=True)
     seconds, after = time.perf_counter() - begin, os.times()
     cpu = after.children_user + after.children_system
     return seconds, cpu - before.children_user - before.children_system
@@ -44,7 +46,7 @@ def run(command: list[str]) -> tuple[float, float]:
 def commands(folder: Path) -> dict[str, list[str]]:
     """Name -> command to measure. Writes the model and the clip."""
     np.save(folder / "clip.npy", make_clips(CLIP, frames=REAL_FRAMES, persons=1))
-    model = str(common.export_per_person("2001", folder))
+    model = str(common.in_process(common.export_per_person, configs.load("2001"), folder))
     infer = [str(common.ROOT / "infer.py"), "--model_file", model]
     infer += ["--data_file", str(folder / "clip.npy")]
     scripts = ("main.py", "infer.py", "export.py")
@@ -56,8 +58,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
 
 
 def main() -> int:
-    args = common.new_parser(__doc__, rounds=7).parse_args()
-    common.check_least(1, args, "rounds")
+    args = common.parse(common.new_parser(__doc__, rounds=7))
     print(f"{common.machine()}; {args.rounds} rounds")
     with tempfile.TemporaryDirectory() as folder:
         todo = commands(Path(folder))

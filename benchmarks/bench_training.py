@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,12 +31,16 @@ import numpy as np
 
 import configs
 from benchmarks import common
-from configs.model import EfficientGCNArgs, STGCNArgs
+from benchmarks.common import Start
+from configs.model import EfficientGCNArgs
+from dataset.protocols import data_spec
 from errors import UserError, run_command
 from utils import prepare_process
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from model.network import ClipNetwork
 
 NETWORKS = {"EfficientGCN-B0": "2001", "ST-GCN": "1001"}
 BASE, OFF, PLAIN, TORCH = "ours", "ours, no CPU set-up", "plain Paddle, no CPU set-up", "PyTorch"
@@ -62,38 +64,39 @@ class Variant(NamedTuple):
     threads: int
 
 
-def save_start(args: argparse.Namespace) -> None:
-    """Write the initial weights of all variants and the sizes that PyTorch's network needs."""
+def start_of(code: str, persons: int) -> Start:
+    """A configuration's network with random weights."""
     prepare_process()
     from model.build import rescale_blocks
 
-    config = configs.load(args.code)
-    network, model = common.network_of(config, args.persons), config.model_args
-    np.savez(args.start, **{name: value.numpy() for name, value in network.state_dict().items()})
-    blocks: Sequence[tuple[float, ...]] = model.block_args
-    if isinstance(model, EfficientGCNArgs):
-        blocks = rescale_blocks(model.block_args, 0, model.scale_args)
-    sizes = {"channels": network.branch_channels, "blocks": blocks}
-    Path(args.start + ".json").write_text(json.dumps(sizes), encoding="utf-8")
+    network, model = network_of(code, persons), configs.load(code).model_args
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    blocks: Sequence[tuple[int, ...]]
+    if isinstance(model, EfficientGCNArgs):  # not as `Block`, whose module imports Paddle
+        blocks = [tuple(b) for b in rescale_blocks(model.block_args, 0, model.scale_args)]
+    else:
+        blocks = model.block_args
+    return Start(weights, network.branch_channels, blocks)
 
 
-def load_sizes(start: str) -> dict[str, list]:
-    """Channels of the input branches, and scaled blocks."""
-    return json.loads(Path(start + ".json").read_text(encoding="utf-8"))
+def network_of(code: str, persons: int) -> ClipNetwork:
+    from model.build import build_network
+
+    config = configs.load(code)
+    return build_network(config, data_spec(config.dataset, config.data.own_layout), persons)
 
 
-def paddle_variant(args: argparse.Namespace) -> Variant:
+def paddle_variant(code: str, variant: str, persons: int, start: Start) -> Variant:
     """Our network, in our form or in the plain one."""
-    prepare_process(args.variant not in (OFF, PLAIN))
+    prepare_process(variant not in (OFF, PLAIN))
     import paddle
 
-    if args.variant == PLAIN:
+    if variant == PLAIN:
         from benchmarks.plain_networks import use_plain_forms
 
         use_plain_forms()
-    network = common.network_of(configs.load(args.code), args.persons)
-    with np.load(args.start) as weights:
-        network.set_state_dict({name: paddle.to_tensor(weights[name]) for name in weights})
+    network = network_of(code, persons)
+    network.set_state_dict({name: paddle.to_tensor(w) for name, w in start.weights.items()})
     momentum = paddle.optimizer.Momentum(0.01, 0.9, network.parameters(), use_nesterov=True)
 
     def logits(clips: np.ndarray) -> np.ndarray:
@@ -112,46 +115,19 @@ def paddle_variant(args: argparse.Namespace) -> Variant:
     return Variant(logits, step, int(paddle.get_flags(flag)[flag]))
 
 
-def torch_network(args: argparse.Namespace) -> nn.Module:
-    """The network in PyTorch, with the initial weights."""
-    from benchmarks.torch_networks import STGCN, EfficientGCN, load_ours
-
-    model, sizes = configs.load(args.code).model_args, load_sizes(args.start)
-    with np.load(args.start) as file:
-        weights = dict(file)
-    network: nn.Module
-    if isinstance(model, STGCNArgs):
-        network = STGCN(
-            sizes["channels"][0],
-            len(weights["fcn.bias"]),
-            weights["A"],
-            persons=args.persons,
-            drop_prob=model.drop_prob,
-            kernel_size=model.kernel_size,
-            blocks=sizes["blocks"],
-        )
-    else:
-        network = EfficientGCN(
-            sizes["channels"],
-            len(weights["classifier.fc.bias"]),
-            weights["input_branches.0.stem_scn.conv.A"],
-            persons=args.persons,
-            stem_channel=model.stem_channel,
-            blocks=sizes["blocks"],
-            fusion_stage=model.fusion_stage,
-            drop_prob=model.drop_prob,
-            kernel=model.kernel_size[0],
-            reduct_ratio=model.reduct_ratio,
-        )
-    load_ours(network, weights)
-    return network
-
-
-def torch_variant(args: argparse.Namespace) -> Variant:
+def torch_variant(code: str, persons: int, start: Start) -> Variant:
     """PyTorch with its default settings."""
     import torch
 
-    network = torch_network(args)
+    from benchmarks.torch_networks import STGCN, EfficientGCN, load_ours
+
+    model = configs.load(code).model_args
+    network: nn.Module
+    if isinstance(model, EfficientGCNArgs):
+        network = EfficientGCN(model, persons, start)
+    else:
+        network = STGCN(model, persons, start)
+    load_ours(network, start.weights)
     sgd = torch.optim.SGD(network.parameters(), 0.01, 0.9, nesterov=True)
 
     def logits(clips: np.ndarray) -> np.ndarray:
@@ -169,49 +145,39 @@ def torch_variant(args: argparse.Namespace) -> Variant:
     return Variant(logits, step, torch.get_num_threads())
 
 
-def work(args: argparse.Namespace) -> None:
-    """Measure one variant; print logits, wall and CPU seconds, threads and peak memory as JSON."""
-    variant = (torch_variant if args.variant == TORCH else paddle_variant)(args)
-    rng = np.random.RandomState(0)
-    channels = sum(load_sizes(args.start)["channels"])
-    shape = (args.batch, args.persons * 25, channels, args.frames)
-    clips = rng.standard_normal(shape).astype(np.float32)
+def work(args: argparse.Namespace, code: str, name: str, start: Start) -> dict[str, Any]:
+    """Measure one variant: logits, wall and CPU seconds, threads and peak memory (GB)."""
+    if name == TORCH:
+        variant = torch_variant(code, args.persons, start)
+    else:
+        variant = paddle_variant(code, name, args.persons, start)
+    shape = (args.batch, args.persons * 25, sum(start.channels), args.frames)
+    clips = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
     labels = np.arange(args.batch, dtype=np.int64) % 60
-    report: dict[str, Any] = {"logits": variant.logits(clips[:1]).tolist()}
+    report: dict[str, Any] = {"logits": variant.logits(clips[:1]), "threads": variant.threads}
     seconds, cpu_seconds = [], []
     for _ in range(args.steps + 1):
         begin, cpu = time.perf_counter(), time.process_time()
         variant.step(clips, labels)
         seconds.append(time.perf_counter() - begin)
         cpu_seconds.append(time.process_time() - cpu)
-    report.update(seconds=seconds[1:], cpu=cpu_seconds[1:], threads=variant.threads)
-    report["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kB on Linux
-    print(json.dumps(report))
-
-
-def run_process(args: argparse.Namespace, start: str, code: str, variant: str) -> dict[str, Any]:
-    """`work` in a new process, or `save_start` where variant is empty."""
-    command = [__file__, "--code", code, "--start", start, "--variant", variant]
-    for name in ("batch", "frames", "persons", "steps"):
-        command += [f"--{name}", str(getattr(args, name))]
-    output = common.run_python(*command, env=MALLOC.get(variant))
-    return json.loads(output.splitlines()[-1]) if variant else {}
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kB on Linux
+    return {**report, "seconds": seconds[1:], "cpu": cpu_seconds[1:], "memory": memory}
 
 
 def compare(args: argparse.Namespace, code: str, variants: list[str]) -> None:
     """Print one row per variant: median and range over all timed steps of all rounds."""
     reports: dict[str, list[dict[str, Any]]] = {variant: [] for variant in variants}
-    with tempfile.TemporaryDirectory() as folder:
-        start = str(Path(folder) / "start.npz")
-        run_process(args, start, code, "")
-        for _ in range(args.rounds):
-            for variant in variants:
-                report = run_process(args, start, code, variant)
-                first = (reports[variants[0]] or [report])[0]["logits"]
-                difference = np.abs(np.subtract(report["logits"], first)).max()
-                if not difference < 1e-3 * max(np.abs(first).max(), 1.0):
-                    raise RuntimeError(f"{variant}: the logits differ by {difference}")
-                reports[variant].append(report)
+    start = common.in_process(start_of, code, args.persons)
+    for _ in range(args.rounds):
+        for variant, runs in reports.items():
+            runs.append(
+                common.in_process(work, args, code, variant, start, env=MALLOC.get(variant))
+            )
+            first = reports[variants[0]][0]["logits"]
+            difference = np.abs(runs[-1]["logits"] - first).max()
+            if not difference < 1e-3 * max(np.abs(first).max(), 1.0):
+                raise RuntimeError(f"{variant}: the logits differ by {difference}")
     base = median([s for report in reports[variants[0]] for s in report["seconds"]])
     for variant, runs in reports.items():
         seconds = [s for report in runs for s in report["seconds"]]
@@ -233,10 +199,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=sorted(NETWORKS), help="measure one network only")
     parser.add_argument("--torch", action="store_true", help="also PyTorch, if it is installed")
     parser.add_argument("--malloc", action="store_true", help="compare settings of malloc instead")
-    for name in ("--code", "--start", "--variant"):  # of the process of one variant
-        parser.add_argument(name, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    common.check_least(1, args, "batch", "frames", "persons", "steps", "rounds")
+    args = common.parse(parser)
     if args.torch and importlib.util.find_spec("torch") is None:
         raise UserError("--torch needs PyTorch, which is not installed; pip install torch")
     return args
@@ -244,9 +207,6 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    if args.code is not None:
-        work(args) if args.variant else save_start(args)
-        return 0
     variants = list(MALLOC) if args.malloc else [BASE, OFF, PLAIN] + [TORCH] * args.torch
     print(common.machine("paddlepaddle", *["torch"] * args.torch))
     print(f"{args.rounds} rounds of {args.steps} timed steps")

@@ -1,46 +1,59 @@
-"""What the benchmarks share: command line, Python processes, models, measuring side by side."""
+"""What the benchmarks share: command line, new processes, models, measuring side by side."""
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple, TypeVar
+from unittest import mock
 
 import numpy as np
 
 from configs.schema import Config
 from dataset.protocols import data_spec
 from errors import UserError
-
-if TYPE_CHECKING:
-    from model.network import ClipNetwork
+from utils import prepare_process
 
 ROOT = Path(__file__).resolve().parent.parent
 Contenders = dict[str, tuple[Callable[[], object], int]]  # name -> (work, units of work)
+Result = TypeVar("Result")
+
+
+class Start(NamedTuple):
+    """What all variants of a network begin with: weights by name, channels of the input branches,
+    and (channels, stride) of each block, with EfficientGCN also its depth."""
+
+    weights: dict[str, np.ndarray]
+    channels: list[int]
+    blocks: Sequence[tuple[int, ...]]
 
 
 def new_parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
-    """A command line with --rounds, which has that default."""
+    """A command line with --rounds, which has that default; 0: without."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=rounds, help=f"default: {rounds}")
+    if rounds:
+        parser.add_argument("--rounds", type=int, default=rounds, help=f"default: {rounds}")
     return parser
 
 
-def check_least(least: int, args: argparse.Namespace, *names: str) -> None:
-    """Raises UserError where an option of these names is, or contains, a smaller number."""
-    for name in names:
-        if np.min(getattr(args, name)) < least:
-            raise UserError(f"--{name} is {getattr(args, name)}; allowed: {least} or more")
+def parse(parser: argparse.ArgumentParser, least: int = 1) -> argparse.Namespace:
+    """The options. Raises UserError where a number is less than `least`."""
+    args = parser.parse_args()
+    for name, value in vars(args).items():
+        numbers = value if isinstance(value, list) else [value]
+        if any(type(number) is int and number < least for number in numbers):
+            raise UserError(f"--{name} is {value}; allowed: {least} or more")
+    return args
 
 
 def measure(contenders: Contenders, rounds: int) -> dict[str, float]:
@@ -54,11 +67,9 @@ def measure(contenders: Contenders, rounds: int) -> dict[str, float]:
             rates[name].append(units / (time.perf_counter() - begin))
     medians = {name: median(values) for name, values in rates.items()}
     base = next(iter(medians.values()))
-    for name, values in rates.items():
-        spread = f"{min(values):.4g} to {max(values):.4g}"
-        print(
-            f"  {name:28s} {medians[name]:10.4g} /s   {spread:20s}   {medians[name] / base:6.1f} x"
-        )
+    for name, middle in medians.items():
+        spread = f"{min(rates[name]):.4g} to {max(rates[name]):.4g}"
+        print(f"  {name:28s} {middle:10.4g} /s   {spread:20s}   {middle / base:6.1f} x")
     return medians
 
 
@@ -82,34 +93,23 @@ def machine(*packages: str) -> str:
     )
 
 
-def run_python(*arguments: str, env: Mapping[str, str] | None = None) -> str:
-    """Standard output of a Python process. env: added to the environment.
-
-    Raises UserError with the process's last line for a user error
-    (exit code 2), and RuntimeError with its standard error for any other failure.
-    """
-    environ = {**os.environ, **(env or {})}
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
-    if done.returncode == 2:
-        raise UserError(done.stderr.strip().rpartition("\n")[2])
-    if done.returncode:
-        raise RuntimeError(
-            f"{' '.join(arguments)} exited with code {done.returncode}:\n{done.stderr}"
-        )
-    return done.stdout
+def in_process(
+    work: Callable[..., Result], *args: Any, env: Mapping[str, str] | None = None
+) -> Result:
+    """work(*args) in a new process. env: added to its environment."""
+    spawn = multiprocessing.get_context("spawn")
+    with mock.patch.dict(os.environ, env or {}), ProcessPoolExecutor(1, spawn) as pool:
+        return pool.submit(work, *args).result()
 
 
-def export_per_person(config: str, folder: Path, settings: Sequence[str] = ()) -> Path:
-    """Export a configuration by export.py --per_person, and return its .pdmodel. settings: of
-    --set."""
-    command = [str(ROOT / "export.py"), "-c", config, "--per_person", "--save_dir", str(folder)]
-    run_python(*command, *(["--set", *settings] if settings else []))
-    return next(folder.glob("*.pdmodel"))
+def export_per_person(config: Config, folder: Path, kind: str = "paddle") -> Path:
+    """Export the network of a configuration with --per_person, and return the file that engines
+    load. Without `pretrained_path`, the weights are random ones of its seed. Imports Paddle."""
+    prepare_process()
+    from deploy.exporting.contracts import ExportOptions
+    from deploy.exporting.export import export_network
+    from training.checkpoint import load_network
 
-
-def network_of(config: Config, persons: int) -> ClipNetwork:
-    """The network of a configuration with random weights. Imports Paddle."""
-    from model.build import build_network
-
-    return build_network(config, data_spec(config.dataset, config.data.own_layout), persons)
+    spec = data_spec(config.dataset, config.data.own_layout)
+    options = ExportOptions(format=kind, per_person=True)
+    return export_network(load_network(config, spec), config, spec, options, folder)

@@ -7,22 +7,24 @@ Sub-layers, input and output are those of our networks, so that `load_ours` can 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.common import Start
+from configs.model import EfficientGCNArgs, STGCNArgs
+
 
 def load_ours(network: nn.Module, weights: Mapping[str, np.ndarray]) -> None:
     """Load the state of our network with the same settings into a PyTorch network, by name."""
-    renamed = {
-        name.replace("._mean", ".running_mean").replace("._variance", ".running_var"): value
-        for name, value in weights.items()
-    }
-    counters = {n: v for n, v in network.state_dict().items() if n.endswith("num_batches_tracked")}
-    tensors = {name: torch.from_numpy(np.array(value)) for name, value in renamed.items()}
-    network.load_state_dict({**tensors, **counters})
+    state = {n: v for n, v in network.state_dict().items() if n.endswith("num_batches_tracked")}
+    for name, value in weights.items():
+        renamed = name.replace("._mean", ".running_mean").replace("._variance", ".running_var")
+        state[renamed] = torch.from_numpy(value)
+    network.load_state_dict(state)
 
 
 def split_persons(clips: Tensor, num_joint: int) -> Tensor:
@@ -31,7 +33,12 @@ def split_persons(clips: Tensor, num_joint: int) -> Tensor:
     return clips.reshape(-1, num_joint, c, t).permute(0, 2, 3, 1).contiguous()
 
 
-def plain_graph_conv(conv: nn.Conv2d, x: Tensor, graph: Tensor) -> Tensor:
+def mean_over_persons(feature: Tensor, persons: int) -> Tensor:
+    """Mean over T, V and the M persons of each clip, (P, C, T, V) -> (N, C, 1, 1)."""
+    return feature.mean((2, 3)).view(-1, persons, feature.shape[1], 1, 1).mean(1)
+
+
+def plain_graph_conv(conv: nn.Module, x: Tensor, graph: Tensor) -> Tensor:
     """(P, C, T, V), (K, V, V) -> (P, C', T, V)."""
     y = conv(x)
     p, kc, t, v = y.shape
@@ -39,18 +46,29 @@ def plain_graph_conv(conv: nn.Conv2d, x: Tensor, graph: Tensor) -> Tensor:
     return torch.einsum("nkctv,kvw->nctw", y.view(p, k, kc // k, t, v), graph)
 
 
-def conv_norm(
-    in_channel: int, channel: int, kernel: int = 1, stride: int = 1, groups: int = 1
-) -> nn.Sequential:
+def temporal_conv(
+    c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1
+) -> nn.Conv2d:
     pad = ((kernel - 1) // 2, 0)
-    conv = nn.Conv2d(in_channel, channel, (kernel, 1), (stride, 1), pad, groups=groups)
-    return nn.Sequential(conv, nn.BatchNorm2d(channel))
+    return nn.Conv2d(c_in, c_out, (kernel, 1), (stride, 1), pad, groups=groups)
+
+
+def conv_norm(
+    c_in: int, c_out: int, kernel: int = 1, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
+    conv = temporal_conv(c_in, c_out, kernel, stride, groups)
+    return nn.Sequential(conv, nn.BatchNorm2d(c_out))
+
+
+def residual(c_in: int, c_out: int, stride: int = 1) -> nn.Module:
+    same = c_in == c_out and stride == 1
+    return nn.Identity() if same else conv_norm(c_in, c_out, 1, stride)
 
 
 class SpatialConv(nn.Module):
-    def __init__(self, in_channel: int, channel: int, graph: Tensor) -> None:
+    def __init__(self, c_in: int, c_out: int, graph: Tensor) -> None:
         super().__init__()
-        self.gcn = nn.Conv2d(in_channel, channel * len(graph), 1)
+        self.gcn = nn.Conv2d(c_in, c_out * len(graph), 1)
         self.register_buffer("A", graph.clone())
         self.edge = nn.Parameter(torch.ones_like(graph))
 
@@ -58,28 +76,18 @@ class SpatialConv(nn.Module):
         return plain_graph_conv(self.gcn, x, self.A * self.edge)
 
 
-class SpatialLayer(nn.Module):
-    def __init__(self, in_channel: int, channel: int, graph: Tensor) -> None:
+class ResidualConv(nn.Module):
+    """act(BN(conv) + residual)."""
+
+    def __init__(self, c_in: int, c_out: int, conv: nn.Module) -> None:
         super().__init__()
-        self.conv = SpatialConv(in_channel, channel, graph)
-        self.bn = nn.BatchNorm2d(channel)
-        same = in_channel == channel
-        self.residual = nn.Identity() if same else conv_norm(in_channel, channel)
+        self.conv = conv
+        self.bn = nn.BatchNorm2d(c_out)
+        self.residual = residual(c_in, c_out)
         self.act = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)) + self.residual(x))
-
-
-class TemporalBasic(nn.Module):
-    def __init__(self, channel: int, kernel: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channel, channel, (kernel, 1), padding=((kernel - 1) // 2, 0))
-        self.bn = nn.BatchNorm2d(channel)
-        self.act = nn.SiLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(self.conv(x)) + x)
 
 
 class TemporalSG(nn.Module):
@@ -90,7 +98,7 @@ class TemporalSG(nn.Module):
         self.point_conv1 = conv_norm(channel, inner)
         self.point_conv2 = conv_norm(inner, channel)
         self.depth_conv2 = conv_norm(channel, channel, kernel, stride, channel)
-        self.residual = nn.Identity() if stride == 1 else conv_norm(channel, channel, 1, stride)
+        self.residual = residual(channel, channel, stride)
         self.act = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -127,156 +135,93 @@ class AttentionLayer(nn.Module):
         return self.act(self.bn(x * self.att(x)) + x)
 
 
-class Classifier(nn.Module):
-    def __init__(self, channel: int, num_class: int, drop_prob: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(drop_prob)
-        self.fc = nn.Conv2d(channel, num_class, 1)
-
-    def forward(self, feature: Tensor, persons: int) -> Tensor:
-        """(P, C, T, V) -> (N, num_class)."""
-        c = feature.shape[1]
-        pooled = feature.mean((2, 3)).view(-1, persons, c).mean(1)
-        return self.fc(self.dropout(pooled[:, :, None, None])).flatten(1)
-
-
 class EfficientGCN(nn.Module):
-    """blocks: (channels, stride, depth), scaled. graph: (K, V, V)."""
-
-    def __init__(
-        self,
-        branch_channels: Sequence[int],
-        num_class: int,
-        graph: np.ndarray,
-        *,
-        persons: int,
-        stem_channel: int,
-        blocks: Sequence[tuple[int, int, int]],
-        fusion_stage: int,
-        drop_prob: float,
-        kernel: int,
-        reduct_ratio: int,
-    ) -> None:
+    def __init__(self, args: EfficientGCNArgs, persons: int, start: Start) -> None:
         super().__init__()
-        self.branch_channels, self.persons = list(branch_channels), persons
+        self.branch_channels, self.persons = start.channels, persons
+        graph = torch.from_numpy(start.weights["input_branches.0.stem_scn.conv.A"])
         self.num_joint = graph.shape[1]
-        tensor = torch.from_numpy(graph).float()
+        kernel = args.kernel_size[0]
+
+        def spatial(c_in: int, c_out: int) -> ResidualConv:
+            return ResidualConv(c_in, c_out, SpatialConv(c_in, c_out, graph))
 
         def add_blocks(part: nn.Sequential, first: int, last: int, channel: int) -> int:
-            for j, (width, stride, depth) in enumerate(blocks[first:last]):
-                part.add_module(f"block-{j}_scn", SpatialLayer(channel, width, tensor))
+            for j, (width, stride, depth) in enumerate(start.blocks[first:last]):
+                part.add_module(f"block-{j}_scn", spatial(channel, width))
                 for k in range(depth):
-                    layer = TemporalSG(width, kernel, stride if k == 0 else 1, reduct_ratio)
+                    layer = TemporalSG(width, kernel, stride if k == 0 else 1, args.reduct_ratio)
                     part.add_module(f"block-{j}_tcn-{k}", layer)
-                part.add_module(f"block-{j}_att", AttentionLayer(width, reduct_ratio))
+                part.add_module(f"block-{j}_att", AttentionLayer(width, args.reduct_ratio))
                 channel = width
             return channel
 
         self.input_branches = nn.ModuleList()
-        early = 0
-        for channel in branch_channels:
+        early, stem = 0, args.stem_channel
+        for channel in start.channels:
             branch = nn.Sequential()
             branch.add_module("init_bn", nn.BatchNorm2d(channel))
-            branch.add_module("stem_scn", SpatialLayer(channel, stem_channel, tensor))
-            branch.add_module("stem_tcn", TemporalBasic(stem_channel, kernel))
-            early += add_blocks(branch, 0, fusion_stage, stem_channel)
+            branch.add_module("stem_scn", spatial(channel, stem))
+            stem_tcn = ResidualConv(stem, stem, temporal_conv(stem, stem, kernel))
+            branch.add_module("stem_tcn", stem_tcn)
+            early += add_blocks(branch, 0, args.fusion_stage, stem)
             self.input_branches.append(branch)
         self.main_stream = nn.Sequential()
-        width = add_blocks(self.main_stream, fusion_stage, len(blocks), early)
-        self.classifier = Classifier(width, num_class, drop_prob)
+        width = add_blocks(self.main_stream, args.fusion_stage, len(start.blocks), early)
+        fc = nn.Conv2d(width, len(start.weights["classifier.fc.bias"]), 1)
+        self.classifier = nn.Sequential(OrderedDict(dropout=nn.Dropout(args.drop_prob), fc=fc))
 
     def forward(self, clips: Tensor) -> Tensor:
         parts = split_persons(clips, self.num_joint).split(self.branch_channels, dim=1)
         fused = torch.cat([f(x) for f, x in zip(self.input_branches, parts)], dim=1)
-        return self.classifier(self.main_stream(fused), self.persons)
-
-
-class GraphConv(nn.Module):
-    def __init__(self, in_channel: int, channel: int, num_partition: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channel, channel * num_partition, 1)
-
-    def forward(self, x: Tensor, graph: Tensor) -> Tensor:
-        return plain_graph_conv(self.conv, x, graph)
+        pooled = mean_over_persons(self.main_stream(fused), self.persons)
+        return self.classifier(pooled).flatten(1)
 
 
 class STGCNBlock(nn.Module):
+    """first: no residual connection."""
+
     def __init__(
-        self,
-        in_channel: int,
-        channel: int,
-        num_partition: int,
-        *,
-        kernel_size: int,
-        stride: int,
-        drop_prob: float,
-        first: bool,
+        self, c_in: int, c_out: int, k: int, kernel: int, stride: int, drop_prob: float, first: bool
     ) -> None:
         super().__init__()
-        self.gcn = GraphConv(in_channel, channel, num_partition)
-        pad = ((kernel_size - 1) // 2, 0)
+        self.gcn = nn.ModuleDict({"conv": nn.Conv2d(c_in, c_out * k, 1)})
         self.tcn = nn.Sequential(
-            nn.BatchNorm2d(channel),
+            nn.BatchNorm2d(c_out),
             nn.ReLU(inplace=True),
-            nn.Conv2d(channel, channel, (kernel_size, 1), (stride, 1), pad),
-            nn.BatchNorm2d(channel),
+            temporal_conv(c_out, c_out, kernel, stride),
+            nn.BatchNorm2d(c_out),
             nn.Dropout(drop_prob, inplace=True),
         )
-        self.residual = None
-        if not first and in_channel == channel and stride == 1:
-            self.residual = nn.Identity()
-        elif not first:
-            self.residual = conv_norm(in_channel, channel, 1, stride)
+        self.residual = None if first else residual(c_in, c_out, stride)
 
     def forward(self, x: Tensor, graph: Tensor) -> Tensor:
-        y = self.tcn(self.gcn(x, graph))
+        y = self.tcn(plain_graph_conv(self.gcn["conv"], x, graph))
         return torch.relu(y if self.residual is None else y + self.residual(x))
 
 
 class STGCN(nn.Module):
-    """blocks: (channels, stride). graph: (K, V, V)."""
-
-    def __init__(
-        self,
-        channel: int,
-        num_class: int,
-        graph: np.ndarray,
-        *,
-        persons: int,
-        drop_prob: float,
-        kernel_size: int,
-        blocks: Sequence[tuple[int, int]],
-    ) -> None:
+    def __init__(self, args: STGCNArgs, persons: int, start: Start) -> None:
         super().__init__()
-        num_partition, self.num_joint, _ = graph.shape
-        self.persons = persons
-        self.register_buffer("A", torch.from_numpy(graph).float())
-        self.data_bn = nn.BatchNorm1d(self.num_joint * channel)
-        self.st_gcn_networks = nn.ModuleList()
-        for index, (width, stride) in enumerate(blocks):
-            self.st_gcn_networks.append(
-                STGCNBlock(
-                    channel,
-                    width,
-                    num_partition,
-                    kernel_size=kernel_size,
-                    stride=stride,
-                    drop_prob=drop_prob if index else 0.0,
-                    first=index == 0,
-                )
-            )
+        self.persons, channel = persons, sum(start.channels)
+        self.register_buffer("A", torch.from_numpy(start.weights["A"]))
+        k, v, _ = self.A.shape
+        self.data_bn = nn.BatchNorm1d(v * channel)
+        self.st_gcn_networks, self.edge_importance = nn.ModuleList(), nn.ParameterList()
+        for index, (width, stride) in enumerate(start.blocks):
+            first, kernel = index == 0, args.kernel_size
+            drop_prob = 0.0 if first else args.drop_prob
+            block = STGCNBlock(channel, width, k, kernel, stride, drop_prob, first)
+            self.st_gcn_networks.append(block)
+            self.edge_importance.append(nn.Parameter(torch.ones_like(self.A)))
             channel = width
-        self.edge_importance = nn.ParameterList(
-            [nn.Parameter(torch.ones_like(self.A)) for _ in blocks]
-        )
-        self.fcn = nn.Conv2d(channel, num_class, 1)
+        self.fcn = nn.Conv2d(channel, len(start.weights["fcn.bias"]), 1)
 
     def forward(self, clips: Tensor) -> Tensor:
         n, mv, c, t = clips.shape
         p, v = n * self.persons, mv // self.persons
-        x = self.data_bn(clips.reshape(p, v * c, t)).view(p, v, c, t)
-        x = x.permute(0, 2, 3, 1).contiguous()
+        x = self.data_bn(clips.reshape(p, v * c, t)).view(n, mv, c, t)
+        x = split_persons(x, v)
         for block, importance in zip(self.st_gcn_networks, self.edge_importance):
             x = block(x, self.A * importance)
-        pooled = x.mean((2, 3)).view(n, self.persons, -1).mean(1)
-        return self.fcn(pooled[:, :, None, None]).flatten(1)
+        return self.fcn(mean_over_persons(x, self.persons)).flatten(1)

@@ -21,8 +21,7 @@ from model.timing import Timing, timings_of
 
 
 def pooled_frames(x: Tensor, tail: Tail | None) -> Tensor:
-    """What a mean over frames is computed from: x, or for truncated clips the mean over the whole
-    clip, (P, C, 1, V)."""
+    """x, or for truncated clips its mean over the frames of the whole clip, (P, C, 1, V)."""
     return x if tail is None else tail.mean(x)
 
 
@@ -53,8 +52,8 @@ class STJointAttention(nn.Layer):
         over_time = x.mean(axis=3, keepdim=True)  # (P, C, T, 1)
         over_joints = mean_over_frames(x, self.training, tail)  # (P, C, 1, V)
         over_time, over_joints = self._reduce(over_time, over_joints)
-        time_gate = F.sigmoid(self.conv_t(over_time))  # (P, C, T, 1)
-        joint_gate = F.sigmoid(self.conv_v(over_joints))  # (P, C, 1, V)
+        time_gate = F.sigmoid(self.conv_t(over_time))
+        joint_gate = F.sigmoid(self.conv_v(over_joints))
         if not self.training:
             return x * joint_gate * time_gate
         # A single product with x has a cheaper backward pass. One gate is expanded first, because
@@ -77,12 +76,7 @@ class PartAttention(nn.Layer):
     """Softmax over body parts; every joint is gated by the weight of its part."""
 
     def __init__(
-        self,
-        channel: int,
-        *,
-        reduct_ratio: int,
-        bias: bool,
-        parts: Sequence[Sequence[int]],
+        self, channel: int, *, reduct_ratio: int, bias: bool, parts: Sequence[Sequence[int]]
     ) -> None:
         super().__init__()
         self.channel, self.num_part = channel, len(parts)

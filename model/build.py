@@ -19,10 +19,10 @@ from dataset.protocols import DataSpec
 from dataset.skeletons import Skeleton
 from errors import UserError
 from model import attention as att
-from model import temporal
 from model.efficientgcn import Block, EfficientGCN, Parts, SpatialGraphLayer
 from model.network import ClipNetwork, Shape
 from model.stgcn import STGCN
+from model.temporal import TemporalBasic, TemporalBottleneck, TemporalSep, TemporalSG
 from model.timing import Timing
 from model.weight_init import init_efficientgcn, init_stgcn
 
@@ -49,13 +49,8 @@ def build_stgcn(args: STGCNArgs, model_type: str, layout: Skeleton, shape: Shape
         dilation=args.dilation,
         true_hops=args.true_hops,
     )
-    network = STGCN(
-        shape,
-        graph,
-        edge_importance=args.edge_importance,
-        drop_prob=args.drop_prob,
-        blocks=[(c, Timing.centred(args.kernel_size, stride)) for c, stride in args.block_args],
-    )
+    blocks = [(c, Timing.centred(args.kernel_size, stride)) for c, stride in args.block_args]
+    network = STGCN(shape, graph, blocks, args.edge_importance, args.drop_prob)
     init_stgcn(network)
     return network
 
@@ -77,16 +72,21 @@ def build_efficientgcn(
             "channels of the narrowest block"
         )
     graph = efficientgcn_adjacency(layout, max_distance)
-    act, bias = args.act_type, args.bias
+    act, bias, edge = args.act_type, args.bias, args.edge
     make_temporal = TEMPORAL_LAYERS[args.layer_type]
 
     def attention(channel: int) -> nn.Layer | None:
         if args.att_type == "none":
             return None
-        return att.AttentionLayer(
-            channel, ATTENTIONS[args.att_type](args, channel, layout), act=act
-        )
+        gate = ATTENTIONS[args.att_type](args, channel, layout)
+        return att.AttentionLayer(channel, gate, act=act)
 
+    parts = Parts(
+        spatial=lambda c_in, c_out: SpatialGraphLayer(c_in, c_out, graph, act, bias, edge),
+        stem_temporal=lambda c: TemporalBasic(c, Timing.centred(kernel), act, bias),
+        temporal=lambda c, stride: make_temporal(args, c, Timing.centred(kernel, stride)),
+        attention=attention,
+    )
     network = EfficientGCN(
         shape,
         layout.num_joint,
@@ -94,16 +94,7 @@ def build_efficientgcn(
         blocks=blocks,
         fusion_stage=args.fusion_stage,
         drop_prob=args.drop_prob,
-        parts=Parts(
-            spatial=lambda c_in, c_out: SpatialGraphLayer(
-                c_in, c_out, graph, act=act, bias=bias, edge=args.edge
-            ),
-            stem_temporal=lambda c: temporal.TemporalBasic(
-                c, Timing.centred(kernel), act=act, bias=bias
-            ),
-            temporal=lambda c, stride: make_temporal(args, c, Timing.centred(kernel, stride)),
-            attention=attention,
-        ),
+        parts=parts,
     )
     init_efficientgcn(network)
     return network
@@ -113,16 +104,10 @@ FAMILIES: dict[type, Builder] = {EfficientGCNArgs: build_efficientgcn, STGCNArgs
 
 # Layers of EfficientGCN by their names in configurations.
 TEMPORAL_LAYERS: dict[str, Callable[[EfficientGCNArgs, int, Timing], nn.Layer]] = {
-    "Basic": lambda a, c, t: temporal.TemporalBasic(c, t, act=a.act_type, bias=a.bias),
-    "Bottleneck": lambda a, c, t: temporal.TemporalBottleneck(
-        c, t, act=a.act_type, bias=a.bias, reduct_ratio=a.reduct_ratio
-    ),
-    "Sep": lambda a, c, t: temporal.TemporalSep(
-        c, t, act=a.act_type, bias=a.bias, expand_ratio=a.expand_ratio
-    ),
-    "SG": lambda a, c, t: temporal.TemporalSG(
-        c, t, act=a.act_type, bias=a.bias, reduct_ratio=a.reduct_ratio
-    ),
+    "Basic": lambda a, c, t: TemporalBasic(c, t, a.act_type, a.bias),
+    "Bottleneck": lambda a, c, t: TemporalBottleneck(c, t, a.act_type, a.bias, a.reduct_ratio),
+    "Sep": lambda a, c, t: TemporalSep(c, t, a.act_type, a.bias, a.expand_ratio),
+    "SG": lambda a, c, t: TemporalSG(c, t, a.act_type, a.bias, a.reduct_ratio),
 }
 ATTENTIONS: dict[str, Callable[[EfficientGCNArgs, int, Skeleton], nn.Layer]] = {
     "stja": lambda a, c, layout: att.STJointAttention(c, reduct_ratio=a.reduct_ratio, bias=a.bias),

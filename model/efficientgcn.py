@@ -14,7 +14,7 @@ from paddle import Tensor, nn
 
 from model.attention import AttentionLayer
 from model.conv import Conv2D
-from model.fold import batch_norm_affine, replace_child
+from model.fold import batch_norm_affine
 from model.graph_conv import FoldedGraphConv, graph_conv
 from model.layers import ACTIVATIONS, residual
 from model.network import Classifier, ClipNetwork, Shape, split_persons
@@ -32,11 +32,8 @@ class Block(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """Factories of the layers that the configuration selects.
-
-    spatial(in_channel, out_channel), stem_temporal(channel), temporal(channel, stride),
-    attention(channel), which returns None for no attention.
-    """
+    """Factories of the layers that the configuration selects: spatial(in_channel, out_channel),
+    stem_temporal(channel), temporal(channel, stride), attention(channel)."""
 
     spatial: Callable[[int, int], nn.Layer]
     stem_temporal: Callable[[int], nn.Layer]
@@ -78,7 +75,6 @@ class SpatialGraphLayer(nn.Layer):
         in_channel: int,
         out_channel: int,
         adjacency: np.ndarray,
-        *,
         act: str,
         bias: bool,
         edge: bool,
@@ -93,8 +89,8 @@ class SpatialGraphLayer(nn.Layer):
         """Fold the convolution and its BatchNorm into constants (model/fold.py)."""
         gcn, affine = self.conv.gcn, batch_norm_affine(self.bn)
         folded = FoldedGraphConv(self.conv.adjacency(), gcn.weight, gcn.bias, *affine)
-        replace_child(self, "conv", folded)
-        replace_child(self, "bn", nn.Identity())
+        self.add_sublayer("conv", folded)
+        self.add_sublayer("bn", nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)) + self.residual(x))

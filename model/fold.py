@@ -14,10 +14,8 @@ from model.conv import Conv2D
 
 
 def batch_norm_affine(norm: nn.BatchNorm2D) -> tuple[Tensor, Tensor]:
-    """(scale, shift), each (C,), of a BatchNorm in evaluation.
-
-    Raises TypeError for one without weight or bias.
-    """
+    """(scale, shift), each (C,), of a BatchNorm in evaluation. Raises TypeError for one without
+    weight or bias."""
     if norm.weight is None or norm.bias is None:
         raise TypeError(f"cannot fold {norm}: it has no weight or no bias")
     scale = norm.weight / (norm._variance + norm._epsilon).sqrt()
@@ -57,8 +55,7 @@ def fold_network(network: nn.Layer) -> None:
     """Fold every BatchNorm of a network and remove its Dropouts, in place.
 
     First, the `fold` method of every layer that has one runs. Then BatchNorm is folded into the
-    convolution before it: in layers with the sub-layers `conv` and `bn`, and between neighbours in
-    a Sequential.
+    convolution before it: sub-layers `conv` and `bn`, and neighbours in a Sequential.
     """
     for layer in network.sublayers(include_self=True):
         if hasattr(layer, "fold"):
@@ -69,15 +66,10 @@ def fold_network(network: nn.Layer) -> None:
         for name, follower in zip(names, names[1:]):
             conv, norm = children.get(name), children.get(follower)
             if isinstance(conv, nn.Conv2D) and isinstance(norm, nn.BatchNorm2D):
-                replace_child(layer, name, fold_conv(conv, norm))
-                replace_child(layer, follower, nn.Identity())
+                layer.add_sublayer(name, fold_conv(conv, norm))
+                layer.add_sublayer(follower, nn.Identity())
         for name, child in layer.named_children():
             if isinstance(child, nn.BatchNorm2D):
-                replace_child(layer, name, Affine(*batch_norm_affine(child)))
+                layer.add_sublayer(name, Affine(*batch_norm_affine(child)))
             elif isinstance(child, nn.Dropout):
-                replace_child(layer, name, nn.Identity())
-
-
-def replace_child(parent: nn.Layer, name: str, layer: nn.Layer) -> None:
-    """Put a layer in the position of the sub-layer of that name."""
-    parent._sub_layers[name] = layer
+                layer.add_sublayer(name, nn.Identity())

@@ -29,13 +29,6 @@ def aggregate_first(weight: Tensor, num_partition: int) -> Tensor:
     return weight.transpose([1, 0, 2]).reshape([out_channel, -1, 1, 1])  # (C', K*C, 1, 1)
 
 
-def joint_bias(bias: Tensor, adjacency: Tensor) -> Tensor:
-    """Bias (K*C',) and adjacency (K, V, V) -> resulting bias of each joint (C', 1, V)."""
-    per_partition = bias.reshape([adjacency.shape[0], -1])  # (K, C')
-    per_joint = paddle.matmul(per_partition, adjacency.sum(axis=1), transpose_x=True)  # (C', V)
-    return per_joint.unsqueeze(1)
-
-
 def graph_conv(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Graph convolution in the training form, with weights in the shape of checkpoints.
 
@@ -61,12 +54,11 @@ NARROW = 4  # out_channel / in_channel above which aggregating first is cheaper
 class FoldedGraphConv(nn.Layer):
     """Graph convolution in the export form, with the following BatchNorm folded in.
 
-    It mixes the channels, then aggregates the joints, as two matrix products with channels last:
-    all K partitions are one product over K*V joints, and engines that store channels last need no
-    transposition (docs/performance.md). With few input channels it aggregates first.
+    As two matrix products with channels last, all K partitions are one product over K*V joints, and
+    engines that store channels last need no transposition (docs/performance.md). With few input
+    channels it aggregates first.
 
-    adjacency: (K, V, V). weight: (K*C', C, 1, 1), K slow. bias: (K*C',) or None. scale, shift:
-    (C',), the BatchNorm as y * scale + shift.
+    adjacency, weight, bias: see `graph_conv`. scale, shift: (C',), BatchNorm as y * scale + shift.
     """
 
     def __init__(
@@ -78,7 +70,8 @@ class FoldedGraphConv(nn.Layer):
         out_channel = mixing.shape[0]
         offset = shift.reshape([-1, 1, 1]) + paddle.zeros([v])  # (C', 1, V)
         if bias is not None:
-            offset = offset + joint_bias(bias, adjacency) * scale.reshape([-1, 1, 1])
+            by_joint = paddle.matmul(bias.reshape([k, -1]), adjacency.sum(1), transpose_x=True)
+            offset = offset + by_joint.unsqueeze(1) * scale.reshape([-1, 1, 1])  # (C', 1, V)
         self.narrow = NARROW * weight.shape[1] < out_channel
         if self.narrow:
             self.num_partition = k

@@ -46,8 +46,8 @@ class STGCNBlock(nn.Layer):
         out_channel: int,
         num_partition: int,
         timing: Timing,
-        *,
         drop_prob: float,
+        *,
         first: bool,
     ) -> None:
         super().__init__()
@@ -69,17 +69,16 @@ class STGCNBlock(nn.Layer):
 
 
 class STGCN(ClipNetwork):
-    """adjacency: (K, V, V). edge_importance: learn a weight for every edge, in every block. blocks:
-    output channels of each block and its convolution over time."""
+    """adjacency: (K, V, V). blocks: output channels and convolution over time. edge_importance:
+    learn a weight for every edge, in every block."""
 
     def __init__(
         self,
         shape: Shape,
         adjacency: np.ndarray,
-        *,
+        blocks: Sequence[tuple[int, Timing]],
         edge_importance: bool,
         drop_prob: float,
-        blocks: Sequence[tuple[int, Timing]],
     ) -> None:
         super().__init__(shape)
         num_partition, self.num_joint, _ = adjacency.shape
@@ -88,16 +87,9 @@ class STGCN(ClipNetwork):
         self.data_bn = nn.BatchNorm2D(self.num_joint * channel)
         self.st_gcn_networks = nn.LayerList()
         for index, (out_channel, timing) in enumerate(blocks):
-            self.st_gcn_networks.append(
-                STGCNBlock(
-                    channel,
-                    out_channel,
-                    num_partition,
-                    timing,
-                    drop_prob=0.0 if index == 0 else drop_prob,
-                    first=index == 0,
-                )
-            )
+            first, drop = index == 0, drop_prob if index else 0.0
+            block = STGCNBlock(channel, out_channel, num_partition, timing, drop, first=first)
+            self.st_gcn_networks.append(block)
             channel = out_channel
         ones = nn.initializer.Constant(1.0)
         self.edge_importance = nn.ParameterList(

@@ -18,7 +18,7 @@ from model.timing import Timing
 class TemporalBasic(nn.Layer):
     """act(BN(conv) + residual)."""
 
-    def __init__(self, channel: int, timing: Timing, *, act: str, bias: bool) -> None:
+    def __init__(self, channel: int, timing: Timing, act: str, bias: bool) -> None:
         super().__init__()
         self.timings = (timing,)
         self.conv = temporal_conv(channel, channel, timing, bias=bias)
@@ -31,15 +31,12 @@ class TemporalBasic(nn.Layer):
 
 
 class TemporalBottleneck(nn.Layer):
-    """Pointwise reduction to channel // reduct_ratio channels, convolution over time, pointwise
-    expansion."""
+    """Pointwise reduction to channel // ratio channels, convolution over time, expansion."""
 
-    def __init__(
-        self, channel: int, timing: Timing, *, act: str, bias: bool, reduct_ratio: int
-    ) -> None:
+    def __init__(self, channel: int, timing: Timing, act: str, bias: bool, ratio: int) -> None:
         super().__init__()
         self.timings = (timing,)
-        inner = channel // reduct_ratio
+        inner = channel // ratio
         self.reduct_conv = conv_norm(channel, inner, bias=bias)
         self.conv = conv_norm(inner, inner, timing, bias=bias)
         self.expand_conv = conv_norm(inner, channel, bias=bias)
@@ -52,15 +49,14 @@ class TemporalBottleneck(nn.Layer):
 
 
 class TemporalSep(nn.Layer):
-    """Depthwise separable convolution (MobileNetV2). expand_ratio 0: without the expansion."""
+    """Depthwise separable convolution (MobileNetV2) on channel * ratio channels; 0: without the
+    expansion."""
 
-    def __init__(
-        self, channel: int, timing: Timing, *, act: str, bias: bool, expand_ratio: int
-    ) -> None:
+    def __init__(self, channel: int, timing: Timing, act: str, bias: bool, ratio: int) -> None:
         super().__init__()
         self.timings = (timing,)
-        inner = channel * expand_ratio if expand_ratio else channel
-        self.expand_conv = conv_norm(channel, inner, bias=bias) if expand_ratio else None
+        inner = channel * ratio if ratio else channel
+        self.expand_conv = conv_norm(channel, inner, bias=bias) if ratio else None
         self.depth_conv = conv_norm(inner, inner, timing, groups=inner, bias=bias)
         self.point_conv = conv_norm(inner, channel, bias=bias)
         self.residual = residual(channel, channel, timing.stride, bias=bias)
@@ -72,16 +68,14 @@ class TemporalSep(nn.Layer):
 
 
 class TemporalSG(nn.Layer):
-    """Sandglass (MobileNeXt): depthwise convolution, pointwise reduction and expansion, depthwise
-    convolution with the stride."""
+    """Sandglass (MobileNeXt): depthwise convolution, pointwise reduction to channel // ratio
+    channels and expansion, depthwise convolution with the stride."""
 
-    def __init__(
-        self, channel: int, timing: Timing, *, act: str, bias: bool, reduct_ratio: int
-    ) -> None:
+    def __init__(self, channel: int, timing: Timing, act: str, bias: bool, ratio: int) -> None:
         super().__init__()
         self.timings = (replace(timing, stride=1), timing)
         first, last = self.timings
-        inner = channel // reduct_ratio
+        inner = channel // ratio
         self.depth_conv1 = conv_norm(channel, channel, first, groups=channel, bias=bias)
         self.point_conv1 = conv_norm(channel, inner, bias=bias)
         self.point_conv2 = conv_norm(inner, channel, bias=bias)

@@ -42,29 +42,28 @@ class _OverPersons(PyLayer):
         p = x.shape[0]
         ctx.bounds = [(p * n // count, p * (n + 1) // count) for n in range(count)]
 
-        def forward_share(given: tuple[Bounds, list[Tensor]]) -> tuple[list[Tensor], Tensor]:
-            (first, last), (own_x, *own_weights) = given
-            leaves = [_leaf(own_x[first:last]), *own_weights]
+        def forward_share(bounds: Bounds, own: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+            leaves = [_leaf(own[0][slice(*bounds)]), *own[1:]]
             with paddle.enable_grad():
                 return leaves, work(*leaves)
 
         # Every thread needs its own tensor objects: slicing writes to the gradient metadata of the
         # sliced tensor, and concurrent writes corrupt the heap.
         handles = [[x.detach(), *map(_leaf, weights)] for _ in ctx.bounds]
-        ctx.shares = _in_threads(forward_share, list(zip(ctx.bounds, handles)))
+        ctx.shares = _in_threads(forward_share, ctx.bounds, handles)
         return paddle.concat([y.detach() for _, y in ctx.shares], axis=0)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         def backward_share(
-            given: tuple[tuple[list[Tensor], Tensor], Bounds, Tensor],
+            share: tuple[list[Tensor], Tensor], bounds: Bounds, own_grad: Tensor
         ) -> list[Tensor | None]:
-            (leaves, y), (first, last), own_grad = given
-            paddle.autograd.backward([y], [own_grad[first:last]])
+            leaves, y = share
+            paddle.autograd.backward([y], [own_grad[slice(*bounds)]])
             return [leaf.grad for leaf in leaves]
 
         handles = [grad.detach() for _ in ctx.bounds]
-        grads = _in_threads(backward_share, list(zip(ctx.shares, ctx.bounds, handles)))
+        grads = _in_threads(backward_share, ctx.shares, ctx.bounds, handles)
         ctx.shares = None
         of_x, *of_weights = zip(*grads)
         return paddle.concat(of_x, axis=0), *(paddle.add_n(list(parts)) for parts in of_weights)
@@ -77,11 +76,11 @@ def _leaf(tensor: Tensor) -> Tensor:
     return leaf
 
 
-def _in_threads(work: Callable, shares: list) -> list:
-    """work(share) of all shares, in order. Paddle uses one thread within each."""
+def _in_threads(work: Callable, *arguments: list) -> list:
+    """`work` of the arguments of each share, in order. Paddle uses one thread within each."""
     core.set_num_threads(1)
     try:
-        return list(_pool().map(work, shares))
+        return list(_pool().map(work, *arguments))
     finally:
         core.set_num_threads(_num_threads())
 

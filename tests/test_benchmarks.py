@@ -49,9 +49,10 @@ def test_inference(tmp_path: Path) -> None:
     single, port = ENGINES[1:], "public port's form, paddle"
     quick = [name for name in single if name != "onednn"]
     rows = [[name for name, _ in re.findall(row, case, re.MULTILINE)] for case in cases]
-    assert rows == [list(single), [port, *quick]] * 2 + [quick] * (5 + 4 + 3)
+    assert rows == [list(single), [port, *quick], [port, *quick]] * 2 + [quick] * (5 + 4 + 3)
     assert re.search(r"floor of [\d.]+ ms", done.stdout)
-    assert done.stdout.count("times the floor") == 4
+    assert done.stdout.count("times the floor") == 6
+    assert done.stdout.count("all 300 frames recorded: nothing truncated") == 2
     assert (tmp_path / "growth.png").read_bytes()[:4] == b"\x89PNG"
 
 

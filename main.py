@@ -9,6 +9,7 @@ python main.py -c 2001 -ex -pp xsub.pdparams     export for static inference
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import shlex
 import sys
@@ -81,21 +82,17 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     other.add_argument("--workers", type=int, default=num_cores(), help="readers for -gd")
     other.add_argument("-dh", "--delay_hours", type=float, default=0.0, help="wait before starting")
-    other.add_argument("--no_cpu_setup", action="store_true", help="leave threads, malloc alone")
+    other.add_argument(
+        "--no_cpu_setup", dest="cpu_setup", action="store_false", default=None,
+        help="leave threads, malloc alone",
+    )  # fmt: skip
     return parser.parse_args(argv)
 
 
 def resolve(args: argparse.Namespace) -> Config:
     """The configuration with the command line's overrides; --set has the last word."""
-    flags = [
-        *("gpus", "seed", "pretrained_path", "work_dir", "dataset", "model_type", "optimizer"),
-        *("lr_scheduler", "debug", "no_progress_bar", "finetune", "amp", "log_every"),
-    ]
-    overrides: dict[str, Any] = {
-        name: getattr(args, name) for name in flags if getattr(args, name) is not None
-    }
-    if args.no_cpu_setup:
-        overrides["cpu_setup"] = False
+    keys = {field.name for field in dataclasses.fields(Config)}
+    overrides = {k: value for k, value in vars(args).items() if k in keys and value is not None}
     overrides.update(configs.parse_set(args.set))
     trains = not (args.generate_data or args.evaluate or args.extract)
     for key, fits in (("finetune", trains and not args.resume), ("amp", trains)):
@@ -121,6 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.cpu_setup:
         parallel.share_cores()
     prepare_process(config.cpu_setup)
+    setup_logging(logging.INFO if parallel.world().main else logging.WARNING)
     if args.extract:
         return extract(config)
     command = shlex.join(["main.py", *(sys.argv[1:] if argv is None else argv)])
@@ -139,7 +137,6 @@ def generate(config: Config, workers: int) -> int:
 
 
 def extract(config: Config) -> int:
-    setup_logging()
     from deploy.exporting.contracts import ExportOptions
     from deploy.exporting.export import export_network
     from training.checkpoint import load_network
@@ -161,15 +158,11 @@ def check_engine(args: argparse.Namespace, config: Config) -> None:
 def evaluate(config: Config, split: str, engine: str, command: str) -> int:
     if not config.pretrained_path:
         raise UserError(f"-e needs weights: python main.py -c {config.name} -e -pp FILE.pdparams")
-    setup_logging(_log_level())
     from initializer import Initializer
     from processor import Processor
 
     session = Initializer(config).for_evaluation(split)
-    run_dir = None
-    if parallel.world().main:
-        run_dir = new_run_dir(config, prefix=f"evaluate-{split}-")
-        _begin_records(run_dir, config, command, [session.eval])
+    run_dir = _begin_records(config, command, [session.eval], prefix=f"evaluate-{split}-")
     processor = Processor(config, run_dir)
     processor.evaluate(session, None if engine == DYGRAPH else static_model(session, engine))
     return 0
@@ -193,33 +186,33 @@ def static_model(session: Session, engine: str) -> Predictor:
 
 def train(config: Config, command: str, *, resume: bool) -> int:
     checkpoint = last_checkpoint(config) if resume else None
-    setup_logging(_log_level())
     from initializer import Initializer
     from processor import Processor
 
     session = Initializer(config).for_training(load_weights=not resume)
-    run_dir = None
-    if parallel.world().main:
-        run_dir = checkpoint.parent if checkpoint else new_run_dir(config)
-        _begin_records(run_dir, config, command, [session.train, session.eval])
+    run_dir = _begin_records(config, command, [session.train, session.eval], checkpoint)
     settings = settings_of(config, parallel.world().size)
     Processor(config, run_dir).train(session, settings, checkpoint)
     return 0
 
 
-def _log_level() -> int:
-    """Rank 0 reports; the other processes log warnings only."""
-    return logging.INFO if parallel.world().main else logging.WARNING
-
-
 def _begin_records(
-    run_dir: Path, config: Config, command: str, splits: Sequence[Data[Any]]
-) -> None:
+    config: Config,
+    command: str,
+    splits: Sequence[Data[Any]],
+    checkpoint: Path | None = None,
+    prefix: str = "",
+) -> Path | None:
+    """The folder of a new run, or of a checkpoint's. None but on rank 0, which alone reports."""
+    if not parallel.world().main:
+        return None
+    run_dir = checkpoint.parent if checkpoint else new_run_dir(config, prefix)
     for part in run_dir.glob(".*.part"):  # incomplete files of a killed session
         part.unlink(missing_ok=True)
     log_to_file(run_dir / "log.txt")
     data = [(split.feeder.clips.path, len(split.feeder)) for split in splits]
     record_session(run_dir, command, config.seed, data)
+    return run_dir
 
 
 if __name__ == "__main__":

@@ -19,10 +19,7 @@ _LOG_FORMAT = "[ %(asctime)s ] %(message)s"
 # glibc's numbers of mallopt parameters
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 _MALLOC_SETTINGS = (
-    "MALLOC_TRIM_THRESHOLD_",
-    "MALLOC_TOP_PAD_",
-    "MALLOC_MMAP_MAX_",
-    "MALLOC_ARENA_MAX",
+    *("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_", "MALLOC_ARENA_MAX"),
     "GLIBC_TUNABLES",
 )
 
@@ -37,17 +34,14 @@ def prepare_environment(cpu_setup: bool = True) -> None:
     """Settings that take effect only before Paddle is imported; call it first.
 
     Static graphs are written as .pdmodel, not as .json. With cpu_setup: use all cores, select
-    MKL's fast path on AMD, and keep freed memory for the next operator instead of returning it to
-    the kernel (docs/performance.md has the memory that this needs). Never overrides environment
-    variables of the user.
+    MKL's fast path on AMD, and keep freed memory instead of returning it to the kernel, because
+    page faults on new memory take longer than the arithmetic (docs/performance.md). Never
+    overrides environment variables of the user.
     """
     os.environ.setdefault("FLAGS_enable_pir_api", "0")
     os.environ.setdefault("GLOG_minloglevel", "2")
-    if cpu_setup:
-        _set_up_cpu()
-
-
-def _set_up_cpu() -> None:
+    if not cpu_setup:
+        return
     cores = str(num_cores())
     if "OMP_NUM_THREADS" not in os.environ and "FLAGS_paddle_num_threads" not in os.environ:
         os.environ["OMP_NUM_THREADS"] = os.environ["FLAGS_paddle_num_threads"] = cores
@@ -69,7 +63,7 @@ def import_paddle_quietly() -> None:
 
 
 def num_cores() -> int:
-    """The number of cores that this process may use."""
+    """Those that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -83,8 +77,6 @@ def _is_amd() -> bool:
 
 
 def _keep_freed_memory() -> None:
-    """Page faults on newly allocated memory take longer than the arithmetic
-    (docs/performance.md)."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # not glibc

@@ -15,19 +15,18 @@ if TYPE_CHECKING:
 
 
 class Board:
-    """Writes one session of a run to VisualDL. writer: a visualdl.LogWriter."""
+    """One session of a run. writer: a visualdl.LogWriter."""
 
     def __init__(self, writer: Any) -> None:
         self.writer = writer
 
     def add_epoch(self, row: Mapping[str, Any]) -> None:
-        """Add the scalars of an epoch. row: of the curves; None is left out."""
+        """row: of the curves; None is left out."""
         for key, value in row.items():
             if key != "epoch" and value is not None:
                 self.writer.add_scalar(_tag(key), value, row["epoch"])
 
     def add_figure(self, tag: str, png: Path, epoch: int) -> None:
-        """Add a figure that the run has written."""
         from matplotlib.image import imread
 
         pixels = (imread(png)[..., :3] * 255).round().astype("uint8")  # (height, width, 3)
@@ -44,7 +43,6 @@ class Board:
             self.writer.add_graph(plain, [InputSpec([1, *shape], "float32")])
 
     def close(self) -> None:
-        """Flush and close the records."""
         self.writer.close()
 
 

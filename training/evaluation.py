@@ -22,55 +22,43 @@ if TYPE_CHECKING:
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def evaluate(session: Session, bar: Iterable[Any]) -> tuple[Metrics, list[np.ndarray]]:
-    """Evaluate the session's network. bar: the loader, or a progress bar over it.
-
-    Returns the metrics of all clips, the same in every process, and the outputs of this process's
-    batches, in order.
-    """
-
-    def batches() -> Iterator[Batch]:
-        for clips, targets, indices in bar:
-            yield session.network(clips).numpy(), targets.numpy(), indices.numpy()
-
-    session.network.eval()
-    with paddle.no_grad():
-        return _measure(session, batches())
-
-
-def evaluate_static(
-    session: Session, predictor: Predictor, bar: Iterable[Sequence[int]]
-) -> tuple[Metrics, list[np.ndarray]]:
-    """Evaluate a static model of the session's network on raw clips. bar: the sampler, or a
-    progress bar over it. Raises UserError for NaN in a clip."""
-    feeder = session.eval.feeder
-
-    def batches() -> Iterator[Batch]:
-        for indices in bar:
-            try:
-                logits = predictor.run(feeder.clips.data[indices]).logits
-            except UserError as error:
-                raise UserError(
-                    f"{feeder.clips.path}, clips {indices[0]} to {indices[-1]}: {error}"
-                ) from error
-            yield logits, feeder.labels[indices], np.array(indices)
-
-    return _measure(session, batches())
-
-
-def _measure(session: Session, batches: Iterable[Batch]) -> tuple[Metrics, list[np.ndarray]]:
+def evaluate(session: Session, batches: Iterable[Batch]) -> tuple[Metrics, list[np.ndarray]]:
+    """Returns the metrics of all clips, the same in every process, and the outputs of this
+    process's batches, in order."""
     metrics, rows = session.task.new_metrics(), []
     start = time.time()
-    for outputs, targets, indices in batches:
-        check_finite(outputs, indices, session.eval.feeder)
-        metrics.add(outputs, targets)
-        rows.append(outputs)
-    metrics.merge()
+    with paddle.no_grad():
+        for outputs, targets, indices in batches:
+            check_finite(outputs, indices, session.eval.feeder)
+            metrics.add(outputs, targets)
+            rows.append(outputs)
+        metrics.merge()
     seconds = time.time() - start
     logging.info(metrics.evaluation_line())
     speed = len(session.eval.feeder) / seconds
     logging.info("Evaluating time: %.2fs, Speed: %.2f sequences/second", seconds, speed)
     return metrics, rows
+
+
+def dygraph_batches(session: Session, bar: Iterable[Any]) -> Iterator[Batch]:
+    """Run the session's network. bar: the loader, or a progress bar over it."""
+    session.network.eval()
+    for clips, targets, indices in bar:
+        yield session.network(clips).numpy(), targets.numpy(), indices.numpy()
+
+
+def static_batches(
+    feeder: ClipFeeder, predictor: Predictor, bar: Iterable[Sequence[int]]
+) -> Iterator[Batch]:
+    """Run a static model on raw clips. bar: the sampler, or a progress bar over it. Raises
+    UserError for NaN in a clip."""
+    for indices in bar:
+        try:
+            logits = predictor.run(feeder.clips.data[indices]).logits
+        except UserError as error:
+            clips = f"{feeder.clips.path}, clips {indices[0]} to {indices[-1]}"
+            raise UserError(f"{clips}: {error}") from error
+        yield logits, feeder.labels[indices], np.array(indices)
 
 
 def check_finite(outputs: np.ndarray, indices: np.ndarray, feeder: ClipFeeder) -> None:

@@ -1,6 +1,5 @@
 """Metrics of a task as sums over samples, which depend neither on the batch size nor on the number
-of processes. `Confusion` is the one for classification. Imports no Paddle.
-"""
+of processes. Imports no Paddle."""
 
 from __future__ import annotations
 
@@ -17,9 +16,7 @@ Limits = Optional[tuple[float, float]]  # of an axis; None: fitted to the values
 
 
 class Metrics(ABC):
-    """Sums over the samples of a task, and the metrics computed from them.
-
-    sums: name -> array; `add` updates them, `merge` adds those of the other processes.
+    """sums: name -> array; `add` updates them, `merge` adds those of the other processes.
     primary: the value of `summary` that decides which epoch is the best; higher is better.
     curves: values of `summary` that are recorded for every epoch, with the limits of their axes.
     """
@@ -38,7 +35,6 @@ class Metrics(ABC):
 
     @property
     def score(self) -> float:
-        """The primary metric."""
         return self.summary()[self.primary]
 
     def merge(self) -> None:
@@ -79,10 +75,8 @@ class Metrics(ABC):
 
 
 class Confusion(Metrics):
-    """Counts of a classification.
-
-    matrix[true, predicted]. A label is among the top 5 where fewer than 5 classes score higher.
-    """
+    """Counts of a classification. A label is among the top 5 where fewer than 5 classes score
+    higher."""
 
     primary = "accuracy"
     curves = {"loss": None, "accuracy": (0, 1.02)}
@@ -96,10 +90,9 @@ class Confusion(Metrics):
 
     def add(self, outputs: np.ndarray, targets: np.ndarray) -> None:
         """outputs: (N, num_class) logits. targets: (N,) int labels."""
-        num_class = len(self.matrix)
-        cells = targets * num_class + outputs.argmax(axis=1)
-        counts = np.bincount(cells, minlength=num_class**2).reshape(num_class, num_class)
-        self.sums["matrix"] += counts
+        cells = targets * len(self.matrix) + outputs.argmax(axis=1)
+        counts = np.bincount(cells, minlength=self.matrix.size)
+        self.sums["matrix"] += counts.reshape(self.matrix.shape)
         own = np.take_along_axis(outputs, targets[:, None], axis=1)
         self.sums["top5"] += ((outputs > own).sum(axis=1) < 5).sum()
         peak = outputs.max(axis=1, keepdims=True).astype(np.float64)
@@ -119,11 +112,8 @@ class Confusion(Metrics):
     def state(self) -> dict[str, Any]:
         """Under the names of the public Paddle port."""
         values = self.summary()
-        return {
-            "acc_top1": values["accuracy"],
-            "acc_top5": values["top5_accuracy"],
-            "cm": self.matrix,
-        }
+        top1, top5 = values["accuracy"], values["top5_accuracy"]
+        return {"acc_top1": top1, "acc_top5": top5, "cm": self.matrix}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore the counts; the loss is not stored. 'cm' may be 0: no evaluation yet."""
@@ -133,22 +123,19 @@ class Confusion(Metrics):
 
     @property
     def matrix(self) -> np.ndarray:
-        """Clips by class, (num_class true, num_class predicted) int64."""
+        """Samples by class, (num_class true, num_class predicted) int64."""
         return self.sums["matrix"]
 
     @property
     def num_sample(self) -> int:
-        """Samples counted."""
         return int(self.matrix.sum())
 
     @property
     def num_top1(self) -> int:
-        """Samples whose label scores highest."""
         return int(self.matrix.trace())
 
     @property
     def num_top5(self) -> int:
-        """Samples whose label is among the 5 highest scores."""
         return int(self.sums["top5"][0])
 
     @property

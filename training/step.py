@@ -28,8 +28,7 @@ class TrainingStep:
         self.scaler = paddle.amp.GradScaler() if self.config.amp == "fp16" else None
 
     def backward(self, clips: paddle.Tensor, targets: paddle.Tensor) -> tuple[float, paddle.Tensor]:
-        """Add a micro-batch's part of the gradient. Returns the micro-batch's loss and the
-        network's outputs, float32."""
+        """Add a micro-batch's part of the gradient. Returns its loss and outputs, float32."""
         with parallel.own_gradients(self.replica):
             with self._precision():
                 outputs = self.replica(clips)
@@ -40,8 +39,8 @@ class TrainingStep:
         return float(loss), outputs
 
     def update(self) -> float:
-        """Average the accumulated gradient over processes and update the weights. Returns the
-        learning rate of this update."""
+        """Average the gradient over processes and update the weights. Returns the learning rate
+        of this update."""
         parallel.share_gradients(self.session.network)
         optimizer = self.session.optimizer
         rate = optimizer.get_lr()

@@ -1,9 +1,5 @@
-"""Tasks: what a network is trained for. A task owns the loss and the metrics; the training loop,
-checkpoints, curves and VisualDL take both from here.
-
-To add a task, derive from `Task` (and, for its metrics, from `Metrics` or `Confusion`) and let
-`initializer.py` choose it.
-"""
+"""What a network is trained for: loss and metrics. To add a task, derive from `Task` (and, for its
+metrics, from `Metrics` or `Confusion`) and let `initializer.py` choose it."""
 
 from __future__ import annotations
 
@@ -22,8 +18,8 @@ from training.metrics import Confusion, Metrics
 
 
 class Task(ABC):
-    """Loss and metrics of a training. Outputs are those of the network, targets those of the
-    loader; both have the clips on their first axis."""
+    """Outputs are those of the network, targets those of the loader; both have the clips on their
+    first axis."""
 
     @abstractmethod
     def loss(self, outputs: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
@@ -45,10 +41,7 @@ class Task(ABC):
 
 
 class ClipClassification(Task):
-    """One of `class_names` for every clip: cross-entropy with label smoothing.
-
-    Outputs are logits (N, num_class), targets labels (N,) int64.
-    """
+    """One class for every clip. Outputs are logits (N, num_class), targets labels (N,) int64."""
 
     def __init__(self, class_names: Sequence[str], label_smoothing: float) -> None:
         self.class_names, self.label_smoothing = class_names, label_smoothing
@@ -81,11 +74,9 @@ class ClipMetrics(Confusion):
         return f"Training accuracy: {self._share(self.num_top1)}"
 
     def evaluation_line(self) -> str:
-        return (
-            f"Top-1 accuracy: {self._share(self.num_top1)}, "
-            f"Top-5 accuracy: {self._share(self.num_top5)}, "
-            f"Mean loss:{self.summary()['loss']:.4f}"
-        )
+        top1, top5 = self._share(self.num_top1), self._share(self.num_top5)
+        loss = self.summary()["loss"]
+        return f"Top-1 accuracy: {top1}, Top-5 accuracy: {top5}, Mean loss:{loss:.4f}"
 
     def best_line(self) -> str:
         return f"Best top-1 accuracy: {100 * self.score:.2f}%"

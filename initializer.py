@@ -10,7 +10,7 @@ from functools import partial
 
 from paddle import nn
 from paddle.io import BatchSampler
-from paddle.optimizer import Adam, Momentum
+from paddle.optimizer import Adam, Momentum, Optimizer
 from paddle.optimizer.lr import LambdaDecay
 
 import utils
@@ -23,21 +23,20 @@ from errors import UserError
 from scheduler import schedules
 from training import parallel
 from training.checkpoint import load_network
-from training.session import Data, Optimizer, Session, TrainingSession
-from training.tasks import ClipClassification, Task
+from training.session import Data, Session, TrainingSession
+from training.tasks import ClipClassification
 
 DEBUG_CLIPS = 300  # clips of each split that a debug run uses
 
 
 class Initializer:
-    """Builds sessions of one configuration. Sets device and seed, and connects to the other
-    processes where a launcher started several."""
+    """Builds sessions of one configuration. Sets device and seed, and joins other processes."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        self.args = config.data
+        self.config, self.args = config, config.data
         self.spec = data_spec(config.dataset, self.args.own_layout)
         self.world = parallel.join(config.gpus)
+        self.task = ClipClassification(self.spec.class_names, config.label_smoothing)
         utils.set_seed(config.seed)
 
     def for_training(self, *, load_weights: bool) -> TrainingSession:
@@ -53,16 +52,13 @@ class Initializer:
             nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place
         scheduler = self._scheduler(train.sampler.num_steps)
         optimizer, policy = self._optimizer(scheduler, network), self._evaluation_policy()
-        parts = self._task(), network, evaluation, train, scheduler, optimizer, policy
+        parts = self.task, network, evaluation, train, scheduler, optimizer, policy
         return TrainingSession(self.config, *parts)
 
     def for_evaluation(self, split: str) -> Session:
         """Network, task and every clip of `split` ('train' or 'eval'), in order."""
         data = self._eval_data(split)
-        return Session(self.config, self._task(), load_network(self.config, self.spec), data)
-
-    def _task(self) -> Task:
-        return ClipClassification(self.spec.class_names, self.config.label_smoothing)
+        return Session(self.config, self.task, load_network(self.config, self.spec), data)
 
     def _feeder(self, phase: str, *, training: bool) -> ClipFeeder:
         config, args = self.config, self.args

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import paddle
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import utils
 from configs.schema import Config
+from dataset.feeder import ClipFeeder
+from errors import UserError
 from report import write_curves
 from training import parallel, run_state
-from training.board import Board, open_board
-from training.evaluation import check_finite, dygraph_batches, evaluate, static_batches
-from training.metrics import Metrics
+from training.board import open_board
 from training.run_state import Progress
-from training.session import Session, TrainingSession
-from training.step import TrainingStep
+from training.session import Session, TrainingSession, TrainingStep
+from training.tasks import Metrics
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor
+
+# Outputs (N, ...) float32, targets (N, ...) and the numbers of their clips (N,).
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Processor:
@@ -34,16 +39,13 @@ class Processor:
         self.config, self.run_dir = config, run_dir
         # A launcher writes the console to a file, where a progress bar is of no use.
         self.shows_bar = not config.no_progress_bar and parallel.world().size == 1
-        self.board: Board | None = open_board(run_dir) if run_dir is not None else None
+        self.board = open_board(run_dir) if run_dir is not None else None
 
     def train(
         self, session: TrainingSession, settings: str, checkpoint: Path | None = None
     ) -> Progress:
-        """Train to the last epoch, from the first or from a checkpoint of this run.
-
-        settings: the resolved config as text, for `run_state.save`. Leaves last.pdparams,
-        best.pdparams, curves.csv, curves.png and the task's tables of the best epoch in run_dir.
-        """
+        """Train to the last epoch, from the first or from a checkpoint of this run. settings: for
+        `run_state.save`. Leaves checkpoints, curves and the best epoch's tables in run_dir."""
         start, max_epoch = time.time(), self.config.max_epoch
         step, progress = TrainingStep(session), Progress(session.task.new_metrics())
         if checkpoint is not None:
@@ -58,8 +60,8 @@ class Processor:
             progress.history.append(row)
             if session.evaluates_after(progress.epoch):
                 logging.info("Evaluating for epoch %d/%d ...", progress.epoch, max_epoch)
-                batches = dygraph_batches(session, self._bar(session.eval.loader))
-                metrics, _ = evaluate(session, batches)
+                batches = _dygraph_batches(session, self._bar(session.eval.loader))
+                metrics, _ = _evaluate(session, batches)
                 row.update(run_state.curve_values("eval", metrics))
                 if progress.best_epoch == 0 or metrics.score > progress.best.score:
                     progress.best, progress.best_epoch = metrics, progress.epoch
@@ -77,15 +79,15 @@ class Processor:
         return progress
 
     def evaluate(self, session: Session, predictor: Predictor | None = None) -> Metrics:
-        """Evaluate on every clip of the session's split. Leaves the task's tables, and its outputs
-        of every clip, in run_dir. predictor: a static model of the network, to run instead."""
+        """Evaluate every clip of the session's split; leaves tables and outputs in run_dir.
+        predictor: a static model of the network, to run instead."""
         logging.info("Starting evaluating ...")
         data = session.eval
         if predictor is None:
-            batches = dygraph_batches(session, self._bar(data.loader))
+            batches = _dygraph_batches(session, self._bar(data.loader))
         else:
-            batches = static_batches(data.feeder, predictor, self._bar(data.sampler))
-        metrics, outputs = evaluate(session, batches)
+            batches = _static_batches(data.feeder, predictor, self._bar(data.sampler))
+        metrics, outputs = _evaluate(session, batches)
         for line in metrics.details():
             logging.info(line)
         session.task.write_outputs(self.run_dir, data.feeder, outputs)
@@ -100,11 +102,11 @@ class Processor:
         data.sampler.set_epoch(config.seed * 1_000_003 % 2**31 + epoch)
         data.feeder.epoch = epoch
         session.network.train()
-        start = logged = time.time()
-        first_rate, metrics = session.optimizer.get_lr(), session.task.new_metrics()
-        batches, num_steps = iter(data.loader), data.sampler.num_steps
+        start, first_rate = time.time(), session.optimizer.get_lr()
+        metrics, batches = session.task.new_metrics(), iter(data.loader)
+        num_steps, position = data.sampler.num_steps, f"Epoch: {epoch + 1}/{config.max_epoch}"
         bar = self._bar(range(1, num_steps + 1))
-        position, num_clip = f"Epoch: {epoch + 1}/{config.max_epoch}", 0
+        logged, num_clip = time.time(), 0  # of the last log line; clips since then
         every = config.log_every or int(not self.shows_bar)
         with logging_redirect_tqdm():
             for n in bar:
@@ -137,7 +139,7 @@ class Processor:
             part, tensor = step.backward(clips, targets)
             loss += part / self.config.accumulate
             outputs = tensor.numpy()
-            check_finite(outputs, indices.numpy(), step.session.train.feeder)
+            _check_finite(outputs, indices.numpy(), step.session.train.feeder)
             metrics.add(outputs, targets.numpy())
             num_clip += len(indices)
         return loss, num_clip
@@ -163,7 +165,61 @@ class Processor:
         if self.board is not None:
             for name, png in figures.items():
                 self.board.add_figure(name, png, epoch)
-            self.board.close()
+            self.board.writer.close()
 
     def _bar(self, items: Iterable[Any]) -> Iterable[Any]:
         return tqdm(items, dynamic_ncols=True) if self.shows_bar else items
+
+
+def _evaluate(session: Session, batches: Iterable[Batch]) -> tuple[Metrics, list[np.ndarray]]:
+    """Returns the metrics of all clips, the same in every process, and the outputs of this
+    process's batches, in order."""
+    metrics, rows = session.task.new_metrics(), []
+    start = time.time()
+    with paddle.no_grad():
+        for outputs, targets, indices in batches:
+            _check_finite(outputs, indices, session.eval.feeder)
+            metrics.add(outputs, targets)
+            rows.append(outputs)
+        metrics.merge()
+    seconds = time.time() - start
+    logging.info(metrics.evaluation_line())
+    speed = len(session.eval.feeder) / seconds
+    logging.info("Evaluating time: %.2fs, Speed: %.2f sequences/second", seconds, speed)
+    return metrics, rows
+
+
+def _dygraph_batches(session: Session, bar: Iterable[Any]) -> Iterator[Batch]:
+    """Run the session's network. bar: the loader, or a progress bar over it."""
+    session.network.eval()
+    for clips, targets, indices in bar:
+        yield session.network(clips).numpy(), targets.numpy(), indices.numpy()
+
+
+def _static_batches(
+    feeder: ClipFeeder, predictor: Predictor, bar: Iterable[Sequence[int]]
+) -> Iterator[Batch]:
+    """Run a static model on raw clips. bar: the sampler, or a progress bar over it. Raises
+    UserError for NaN in a clip."""
+    for indices in bar:
+        try:
+            logits = predictor.run(feeder.clips.data[indices]).logits
+        except UserError as error:
+            clips = f"{feeder.clips.path}, clips {indices[0]} to {indices[-1]}"
+            raise UserError(f"{clips}: {error}") from error
+        yield logits, feeder.labels[indices], np.array(indices)
+
+
+def _check_finite(outputs: np.ndarray, indices: np.ndarray, feeder: ClipFeeder) -> None:
+    """Raises UserError for NaN or infinity in a batch, and names the clips or the training."""
+    if np.isfinite(outputs).all():
+        return
+    clips = feeder.clips
+    bad = [n for n in indices.tolist() if not np.isfinite(clips.data[n]).all()]
+    if bad:
+        names = ", ".join(clips.names[n] for n in bad[:3])
+        raise UserError(f"{clips.path}: clip {names} holds NaN or infinity")
+    raise UserError(
+        "the network's output is not finite: training diverged; lower "
+        "optimizer_args.*.learning_rate or raise warm_up"
+    )

@@ -52,16 +52,13 @@ def write_curves(
     history: Sequence[Mapping[str, Any]],
     curves: Mapping[str, tuple[float, float] | None],
 ) -> None:
-    """curves.csv and curves.png of a run.
-
-    curves: the quantities, with the limits of their axes, None to fit the values. history: rows of
-    epoch, learning_rate, train_<name> and eval_<name>; None where the epoch was not evaluated.
-    """
+    """curves.csv and curves.png. curves: the quantities, with the limits of their axes, None to fit
+    the values. history: rows of epoch, learning_rate, train_<name> and eval_<name>, None where the
+    epoch was not evaluated."""
     if not history:
         return
     keys = list(history[0])
-    rows = [[("" if row[k] is None else row[k]) for k in keys] for row in history]
-    write_csv(folder / "curves.csv", [keys, *rows])
+    write_csv(folder / "curves.csv", [keys, *([row[key] for key in keys] for row in history)])
     save_figure(folder / "curves.png", _curves_figure(history, curves))
 
 
@@ -73,16 +70,6 @@ class ClipScores:
     names: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
-
-
-def write_scores(
-    folder: PathLike, names: Sequence[str], labels: np.ndarray, logits: np.ndarray
-) -> Path:
-    """Write `scores.npz` into a folder and return its path. names: N. labels: (N,) int.
-    logits: (N, num_class) float."""
-    path = Path(folder) / "scores.npz"
-    save_scores(path, ClipScores(np.array(names), np.asarray(labels), np.asarray(logits)))
-    return path
 
 
 def save_scores(path: PathLike, scores: ClipScores) -> None:
@@ -138,7 +125,7 @@ def _problem(scores: ClipScores) -> str:
 
 
 def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
-    """Write rows of values as UTF-8 CSV, atomically."""
+    """Write rows of values as UTF-8 CSV, atomically; None as an empty cell."""
     with whole_file(path, "w") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 

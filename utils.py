@@ -114,15 +114,9 @@ def set_seed(seed: int, epoch: int = 0, rank: int = 0) -> None:
 
 def setup_logging(level: int = logging.INFO) -> None:
     """Log lines '[ time ] text' to the console, and buffer them for `log_to_file`."""
-    root = logging.getLogger()
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-        handler.close()
     console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(logging.Formatter(_LOG_FORMAT))
-    root.addHandler(console)
-    root.addHandler(MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL, flushOnClose=False))
-    root.setLevel(level)
+    memory = MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL, flushOnClose=False)
+    logging.basicConfig(format=_LOG_FORMAT, level=level, handlers=[console, memory], force=True)
 
 
 def log_to_file(path: Path) -> None:
@@ -144,5 +138,4 @@ def format_duration(seconds: float) -> str:
     """3725 -> '00d-01h-02m-05s'."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
-    day, hour = divmod(hours, 24)
-    return f"{day:02d}d-{hour:02d}h-{minute:02d}m-{second:02d}s"
+    return f"{hours // 24:02d}d-{hours % 24:02d}h-{minute:02d}m-{second:02d}s"

@@ -1,9 +1,6 @@
-"""The learning rate as a factor of the base rate, and the epochs after which to evaluate.
-
-EfficientGCN (TPAMI 2022, section 4.2 and public code). `step` counts optimizer steps from 0 and
-does not restart with an epoch; the warm-up starts at exactly 0, so the first step of a run updates
-the momentum only.
-"""
+"""The learning rate as a factor of the base rate, and the epochs after which to evaluate, as in
+EfficientGCN (TPAMI 2022, section 4.2 and public code). `step` counts all optimizer steps of a run
+from 0; the warm-up starts at exactly 0, so the first step updates the momentum only."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from errors import UserError, run_command
 from report import ClipScores, read_scores, save_scores
-from training.metrics import Confusion
+from training.tasks import Confusion
 
 MAX_SEARCHED = 7  # streams that --validate supports
 _MAX_PARTS, _MAX_COARSE = 20, 1200  # of the first grid: parts of 1, points

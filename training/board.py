@@ -1,5 +1,4 @@
-"""Scalars, figures and the graph of a run for VisualDL (`visualdl --logdir DIR`), an optional
-package (requirements-optional.txt). Without it a run has its csv and png files."""
+"""Scalars, figures and the graph of a run for VisualDL, an optional package."""
 
 from __future__ import annotations
 
@@ -41,9 +40,6 @@ class Board:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it calls deprecated functions of Paddle
             self.writer.add_graph(plain, [InputSpec([1, *shape], "float32")])
-
-    def close(self) -> None:
-        self.writer.close()
 
 
 def open_board(run_dir: Path) -> Board | None:

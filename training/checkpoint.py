@@ -40,11 +40,9 @@ def save_checkpoint(path: PathLike, content: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: PathLike) -> dict[str, Any]:
-    """Read a checkpoint without running code from it.
-
-    Accepts this project's files, the public Paddle port's, and a bare state dict. Returns 'model'
-    (name -> array) and the file's other entries. Raises UserError otherwise.
-    """
+    """Read a checkpoint of this project or of the public Paddle port, or a bare state dict, without
+    running code from it. Returns 'model' (name -> array) and the file's other entries. Raises
+    UserError for any other file."""
     content = _without_names(load_pickle(path))
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}; allowed: a dict of weights")
@@ -76,10 +74,8 @@ def weights_of(network: nn.Layer) -> dict[str, Any]:
 
 
 def load_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], source: PathLike) -> None:
-    """Load checkpoint weights into a network, all or none.
-
-    Raises UserError listing names that are missing, unexpected or of another shape.
-    """
+    """Load checkpoint weights into a network, all or none. Raises UserError listing names that are
+    missing, unexpected or of another shape."""
     target, fitting = network.state_dict(), _fitting(network, weights)
     problems = [f"missing {name}" for name in target if name not in weights]
     problems += [f"unexpected {name}" for name in weights if name not in target]
@@ -129,8 +125,7 @@ def load_network(config: Config, spec: DataSpec) -> ClipNetwork:
 
 
 def load_fitting(network: nn.Layer, weights: Mapping[str, np.ndarray], source: PathLike) -> None:
-    """Load every weight whose name and shape fit into a network, and log which were loaded, which
-    keep their random values and which are not used.
+    """Load every weight whose name and shape fit into a network, and log what happens to the rest.
 
     A layer is loaded completely or not at all: where one of its tensors does not fit, all keep
     their random values. Adjacencies are not weights: they stay those of this network's skeleton.
@@ -164,7 +159,7 @@ def load_fitting(network: nn.Layer, weights: Mapping[str, np.ndarray], source: P
 
 
 def _grouped(names: Iterable[str]) -> str:
-    """Names counted by their first two parts: 'input_branches.2 (38), classifier.fc (2)'."""
+    """Counts by the first two parts of names: 'input_branches.2 (38), classifier.fc (2)'."""
     counts = Counter(".".join(name.split(".")[:-1][:2]) or name for name in names)
     return ", ".join(f"{prefix} ({count})" for prefix, count in counts.items())
 

@@ -66,15 +66,13 @@ def share_cores() -> None:
 def refuse_several(what: str) -> None:
     """Raises UserError under a launcher that started several processes."""
     if world().size > 1:
-        raise UserError(
-            f"{what} runs in one process, and the launcher started {world().size}; leave out "
-            "`-m paddle.distributed.launch`"
-        )
+        started = f"{what} runs in one process, and the launcher started {world().size}"
+        raise UserError(f"{started}; leave out `-m paddle.distributed.launch`")
 
 
 def join(gpus: tuple[int, ...]) -> World:
-    """Set the device and connect to the other processes. gpus: the GPU of a single process;
-    several get theirs from the launcher. Raises UserError where both choose."""
+    """Set the device and connect to the other processes. gpus: the GPU of a single process.
+    Raises UserError where several, which get theirs from the launcher, have one."""
     here = world()
     if here.size == 1:
         utils.set_device(gpus)
@@ -97,7 +95,7 @@ def join(gpus: tuple[int, ...]) -> World:
 
 
 def on_gpu() -> bool:
-    """Whether this process computes on a GPU. Call it after `join`."""
+    """Call it after `join`."""
     import paddle
 
     return paddle.device.get_device().startswith("gpu")

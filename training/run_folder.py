@@ -20,12 +20,9 @@ from errors import UserError
 from safe_io import PathLike, file_hash, read_yaml_file, whole_file
 from training import parallel
 
-_ROOT = Path(__file__).resolve().parent.parent
 # Settings that may differ when a run is resumed: they change where it starts and what it shows.
-_NOT_TRAINING = (
-    *("pretrained_path", "finetune", "work_dir", "no_progress_bar", "log_every"),
-    *("gpus", "cpu_setup"),
-)
+_NOT_TRAINING = ["pretrained_path", "finetune", "work_dir", "no_progress_bar", "log_every"]
+_NOT_TRAINING += ["gpus", "cpu_setup"]
 
 
 def new_run_dir(config: Config, prefix: str = "") -> Path:
@@ -96,7 +93,7 @@ def record_session(
             "manifest_sha256": file_hash(manifest) if manifest.is_file() else None,
             "clips": {path.stem.removesuffix("_data"): count for path, count in data},
         },
-        "git": git_state(_ROOT),
+        "git": git_state(Path(__file__).resolve().parent.parent),
         "python": platform.python_version(),
         "paddle": paddle.version.full_version,
         "numpy": np.__version__,
@@ -108,8 +105,7 @@ def record_session(
 
 
 def git_state(folder: PathLike) -> dict[str, Any] | None:
-    """Revision of the checkout in `folder`, and whether a tracked file differs from it; None
-    outside a checkout."""
+    """Revision of a checkout, and whether a tracked file differs from it; None outside of one."""
     top, revision = (_git(folder, "rev-parse", what) for what in ("--show-toplevel", "HEAD"))
     if top is None or revision is None or Path(top).resolve() != Path(folder).resolve():
         return None

@@ -10,8 +10,8 @@ from typing import Any
 from errors import UserError
 from safe_io import read_yaml
 from training import checkpoint
-from training.metrics import Metrics
-from training.step import TrainingStep
+from training.session import TrainingStep
+from training.tasks import Metrics
 
 
 @dataclass
@@ -38,8 +38,7 @@ def curve_values(phase: str, metrics: Metrics) -> dict[str, float]:
 
 
 def save(path: Path, step: TrainingStep, progress: Progress, settings: str) -> None:
-    """Write a checkpoint. settings: what a run that resumes it must have in common with this one,
-    as YAML."""
+    """Write a checkpoint. settings: what a run that resumes it must share with it, as YAML."""
     session = step.session
     content = {
         "model": checkpoint.weights_of(session.network),

@@ -18,11 +18,9 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
 class Watch:
-    """The connections of one process: of rank 0 to all others, of these to rank 0.
-
-    host: of rank 0. store: has set(key, text) and get(key), which waits for the key; all processes
-    share it. on_loss: called in a thread with the rank of a process that ended without `leave`.
-    """
+    """The connections of one process: of rank 0 to all others, of these to rank 0. host: of rank 0.
+    store: shared, has set(key, text) and get(key), which waits for the key. on_loss: called in a
+    thread with the rank of a process that ended without `leave`."""
 
     def __init__(
         self, rank: int, size: int, host: str, store: Any, on_loss: Callable[[int], None]

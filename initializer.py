@@ -26,8 +26,6 @@ from training.checkpoint import load_network
 from training.session import Data, Session, TrainingSession
 from training.tasks import ClipClassification
 
-DEBUG_CLIPS = 300  # clips of each split that a debug run uses
-
 
 class Initializer:
     """Builds sessions of one configuration. Sets device and seed, and joins other processes."""
@@ -78,7 +76,7 @@ class Initializer:
                 f"configuration says {args.transform}; run: {command}"
             )
         pipeline = ClipPipeline.from_config(args, training=training)
-        limit = DEBUG_CLIPS if config.debug else None
+        limit = 300 if config.debug else None  # clips
         feeder = ClipFeeder(clips, self.spec, pipeline, seed=config.seed, limit=limit)
         logging.info("Data: %s, %d %s clips", folder, len(feeder), phase)
         return feeder

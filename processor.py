@@ -172,8 +172,7 @@ class Processor:
 
 
 def _evaluate(session: Session, batches: Iterable[Batch]) -> tuple[Metrics, list[np.ndarray]]:
-    """Returns the metrics of all clips, the same in every process, and the outputs of this
-    process's batches, in order."""
+    """Returns the metrics of all clips, equal in all processes, and this process's outputs."""
     metrics, rows = session.task.new_metrics(), []
     start = time.time()
     with paddle.no_grad():
@@ -190,7 +189,7 @@ def _evaluate(session: Session, batches: Iterable[Batch]) -> tuple[Metrics, list
 
 
 def _dygraph_batches(session: Session, bar: Iterable[Any]) -> Iterator[Batch]:
-    """Run the session's network. bar: the loader, or a progress bar over it."""
+    """Run the session's network. bar: over the loader."""
     session.network.eval()
     for clips, targets, indices in bar:
         yield session.network(clips).numpy(), targets.numpy(), indices.numpy()
@@ -199,8 +198,7 @@ def _dygraph_batches(session: Session, bar: Iterable[Any]) -> Iterator[Batch]:
 def _static_batches(
     feeder: ClipFeeder, predictor: Predictor, bar: Iterable[Sequence[int]]
 ) -> Iterator[Batch]:
-    """Run a static model on raw clips. bar: the sampler, or a progress bar over it. Raises
-    UserError for NaN in a clip."""
+    """Run a static model on raw clips. bar: over the sampler. Raises UserError for NaN."""
     for indices in bar:
         try:
             logits = predictor.run(feeder.clips.data[indices]).logits

@@ -31,13 +31,10 @@ def prepare_process(cpu_setup: bool = True) -> None:
 
 
 def prepare_environment(cpu_setup: bool = True) -> None:
-    """Settings that take effect only before Paddle is imported; call it first.
-
-    Static graphs are written as .pdmodel, not as .json. With cpu_setup: use all cores, select
-    MKL's fast path on AMD, and keep freed memory instead of returning it to the kernel, because
-    page faults on new memory take longer than the arithmetic (docs/performance.md). Never
-    overrides environment variables of the user.
-    """
+    """Settings that take effect only before Paddle is imported: .pdmodel, not .json, as the format
+    of static graphs, and with cpu_setup all cores, MKL's fast path on AMD, and freed memory that is
+    kept, because page faults on new memory take longer than the arithmetic (docs/performance.md).
+    Never overrides environment variables of the user."""
     os.environ.setdefault("FLAGS_enable_pir_api", "0")
     os.environ.setdefault("GLOG_minloglevel", "2")
     if not cpu_setup:
@@ -63,7 +60,7 @@ def import_paddle_quietly() -> None:
 
 
 def num_cores() -> int:
-    """Those that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -92,16 +89,13 @@ def set_device(gpus: tuple[int, ...]) -> None:
     has no such GPU."""
     import paddle
 
-    if not gpus:
-        paddle.device.set_device("cpu")
-        return
     count = paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
-    if gpus[0] >= count:
+    if gpus and gpus[0] >= count:
         raise UserError(
             f"GPU {gpus[0]} is requested, but Paddle {paddle.version.full_version} finds {count} "
             "GPUs; leave out -g for the CPU, or install paddlepaddle-gpu"
         )
-    paddle.device.set_device(f"gpu:{gpus[0]}")
+    paddle.device.set_device(f"gpu:{gpus[0]}" if gpus else "cpu")
 
 
 def set_seed(seed: int, epoch: int = 0, rank: int = 0) -> None:

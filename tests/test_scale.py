@@ -278,7 +278,7 @@ def regression(keys: dict[str, Any]) -> tuple[SimpleNamespace, np.ndarray, np.nd
     optimizer = initializer._optimizer(scheduler, network)
     session = SimpleNamespace(
         config=initializer.config,
-        task=initializer._task(),
+        task=initializer.task,
         network=network,
         optimizer=optimizer,
         scheduler=scheduler,

@@ -56,9 +56,8 @@ def share_cores() -> None:
     launcher imports Paddle, which sets OMP_NUM_THREADS to 1 for the processes it starts, so a 1 is
     overridden. FLAGS_paddle_num_threads is a setting of the user and stays."""
     local_size, environ = world().local_size, os.environ
-    if local_size == 1 or "FLAGS_paddle_num_threads" in environ:
-        return
-    if environ.get("OMP_NUM_THREADS", "1") == "1":
+    unset = "FLAGS_paddle_num_threads" not in environ and environ.get("OMP_NUM_THREADS", "1") == "1"
+    if local_size > 1 and unset:
         share = str(max(1, utils.num_cores() // local_size))
         environ["OMP_NUM_THREADS"] = environ["FLAGS_paddle_num_threads"] = share
 
@@ -71,8 +70,8 @@ def refuse_several(what: str) -> None:
 
 
 def join(gpus: tuple[int, ...]) -> World:
-    """Set the device and connect to the other processes. gpus: the GPU of a single process.
-    Raises UserError where several, which get theirs from the launcher, have one."""
+    """Set the device and connect to the other processes. gpus: the GPU of a single process. Raises
+    UserError if it is given to several, which get theirs from the launcher."""
     here = world()
     if here.size == 1:
         utils.set_device(gpus)
@@ -95,7 +94,7 @@ def join(gpus: tuple[int, ...]) -> World:
 
 
 def on_gpu() -> bool:
-    """Call it after `join`."""
+    """Whether this process computes on a GPU. Call it after `join`."""
     import paddle
 
     return paddle.device.get_device().startswith("gpu")

@@ -39,9 +39,8 @@ def prepare_environment(cpu_setup: bool = True) -> None:
     os.environ.setdefault("GLOG_minloglevel", "2")
     if not cpu_setup:
         return
-    cores = str(num_cores())
     if "OMP_NUM_THREADS" not in os.environ and "FLAGS_paddle_num_threads" not in os.environ:
-        os.environ["OMP_NUM_THREADS"] = os.environ["FLAGS_paddle_num_threads"] = cores
+        os.environ["OMP_NUM_THREADS"] = os.environ["FLAGS_paddle_num_threads"] = str(num_cores())
     # Time in ms that MKL's threads spin after a product; model/threads.py needs the cores.
     os.environ.setdefault("KMP_BLOCKTIME", "1")
     if _is_amd():

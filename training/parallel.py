@@ -45,10 +45,9 @@ class World(NamedTuple):
 
 def world() -> World:
     """Rank and sizes as the launcher set them; (0, 1, 1) without one."""
-    environ = os.environ
-    size = int(environ.get("PADDLE_TRAINERS_NUM", 1))
-    rank = int(environ.get("PADDLE_TRAINER_ID", 0))
-    return World(rank, size, int(environ.get("PADDLE_LOCAL_SIZE", size)))
+    size = int(os.environ.get("PADDLE_TRAINERS_NUM", 1))
+    rank = int(os.environ.get("PADDLE_TRAINER_ID", 0))
+    return World(rank, size, int(os.environ.get("PADDLE_LOCAL_SIZE", size)))
 
 
 def share_cores() -> None:

@@ -41,9 +41,9 @@ class Task(ABC):
 
 
 class Metrics(ABC):
-    """sums: name -> array; `add` updates them, `merge` adds those of the other processes. primary:
-    the value of `summary` that decides which epoch is the best; higher is better. curves: values of
-    `summary` recorded for every epoch, with the limits of their axes, None to fit the values."""
+    """Sums over samples: name -> array; `add` updates them, `merge` adds those of other processes.
+    primary: the value of `summary` that decides which epoch is the best; higher is better. curves:
+    values recorded for every epoch, with the limits of their axes, None to fit the values."""
 
     primary: ClassVar[str]
     curves: ClassVar[Mapping[str, tuple[float, float] | None]]

@@ -10,11 +10,11 @@ from functools import partial
 
 from paddle import nn
 from paddle.io import BatchSampler
-from paddle.optimizer import Adam, Momentum
+from paddle.optimizer import Adam, Momentum, Optimizer
 from paddle.optimizer.lr import LambdaDecay
 
 import utils
-from configs.schema import Config, CosineArgs, StepArgs
+from configs.schema import Config
 from dataset.feeder import ClipFeeder, StepSampler, data_loader, eval_sampler
 from dataset.pipeline import ClipPipeline
 from dataset.protocols import data_spec
@@ -23,21 +23,18 @@ from errors import UserError
 from scheduler import schedules
 from training import parallel
 from training.checkpoint import load_network
-from training.session import Data, Optimizer, Session, TrainingSession
-from training.tasks import ClipClassification, Task
-
-DEBUG_CLIPS = 300  # clips of each split that a debug run uses
+from training.session import Data, Session, TrainingSession
+from training.tasks import ClipClassification
 
 
 class Initializer:
-    """Builds sessions of one configuration. Sets device and seed, and connects to the other
-    processes where a launcher started several."""
+    """Builds sessions of one configuration. Sets device and seed, and joins other processes."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        self.args = config.data
+        self.config, self.args = config, config.data
         self.spec = data_spec(config.dataset, self.args.own_layout)
         self.world = parallel.join(config.gpus)
+        self.task = ClipClassification(self.spec.class_names, config.label_smoothing)
         utils.set_seed(config.seed)
 
     def for_training(self, *, load_weights: bool) -> TrainingSession:
@@ -52,27 +49,16 @@ class Initializer:
         if config.sync_bn:
             nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place
         scheduler = self._scheduler(train.sampler.num_steps)
-        return TrainingSession(
-            self.config,
-            self._task(),
-            network,
-            evaluation,
-            train,
-            scheduler,
-            self._optimizer(scheduler, network),
-            self._evaluation_policy(),
-        )
+        optimizer, policy = self._optimizer(scheduler, network), self._evaluation_policy()
+        parts = self.task, network, evaluation, train, scheduler, optimizer, policy
+        return TrainingSession(self.config, *parts)
 
     def for_evaluation(self, split: str) -> Session:
         """Network, task and every clip of `split` ('train' or 'eval'), in order."""
         data = self._eval_data(split)
-        network = load_network(self.config, self.spec)
-        return Session(self.config, self._task(), network, data)
+        return Session(self.config, self.task, load_network(self.config, self.spec), data)
 
-    def _task(self) -> Task:
-        return ClipClassification(self.spec.class_names, self.config.label_smoothing)
-
-    def _feeder(self, phase: str, pipeline: ClipPipeline) -> ClipFeeder:
+    def _feeder(self, phase: str, *, training: bool) -> ClipFeeder:
         config, args = self.config, self.args
         folder = f"{args.data_folder}/{config.dataset}"
         command = (
@@ -89,57 +75,37 @@ class Initializer:
                 f"{folder}: its manifest says transform {clips.manifest['transform']}, the "
                 f"configuration says {args.transform}; run: {command}"
             )
-        feeder = ClipFeeder(
-            clips,
-            self.spec,
-            pipeline,
-            seed=config.seed,
-            limit=DEBUG_CLIPS if config.debug else None,
-        )
+        pipeline = ClipPipeline.from_config(args, training=training)
+        limit = 300 if config.debug else None  # clips
+        feeder = ClipFeeder(clips, self.spec, pipeline, seed=config.seed, limit=limit)
         logging.info("Data: %s, %d %s clips", folder, len(feeder), phase)
         return feeder
 
     def _train_data(self) -> Data[StepSampler]:
-        feeder = self._feeder("train", ClipPipeline.from_config(self.args, training=True))
-        sampler = StepSampler(
-            len(feeder),
-            self.args.train_batch_size,
-            rank=self.world.rank,
-            world_size=self.world.size,
-            accumulate=self.config.accumulate,
-        )
+        feeder, (rank, size, _) = self._feeder("train", training=True), self.world
+        batch, accumulate = self.args.train_batch_size, self.config.accumulate
+        sampler = StepSampler(len(feeder), batch, rank=rank, world_size=size, accumulate=accumulate)
         return Data(feeder, sampler, data_loader(feeder, sampler, self.args.num_workers))
 
     def _eval_data(self, split: str) -> Data[BatchSampler]:
-        feeder = self._feeder(split, ClipPipeline.from_config(self.args, training=False))
-        sampler = eval_sampler(
-            len(feeder),
-            self.args.eval_batch_size,
-            rank=self.world.rank,
-            world_size=self.world.size,
-        )
+        feeder, (rank, size, _) = self._feeder(split, training=False), self.world
+        batch = self.args.eval_batch_size
+        sampler = eval_sampler(len(feeder), batch, rank=rank, world_size=size)
         return Data(feeder, sampler, data_loader(feeder, sampler, self.args.num_workers))
 
     def _scheduler(self, steps_per_epoch: int) -> LambdaDecay:
-        config = self.config
-        args: CosineArgs | StepArgs = config.scheduler_args.cosine
-        factor: Callable[[int], float] = partial(
-            schedules.cosine, steps_per_epoch=steps_per_epoch, **asdict(args)
-        )
-        if config.lr_scheduler == "step":
-            args = config.scheduler_args.step
-            factor = partial(
-                schedules.stepped,
-                steps_per_epoch=steps_per_epoch,
-                warm_up=args.warm_up,
-                step_lr=args.step_lr,
-            )
-        logging.info("LR_Scheduler: %s %s", config.lr_scheduler, asdict(args))
+        name = self.config.lr_scheduler
+        settings = asdict(getattr(self.config.scheduler_args, name))
+        logging.info("LR_Scheduler: %s %s", name, settings)
+        factor = partial(schedules.cosine, steps_per_epoch=steps_per_epoch, **settings)
+        if name == "step":
+            del settings["max_epoch"]
+            factor = partial(schedules.stepped, steps_per_epoch=steps_per_epoch, **settings)
         return LambdaDecay(self._base_rate(), factor)
 
     def _base_rate(self) -> float:
         """The configured rate, scaled in proportion to the clips of a step where base_batch_size
-        gives the number that it was tuned for (Goyal et al., arXiv 1706.02677)."""
+        is set (Goyal et al., arXiv 1706.02677)."""
         config = self.config
         written = getattr(config.optimizer_args, config.optimizer).learning_rate
         parts = (self.args.train_batch_size, self.world.size, config.accumulate)

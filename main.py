@@ -9,6 +9,7 @@ python main.py -c 2001 -ex -pp xsub.pdparams     export for static inference
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import shlex
 import sys
@@ -53,25 +54,23 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="continue the newest run of this configuration, or the one of -pp",
     )  # fmt: skip
 
-    keys = parser.add_argument_group("keys of the configuration")
-    keys.add_argument("-g", "--gpus", type=int, nargs="*", help="GPU number; none is the CPU")
-    keys.add_argument("-s", "--seed", type=int, help="random seed")
-    keys.add_argument("-pp", "--pretrained_path", help="weights (.pdparams)")
-    keys.add_argument(
+    add = parser.add_argument_group("keys of the configuration").add_argument
+    add("-g", "--gpus", type=int, nargs="*", help="GPU number; none is the CPU")
+    add("-s", "--seed", type=int, help="random seed")
+    add("-pp", "--pretrained_path", help="weights (.pdparams)")
+    add(
         "-ft", "--finetune", action="store_true", default=None,
         help="start from those weights of -pp that fit: other classes or inputs",
     )  # fmt: skip
-    keys.add_argument("-w", "--work_dir", help="where runs are kept")
-    keys.add_argument("-d", "--dataset", help="protocol, e.g. ntu-xview")
-    keys.add_argument("-mt", "--model_type", help="e.g. EfficientGCN-B2 or ST-GCN")
-    keys.add_argument("-o", "--optimizer", help="Momentum or Adam")
-    keys.add_argument("-ls", "--lr_scheduler", help="cosine or step")
-    keys.add_argument("-db", "--debug", action="store_true", default=None, help="300 clips a split")
-    keys.add_argument(
-        "-np", "--no_progress_bar", action="store_true", default=None, help="plain lines"
-    )
-    keys.add_argument("--amp", choices=("bf16", "fp16"), help="mixed precision, on a GPU")
-    keys.add_argument("--log_every", type=int, help="a line every so many steps")
+    add("-w", "--work_dir", help="where runs are kept")
+    add("-d", "--dataset", help="protocol, e.g. ntu-xview")
+    add("-mt", "--model_type", help="e.g. EfficientGCN-B2 or ST-GCN")
+    add("-o", "--optimizer", help="Momentum or Adam")
+    add("-ls", "--lr_scheduler", help="cosine or step")
+    add("-db", "--debug", action="store_true", default=None, help="300 clips a split")
+    add("-np", "--no_progress_bar", action="store_true", default=None, help="plain lines")
+    add("--amp", choices=("bf16", "fp16"), help="mixed precision, on a GPU")
+    add("--log_every", type=int, help="a line every so many steps")
 
     other = parser.add_argument_group("other")
     other.add_argument("--split", choices=("eval", "train"), default="eval", help="for -e")
@@ -87,13 +86,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def resolve(args: argparse.Namespace) -> Config:
     """The configuration with the command line's overrides; --set has the last word."""
-    flags = [
-        *("gpus", "seed", "pretrained_path", "work_dir", "dataset", "model_type", "optimizer"),
-        *("lr_scheduler", "debug", "no_progress_bar", "finetune", "amp", "log_every"),
-    ]
-    overrides: dict[str, Any] = {
-        name: getattr(args, name) for name in flags if getattr(args, name) is not None
-    }
+    keys = {field.name for field in dataclasses.fields(Config)}
+    overrides = {k: value for k, value in vars(args).items() if k in keys and value is not None}
     if args.no_cpu_setup:
         overrides["cpu_setup"] = False
     overrides.update(configs.parse_set(args.set))
@@ -117,36 +111,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         parallel.refuse_several("-gd" if args.generate_data else "-ex")
     time.sleep(args.delay_hours * 3600)
     if args.generate_data:
-        return generate(config, args.workers)
+        from generator import generate
+
+        setup_logging()
+        generate(config, workers=args.workers, progress=not config.no_progress_bar)
+        return 0
     if config.cpu_setup:
         parallel.share_cores()
     prepare_process(config.cpu_setup)
-    if args.extract:
-        return extract(config)
+    setup_logging(logging.INFO if parallel.world().main else logging.WARNING)
     command = shlex.join(["main.py", *(sys.argv[1:] if argv is None else argv)])
     with parallel.report_lost_rank():
-        if args.evaluate:
-            return evaluate(config, args.split, args.engine, command)
-        return train(config, command, resume=args.resume)
-
-
-def generate(config: Config, workers: int) -> int:
-    from generator import generate
-
-    setup_logging()
-    generate(config, workers=workers, progress=not config.no_progress_bar)
+        if args.extract:
+            extract(config)
+        elif args.evaluate:
+            evaluate(config, args.split, args.engine, command)
+        else:
+            train(config, command, resume=args.resume)
     return 0
 
 
-def extract(config: Config) -> int:
-    setup_logging()
+def extract(config: Config) -> None:
     from deploy.exporting.contracts import ExportOptions
     from deploy.exporting.export import export_network
     from training.checkpoint import load_network
 
     spec = data_spec(config.dataset, config.data.own_layout)
     export_network(load_network(config, spec), config, spec, ExportOptions())
-    return 0
 
 
 def check_engine(args: argparse.Namespace, config: Config) -> None:
@@ -158,21 +149,16 @@ def check_engine(args: argparse.Namespace, config: Config) -> None:
     parallel.refuse_several(f"--engine {args.engine}")
 
 
-def evaluate(config: Config, split: str, engine: str, command: str) -> int:
+def evaluate(config: Config, split: str, engine: str, command: str) -> None:
     if not config.pretrained_path:
         raise UserError(f"-e needs weights: python main.py -c {config.name} -e -pp FILE.pdparams")
-    setup_logging(_log_level())
     from initializer import Initializer
     from processor import Processor
 
     session = Initializer(config).for_evaluation(split)
-    run_dir = None
-    if parallel.world().main:
-        run_dir = new_run_dir(config, prefix=f"evaluate-{split}-")
-        _begin_records(run_dir, config, command, [session.eval])
+    run_dir = _begin_records(config, command, [session.eval], prefix=f"evaluate-{split}-")
     processor = Processor(config, run_dir)
     processor.evaluate(session, None if engine == DYGRAPH else static_model(session, engine))
-    return 0
 
 
 def static_model(session: Session, engine: str) -> Predictor:
@@ -191,35 +177,34 @@ def static_model(session: Session, engine: str) -> Predictor:
         return Predictor.load(program, engine=engine)
 
 
-def train(config: Config, command: str, *, resume: bool) -> int:
+def train(config: Config, command: str, *, resume: bool) -> None:
     checkpoint = last_checkpoint(config) if resume else None
-    setup_logging(_log_level())
     from initializer import Initializer
     from processor import Processor
 
     session = Initializer(config).for_training(load_weights=not resume)
-    run_dir = None
-    if parallel.world().main:
-        run_dir = checkpoint.parent if checkpoint else new_run_dir(config)
-        _begin_records(run_dir, config, command, [session.train, session.eval])
+    run_dir = _begin_records(config, command, [session.train, session.eval], checkpoint)
     settings = settings_of(config, parallel.world().size)
     Processor(config, run_dir).train(session, settings, checkpoint)
-    return 0
-
-
-def _log_level() -> int:
-    """Rank 0 reports; the other processes log warnings only."""
-    return logging.INFO if parallel.world().main else logging.WARNING
 
 
 def _begin_records(
-    run_dir: Path, config: Config, command: str, splits: Sequence[Data[Any]]
-) -> None:
+    config: Config,
+    command: str,
+    splits: Sequence[Data[Any]],
+    checkpoint: Path | None = None,
+    prefix: str = "",
+) -> Path | None:
+    """The folder of a new run, or of a checkpoint's. None but on rank 0, which alone reports."""
+    if not parallel.world().main:
+        return None
+    run_dir = checkpoint.parent if checkpoint else new_run_dir(config, prefix)
     for part in run_dir.glob(".*.part"):  # incomplete files of a killed session
         part.unlink(missing_ok=True)
     log_to_file(run_dir / "log.txt")
     data = [(split.feeder.clips.path, len(split.feeder)) for split in splits]
     record_session(run_dir, command, config.seed, data)
+    return run_dir
 
 
 if __name__ == "__main__":

@@ -4,49 +4,50 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import paddle
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import utils
 from configs.schema import Config
+from dataset.feeder import ClipFeeder
+from errors import UserError
 from report import write_curves
 from training import parallel, run_state
-from training.board import Board, open_board
-from training.evaluation import check_finite, evaluate, evaluate_static
-from training.metrics import Metrics
+from training.board import open_board
 from training.run_state import Progress
-from training.session import Session, TrainingSession
-from training.step import TrainingStep
+from training.session import Session, TrainingSession, TrainingStep
+from training.tasks import Metrics
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor
 
+# Outputs (N, ...) float32, targets (N, ...) and the numbers of their clips (N,).
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+
 
 class Processor:
-    """Trains or evaluates a session. run_dir: where checkpoints, tables and figures of this run
-    go; None in those of several processes that write no files."""
+    """Trains or evaluates a session. run_dir: where checkpoints, tables and figures go; None in
+    those of several processes that write no files."""
 
     def __init__(self, config: Config, run_dir: Path | None) -> None:
         self.config, self.run_dir = config, run_dir
         # A launcher writes the console to a file, where a progress bar is of no use.
         self.shows_bar = not config.no_progress_bar and parallel.world().size == 1
-        self.board: Board | None = open_board(run_dir) if run_dir is not None else None
+        self.board = open_board(run_dir) if run_dir is not None else None
 
     def train(
         self, session: TrainingSession, settings: str, checkpoint: Path | None = None
     ) -> Progress:
-        """Train to the last epoch, from the first or from a checkpoint of this run.
-
-        settings: the resolved config as text, for `run_state.save`. Leaves last.pdparams,
-        best.pdparams, curves.csv, curves.png and the task's tables of the best epoch in run_dir.
-        """
+        """Train to the last epoch, from the first or from a checkpoint of this run. settings: for
+        `run_state.save`. Leaves checkpoints, curves and the best epoch's tables in run_dir."""
         start, max_epoch = time.time(), self.config.max_epoch
-        step = TrainingStep(session)
-        progress = Progress(session.task.new_metrics())
+        step, progress = TrainingStep(session), Progress(session.task.new_metrics())
         if checkpoint is not None:
             progress = run_state.restore(checkpoint, step, settings)
         if progress.epoch >= max_epoch:
@@ -59,7 +60,8 @@ class Processor:
             progress.history.append(row)
             if session.evaluates_after(progress.epoch):
                 logging.info("Evaluating for epoch %d/%d ...", progress.epoch, max_epoch)
-                metrics, _ = evaluate(session, self._bar(session.eval.loader))
+                batches = _dygraph_batches(session, self._bar(session.eval.loader))
+                metrics, _ = _evaluate(session, batches)
                 row.update(run_state.curve_values("eval", metrics))
                 if progress.best_epoch == 0 or metrics.score > progress.best.score:
                     progress.best, progress.best_epoch = metrics, progress.epoch
@@ -70,19 +72,22 @@ class Processor:
                 self.board.add_epoch(row)
             total = utils.format_duration(time.time() - start)
             logging.info("%s, Total time: %s", progress.best.best_line(), total)
-        self._write_reports(progress)
+        if self.run_dir is not None:
+            write_curves(self.run_dir, progress.history, progress.best.curves)
+        self._write_metrics(progress.best, progress.best_epoch)
         logging.info("Finish training!")
         return progress
 
     def evaluate(self, session: Session, predictor: Predictor | None = None) -> Metrics:
-        """Evaluate on every clip of the session's split. Leaves the task's tables, and its outputs
-        of every clip, in run_dir. predictor: a static model of the network, to run instead."""
+        """Evaluate every clip of the session's split; leaves tables and outputs in run_dir.
+        predictor: a static model of the network, to run instead."""
         logging.info("Starting evaluating ...")
         data = session.eval
         if predictor is None:
-            metrics, outputs = evaluate(session, self._bar(data.loader))
+            batches = _dygraph_batches(session, self._bar(data.loader))
         else:
-            metrics, outputs = evaluate_static(session, predictor, self._bar(data.sampler))
+            batches = _static_batches(data.feeder, predictor, self._bar(data.sampler))
+        metrics, outputs = _evaluate(session, batches)
         for line in metrics.details():
             logging.info(line)
         session.task.write_outputs(self.run_dir, data.feeder, outputs)
@@ -97,33 +102,47 @@ class Processor:
         data.sampler.set_epoch(config.seed * 1_000_003 % 2**31 + epoch)
         data.feeder.epoch = epoch
         session.network.train()
-        start, first_rate, num_clip = time.time(), session.optimizer.get_lr(), 0
-        metrics = session.task.new_metrics()
-        batches = iter(data.loader)
-        bar = self._bar(range(1, data.sampler.num_steps + 1))
-        position = f"Epoch: {epoch + 1}/{config.max_epoch}"
-        lines = StepLines(config.log_every or not self.shows_bar, position, data.sampler.num_steps)
+        start, first_rate = time.time(), session.optimizer.get_lr()
+        metrics, batches = session.task.new_metrics(), iter(data.loader)
+        num_steps, position = data.sampler.num_steps, f"Epoch: {epoch + 1}/{config.max_epoch}"
+        bar = self._bar(range(1, num_steps + 1))
+        logged, num_clip = time.time(), 0  # of the last log line; clips since then
+        every = config.log_every or int(not self.shows_bar)
         with logging_redirect_tqdm():
             for n in bar:
-                loss = 0.0
-                for _ in range(config.accumulate):
-                    clips, targets, indices = next(batches)
-                    part, tensor = step.backward(clips, targets)
-                    loss += part / config.accumulate
-                    outputs = tensor.numpy()
-                    check_finite(outputs, indices.numpy(), data.feeder)
-                    metrics.add(outputs, targets.numpy())
-                    num_clip += len(indices)
-                rate = step.update()
-                lines.add(n, loss, rate, num_clip)
+                loss, clips = self._micro_batches(step, batches, metrics)
+                rate, num_clip = step.update(), num_clip + clips
+                shown = f"Loss: {loss:.4f}, LR: {rate:.4f}"
                 if isinstance(bar, tqdm):
-                    bar.set_description(f"Loss: {loss:.4f}, LR: {rate:.4f}")
+                    bar.set_description(shown)
+                if every and n % every == 0:
+                    now = time.time()
+                    speed = num_clip * parallel.world().size / max(now - logged, 1e-9)
+                    shown = f"Batch: {n}/{num_steps}, {shown}"
+                    logging.info("%s, %s, Speed: %.2f clips/s", position, shown, speed)
+                    logged, num_clip = now, 0
         metrics.merge()
         parallel.average_statistics(session.network)
         seconds = time.time() - start
         logging.info("%s, %s, Training time: %.2fs", position, metrics.training_line(), seconds)
-        row = {**run_state.new_row(metrics), **run_state.curve_values("train", metrics)}
+        row: dict[str, Any] = dict.fromkeys(run_state.columns(metrics))
+        row.update(run_state.curve_values("train", metrics))
         return {**row, "epoch": epoch + 1, "learning_rate": first_rate}
+
+    def _micro_batches(
+        self, step: TrainingStep, batches: Iterator[Any], metrics: Metrics
+    ) -> tuple[float, int]:
+        """The backward passes of a step. Returns its loss and its number of clips."""
+        loss, num_clip = 0.0, 0
+        for _ in range(self.config.accumulate):
+            clips, targets, indices = next(batches)
+            part, tensor = step.backward(clips, targets)
+            loss += part / self.config.accumulate
+            outputs = tensor.numpy()
+            _check_finite(outputs, indices.numpy(), step.session.train.feeder)
+            metrics.add(outputs, targets.numpy())
+            num_clip += len(indices)
+        return loss, num_clip
 
     def _save(self, name: str, step: TrainingStep, progress: Progress, settings: str) -> None:
         if self.run_dir is not None:
@@ -140,38 +159,65 @@ class Processor:
             clip_tensor, _, _ = session.eval.feeder[0]
             self.board.add_graph(session.network, clip_tensor.shape)
 
-    def _write_reports(self, progress: Progress) -> None:
-        if self.run_dir is not None:
-            write_curves(self.run_dir, progress.history, progress.best.curves)
-        self._write_metrics(progress.best, progress.best_epoch)
-
     def _write_metrics(self, metrics: Metrics, epoch: int) -> None:
         """Tables and figures of an evaluation; VisualDL is complete with them."""
         figures = metrics.write(self.run_dir) if self.run_dir is not None else {}
         if self.board is not None:
             for name, png in figures.items():
                 self.board.add_figure(name, png, epoch)
-            self.board.close()
+            self.board.writer.close()
 
     def _bar(self, items: Iterable[Any]) -> Iterable[Any]:
         return tqdm(items, dynamic_ncols=True) if self.shows_bar else items
 
 
-class StepLines:
-    """A log line every so many steps of an epoch. every: 0 for none."""
+def _evaluate(session: Session, batches: Iterable[Batch]) -> tuple[Metrics, list[np.ndarray]]:
+    """Returns the metrics of all clips, equal in all processes, and this process's outputs."""
+    metrics, rows = session.task.new_metrics(), []
+    start = time.time()
+    with paddle.no_grad():
+        for outputs, targets, indices in batches:
+            _check_finite(outputs, indices, session.eval.feeder)
+            metrics.add(outputs, targets)
+            rows.append(outputs)
+        metrics.merge()
+    seconds = time.time() - start
+    logging.info(metrics.evaluation_line())
+    speed = len(session.eval.feeder) / seconds
+    logging.info("Evaluating time: %.2fs, Speed: %.2f sequences/second", seconds, speed)
+    return metrics, rows
 
-    def __init__(self, every: int, position: str, num_steps: int) -> None:
-        self.every, self.position, self.num_steps = int(every), position, num_steps
-        self.start, self.clips = time.time(), 0
 
-    def add(self, step: int, loss: float, rate: float, clips: int) -> None:
-        """step: counted from 1. clips: of this process in this epoch so far."""
-        if not self.every or step % self.every:
-            return
-        now = time.time()
-        speed = (clips - self.clips) * parallel.world().size / max(now - self.start, 1e-9)
-        logging.info(
-            "%s, Batch: %d/%d, Loss: %.4f, LR: %.4f, Speed: %.2f clips/s",
-            *(self.position, step, self.num_steps, loss, rate, speed),
-        )
-        self.start, self.clips = now, clips
+def _dygraph_batches(session: Session, bar: Iterable[Any]) -> Iterator[Batch]:
+    """Run the session's network. bar: over the loader."""
+    session.network.eval()
+    for clips, targets, indices in bar:
+        yield session.network(clips).numpy(), targets.numpy(), indices.numpy()
+
+
+def _static_batches(
+    feeder: ClipFeeder, predictor: Predictor, bar: Iterable[Sequence[int]]
+) -> Iterator[Batch]:
+    """Run a static model on raw clips. bar: over the sampler. Raises UserError for NaN."""
+    for indices in bar:
+        try:
+            logits = predictor.run(feeder.clips.data[indices]).logits
+        except UserError as error:
+            clips = f"{feeder.clips.path}, clips {indices[0]} to {indices[-1]}"
+            raise UserError(f"{clips}: {error}") from error
+        yield logits, feeder.labels[indices], np.array(indices)
+
+
+def _check_finite(outputs: np.ndarray, indices: np.ndarray, feeder: ClipFeeder) -> None:
+    """Raises UserError for NaN or infinity in a batch, and names the clips or the training."""
+    if np.isfinite(outputs).all():
+        return
+    clips = feeder.clips
+    bad = [n for n in indices.tolist() if not np.isfinite(clips.data[n]).all()]
+    if bad:
+        names = ", ".join(clips.names[n] for n in bad[:3])
+        raise UserError(f"{clips.path}: clip {names} holds NaN or infinity")
+    raise UserError(
+        "the network's output is not finite: training diverged; lower "
+        "optimizer_args.*.learning_rate or raise warm_up"
+    )

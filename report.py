@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 
 def worst_pairs(matrix: np.ndarray, count: int) -> list[tuple[int, int, int]]:
-    """(true, predicted, clips) of the most frequent confusions, most frequent first. matrix[true,
-    predicted]: clips."""
+    """(true, predicted, clips) of the most frequent confusions. matrix[true, predicted]: clips."""
     wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
     pairs = [(int(n // len(wrong)), int(n % len(wrong))) for n in order]
@@ -35,9 +34,8 @@ def write_evaluation(folder: Path, matrix: np.ndarray, class_names: Sequence[str
     table = [["true \\ predicted", *class_names]]
     table += [[name, *row] for name, row in zip(class_names, matrix.tolist())]
     write_csv(folder / "confusion.csv", table)
-    per_class: list[list[Any]] = [
-        ["label", "class", "clips", "correct", "accuracy", "most confused with"]
-    ]
+    header = ["label", "class", "clips", "correct", "accuracy", "most confused with"]
+    per_class: list[list[Any]] = [header]
     worst = {true: pred for true, pred, _ in reversed(worst_pairs(matrix, count=10**6))}
     for label, row in enumerate(matrix):
         clips, correct = int(row.sum()), int(row[label])
@@ -54,17 +52,13 @@ def write_curves(
     history: Sequence[Mapping[str, Any]],
     curves: Mapping[str, tuple[float, float] | None],
 ) -> None:
-    """curves.csv and curves.png of a run.
-
-    curves: the quantities, with the limits of their axes, None to fit the values. history: one row
-    an epoch with epoch, learning_rate, and train_<name> and eval_<name> of every quantity; None
-    where the epoch was not evaluated.
-    """
+    """curves.csv and curves.png. curves: the quantities, with the limits of their axes, None to fit
+    the values. history: rows of epoch, learning_rate, train_<name> and eval_<name>, None where the
+    epoch was not evaluated."""
     if not history:
         return
     keys = list(history[0])
-    rows = [[("" if row[k] is None else row[k]) for k in keys] for row in history]
-    write_csv(folder / "curves.csv", [keys, *rows])
+    write_csv(folder / "curves.csv", [keys, *([row[key] for key in keys] for row in history)])
     save_figure(folder / "curves.png", _curves_figure(history, curves))
 
 
@@ -78,32 +72,15 @@ class ClipScores:
     logits: np.ndarray
 
 
-def write_scores(
-    folder: PathLike, names: Sequence[str], labels: np.ndarray, logits: np.ndarray
-) -> Path:
-    """Write `scores.npz` into a folder, for `read_scores` and tools/fuse_scores.py. Returns its
-    path.
-
-    names: N. labels: (N,) int. logits: (N, num_class) float.
-    """
-    path = Path(folder) / "scores.npz"
-    save_scores(path, ClipScores(np.array(names), np.asarray(labels), np.asarray(logits)))
-    return path
-
-
 def save_scores(path: PathLike, scores: ClipScores) -> None:
     """Write scores as an .npz file, atomically."""
+    names, labels = scores.names.astype(np.str_), scores.labels.astype(np.int64)
     with whole_file(path) as file:
-        np.savez(
-            file,
-            names=scores.names.astype(np.str_),
-            labels=scores.labels.astype(np.int64),
-            logits=scores.logits.astype(np.float32),
-        )
+        np.savez(file, names=names, labels=labels, logits=scores.logits.astype(np.float32))
 
 
 def read_scores(path: PathLike) -> ClipScores:
-    """Read what `write_scores` wrote. Raises UserError for anything else; runs no pickled code."""
+    """Read a score file without running code from it. Raises UserError for any other file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in ("names", "labels", "logits") if key not in file]
@@ -115,7 +92,8 @@ def read_scores(path: PathLike) -> ClipScores:
     except _UNREADABLE as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{path}: not a score file of an evaluation: {reason}") from error
-    _check_scores(path, scores)
+    if problem := _problem(scores):
+        raise UserError(f"{path}: {problem}")
     return scores
 
 
@@ -126,34 +104,28 @@ _UNREADABLE = (
 )
 
 
-def _check_scores(path: PathLike, scores: ClipScores) -> None:
+def _problem(scores: ClipScores) -> str:
+    """What is wrong with the arrays of a score file; '' for nothing."""
     names, labels, logits = scores.names, scores.labels, scores.logits
-    kinds, shapes = (names.dtype.kind, labels.dtype, logits.dtype), (names.ndim, labels.ndim)
-    if kinds != ("U", np.int64, np.float32) or shapes != (1, 1) or logits.ndim != 2:
-        raise UserError(
-            f"{path}: names {names.dtype}{names.shape}, labels {labels.dtype}{labels.shape}, "
-            f"logits {logits.dtype}{logits.shape}; allowed: text (N,), int64 (N,), float32 "
-            "(N, num_class)"
-        )
+    kinds, ranks = (names.dtype.kind, labels.dtype, logits.dtype), (names.ndim, labels.ndim)
+    if kinds != ("U", np.int64, np.float32) or ranks != (1, 1) or logits.ndim != 2:
+        found = ", ".join(f"{key} {a.dtype}{a.shape}" for key, a in vars(scores).items())
+        return f"{found}; allowed: text (N,), int64 (N,), float32 (N, num_class)"
+    num_class = logits.shape[1]
     if not len(names) == len(labels) == len(logits) or not logits.size:
-        raise UserError(
-            f"{path}: {len(names)} names, {len(labels)} labels and logits {logits.shape}; "
-            "allowed: the same number of each, at least one"
-        )
+        found = f"{len(names)} names, {len(labels)} labels and logits {logits.shape}"
+        return f"{found}; allowed: the same number of each, at least one"
     unique, count = np.unique(names, return_counts=True)
     if len(unique) < len(names):
-        raise UserError(f"{path}: clip {unique[count > 1][0]} occurs more than once")
-    if labels.min() < 0 or labels.max() >= logits.shape[1]:
-        raise UserError(
-            f"{path}: labels {labels.min()} to {labels.max()}; allowed: 0 to {logits.shape[1] - 1}"
-        )
-    if not np.isfinite(logits).all():
-        name = names[~np.isfinite(logits).all(axis=1)][0]
-        raise UserError(f"{path}: the scores of clip {name} hold NaN or infinity")
+        return f"clip {unique[count > 1][0]} occurs more than once"
+    if labels.min() < 0 or labels.max() >= num_class:
+        return f"labels {labels.min()} to {labels.max()}; allowed: 0 to {num_class - 1}"
+    broken = names[~np.isfinite(logits).all(axis=1)]
+    return f"the scores of clip {broken[0]} hold NaN or infinity" if len(broken) else ""
 
 
 def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
-    """Write rows of values as UTF-8 CSV, atomically."""
+    """Write rows of values as UTF-8 CSV, atomically; None as an empty cell."""
     with whole_file(path, "w") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
@@ -181,12 +153,11 @@ def _confusion_figure(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the true class")
-    ticks = np.arange(len(class_names))
-    small = 9 if len(class_names) <= 20 else 5
+    ticks, small = np.arange(len(class_names)), 9 if len(class_names) <= 20 else 5
     axes.set_xticks(ticks, class_names, rotation=90, fontsize=small)
     axes.set_yticks(ticks, class_names, fontsize=small)
-    axes.set(xlabel="predicted", ylabel="true")
-    axes.set_title(f"top-1 {matrix.trace()}/{matrix.sum()}")
+    title = f"top-1 {matrix.trace()}/{matrix.sum()}"
+    axes.set(xlabel="predicted", ylabel="true", title=title)
     return figure
 
 

@@ -20,10 +20,7 @@ _LOG_FORMAT = "[ %(asctime)s ] %(message)s"
 # glibc's numbers of mallopt parameters
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 _MALLOC_SETTINGS = (
-    "MALLOC_TRIM_THRESHOLD_",
-    "MALLOC_TOP_PAD_",
-    "MALLOC_MMAP_MAX_",
-    "MALLOC_ARENA_MAX",
+    *("MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_", "MALLOC_ARENA_MAX"),
     "GLIBC_TUNABLES",
 )
 
@@ -35,23 +32,16 @@ def prepare_process(cpu_setup: bool = True) -> None:
 
 
 def prepare_environment(cpu_setup: bool = True) -> None:
-    """Settings that take effect only before Paddle is imported; call it first.
-
-    Static graphs are written as .pdmodel, not as .json. With cpu_setup: use all cores, select
-    MKL's fast path on AMD, and keep freed memory for the next operator instead of returning it to
-    the kernel (docs/performance.md has the memory that this needs). Never overrides environment
-    variables of the user.
-    """
+    """Settings that take effect only before Paddle is imported: .pdmodel, not .json, as the format
+    of static graphs, and with cpu_setup all cores, MKL's fast path on AMD, and freed memory that is
+    kept, because page faults on new memory take longer than the arithmetic (docs/performance.md).
+    Never overrides environment variables of the user."""
     os.environ.setdefault("FLAGS_enable_pir_api", "0")
     os.environ.setdefault("GLOG_minloglevel", "2")
-    if cpu_setup:
-        _set_up_cpu()
-
-
-def _set_up_cpu() -> None:
-    cores = str(num_cores())
+    if not cpu_setup:
+        return
     if "OMP_NUM_THREADS" not in os.environ and "FLAGS_paddle_num_threads" not in os.environ:
-        os.environ["OMP_NUM_THREADS"] = os.environ["FLAGS_paddle_num_threads"] = cores
+        os.environ["OMP_NUM_THREADS"] = os.environ["FLAGS_paddle_num_threads"] = str(num_cores())
     # Time in ms that MKL's threads spin after a product; model/threads.py needs the cores.
     os.environ.setdefault("KMP_BLOCKTIME", "1")
     if _is_amd():
@@ -84,8 +74,6 @@ def _is_amd() -> bool:
 
 
 def _keep_freed_memory() -> None:
-    """Page faults on newly allocated memory take longer than the arithmetic
-    (docs/performance.md)."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # not glibc
@@ -108,16 +96,13 @@ def set_device(gpus: tuple[int, ...]) -> None:
     has no such GPU."""
     import paddle
 
-    if not gpus:
-        paddle.device.set_device("cpu")
-        return
     count = num_gpus()
-    if gpus[0] >= count:
+    if gpus and gpus[0] >= count:
         raise UserError(
             f"GPU {gpus[0]} is requested, but Paddle {paddle.version.full_version} finds {count} "
             "GPUs; leave out -g for the CPU, or install paddlepaddle-gpu"
         )
-    paddle.device.set_device(f"gpu:{gpus[0]}")
+    paddle.device.set_device(f"gpu:{gpus[0]}" if gpus else "cpu")
 
 
 def set_seed(seed: int, epoch: int = 0, rank: int = 0) -> None:
@@ -130,15 +115,9 @@ def set_seed(seed: int, epoch: int = 0, rank: int = 0) -> None:
 
 def setup_logging(level: int = logging.INFO) -> None:
     """Log lines '[ time ] text' to the console, and buffer them for `log_to_file`."""
-    root = logging.getLogger()
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-        handler.close()
     console = logging.StreamHandler(sys.stdout)
-    console.setFormatter(logging.Formatter(_LOG_FORMAT))
-    root.addHandler(console)
-    root.addHandler(MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL, flushOnClose=False))
-    root.setLevel(level)
+    memory = MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL, flushOnClose=False)
+    logging.basicConfig(format=_LOG_FORMAT, level=level, handlers=[console, memory], force=True)
 
 
 def log_to_file(path: Path) -> None:
@@ -173,5 +152,4 @@ def format_duration(seconds: float) -> str:
     """3725 -> '00d-01h-02m-05s'."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
-    day, hour = divmod(hours, 24)
-    return f"{day:02d}d-{hour:02d}h-{minute:02d}m-{second:02d}s"
+    return f"{hours // 24:02d}d-{hours % 24:02d}h-{minute:02d}m-{second:02d}s"

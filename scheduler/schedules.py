@@ -1,9 +1,6 @@
-"""The learning rate as a factor of the base rate, and the epochs after which to evaluate.
-
-EfficientGCN (TPAMI 2022, section 4.2 and public code). `step` counts optimizer steps from 0 and
-does not restart with an epoch; the warm-up starts at exactly 0, so the first step of a run updates
-the momentum only.
-"""
+"""The learning rate as a factor of the base rate, and the epochs after which to evaluate, as in
+EfficientGCN (TPAMI 2022, section 4.2 and public code). `step` counts all optimizer steps of a run
+from 0; the warm-up starts at exactly 0, so the first step updates the momentum only."""
 
 from __future__ import annotations
 
@@ -22,15 +19,13 @@ def cosine(step: int, *, steps_per_epoch: int, max_epoch: int, warm_up: int) -> 
     return 0.5 * (math.cos(math.pi * (step - ramp) / (total - ramp)) + 1)
 
 
-def stepped(
-    step: int, *, steps_per_epoch: int, warm_up: int, step_lr: Sequence[int], decay: float = 0.1
-) -> float:
-    """Linear warm-up over `warm_up` epochs, then a factor of `decay` at each epoch of `step_lr`."""
+def stepped(step: int, *, steps_per_epoch: int, warm_up: int, step_lr: Sequence[int]) -> float:
+    """Linear warm-up over `warm_up` epochs, then a factor of 0.1 at each epoch of `step_lr`."""
     ramp = warm_up * steps_per_epoch
     if step < ramp:
         return step / ramp
     epoch = step // steps_per_epoch
-    return decay ** sum(epoch >= milestone for milestone in step_lr)
+    return 0.1 ** sum(epoch >= milestone for milestone in step_lr)
 
 
 def evaluates_after(epoch: int, *, max_epoch: int, low_rate_from: int) -> bool:

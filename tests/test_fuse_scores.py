@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from errors import UserError, run_command
-from report import ClipScores, read_scores, save_scores, write_scores
+from report import ClipScores, read_scores, save_scores
 from tools.fuse_scores import (
     Streams,
     _divisions,
@@ -28,7 +28,9 @@ BONE = [[0.0, 1, 0], [0, 5, 0], [0, 0, 4]]
 
 
 def write(folder: Path, names: list, labels: list, logits: object) -> str:
-    return str(write_scores(folder, names, np.array(labels), np.array(logits)))
+    scores = ClipScores(np.array(names), np.array(labels), np.array(logits))
+    save_scores(folder / "scores.npz", scores)
+    return str(folder / "scores.npz")
 
 
 def many(seed: int, num: int = 3, clips: int = 200, classes: int = 7) -> Streams:
@@ -48,8 +50,8 @@ def num_right(streams: Streams, weights: object) -> int:
 
 def test_scores_round_trip(tmp_path: Path) -> None:
     logits = np.random.RandomState(0).standard_normal((3, 4))
-    path = write_scores(tmp_path / "run", NAMES, np.array([0, 1, 3], np.int32), logits)
-    assert path == tmp_path / "run/scores.npz"
+    path = tmp_path / "run/scores.npz"
+    save_scores(path, ClipScores(np.array(NAMES), np.array([0, 1, 3], np.int32), logits))
     got = read_scores(path)
     assert got.names.tolist() == NAMES and got.names.dtype.kind == "U"
     assert got.labels.tolist() == [0, 1, 3] and got.labels.dtype == np.int64

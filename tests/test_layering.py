@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "initializer.py": {
         *("configs", "dataset", "model", "scheduler", "training", "utils", "paddle")
     },
-    "processor.py": {"configs", "training", "deploy", "utils", "report"},
+    "processor.py": {"configs", "dataset", "training", "deploy", "utils", "report", "paddle"},
     "main.py": {
         *("configs", "utils", "training.parallel", "training.run_folder", "training.session"),
         *("generator", "initializer", "processor", "dataset", "deploy", "model"),

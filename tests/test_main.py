@@ -220,7 +220,10 @@ def test_evaluating_the_training_split(tiny_keys: list[str], tmp_path: Path, cap
             ["-c", "9001", "-d", "ntu-xsub"],
             "not found in .*ntu-xsub; run: python main.py -c 9001 -gd",
         ),
-        (["-c", "9001", "-d", "ntu"], r"is no benchmark \(allowed: kinetics-skeleton, ntu-xset120"),
+        (
+            ["-c", "9001", "-d", "ntu"],
+            r"is not a benchmark \(allowed: kinetics-skeleton, ntu-xset120",
+        ),
         (["-c", "9001", "-g", "0"], "GPU 0 is requested"),
         (["-c", "9001", "-dh", "nan"], "--delay_hours"),
         (

@@ -26,7 +26,7 @@ from report import read_scores
 from tests.processes import ROOT, is_running, run_python, wait_until
 from training import parallel
 from training.checkpoint import load_checkpoint
-from training.step import TrainingStep
+from training.session import TrainingStep
 
 TWO_RANKS = """
 import json, sys
@@ -278,7 +278,7 @@ def regression(keys: dict[str, Any]) -> tuple[SimpleNamespace, np.ndarray, np.nd
     optimizer = initializer._optimizer(scheduler, network)
     session = SimpleNamespace(
         config=initializer.config,
-        task=initializer._task(),
+        task=initializer.task,
         network=network,
         optimizer=optimizer,
         scheduler=scheduler,

@@ -17,11 +17,9 @@ from initializer import Initializer
 from processor import Processor
 from training import run_state
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.metrics import Metrics
 from training.run_state import Progress
-from training.session import TrainingSession
-from training.step import TrainingStep
-from training.tasks import ClipMetrics, Task
+from training.session import TrainingSession, TrainingStep
+from training.tasks import ClipMetrics, Metrics, Task
 
 PARITY = [-1.0, 1.0]  # the target of even and of odd labels
 

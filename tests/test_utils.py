@@ -15,7 +15,7 @@ import report
 import utils
 from errors import UserError
 from tests.processes import run_python
-from training.metrics import Confusion
+from training.tasks import Confusion
 
 SHOW = "import os, utils; utils.prepare_process({}); print(os.environ.get('OMP_NUM_THREADS'))"
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from errors import UserError, run_command
 from report import ClipScores, read_scores, save_scores
-from training.metrics import Confusion
+from training.tasks import Confusion
 from utils import new_parser
 
 MAX_SEARCHED = 7  # streams that --validate supports

@@ -1,5 +1,4 @@
-"""Scalars, figures and the graph of a run for VisualDL (`visualdl --logdir DIR`), an optional
-package (requirements-optional.txt). Without it a run has its csv and png files."""
+"""Scalars, figures and the graph of a run for VisualDL, an optional package."""
 
 from __future__ import annotations
 
@@ -15,19 +14,18 @@ if TYPE_CHECKING:
 
 
 class Board:
-    """Writes one session of a run to VisualDL. writer: a visualdl.LogWriter."""
+    """One session of a run. writer: a visualdl.LogWriter."""
 
     def __init__(self, writer: Any) -> None:
         self.writer = writer
 
     def add_epoch(self, row: Mapping[str, Any]) -> None:
-        """Add the scalars of an epoch. row: of the curves; None is left out."""
+        """row: of the curves; None is left out."""
         for key, value in row.items():
             if key != "epoch" and value is not None:
                 self.writer.add_scalar(_tag(key), value, row["epoch"])
 
     def add_figure(self, tag: str, png: Path, epoch: int) -> None:
-        """Add a figure that the run has written."""
         from matplotlib.image import imread
 
         pixels = (imread(png)[..., :3] * 255).round().astype("uint8")  # (height, width, 3)
@@ -42,10 +40,6 @@ class Board:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it calls deprecated functions of Paddle
             self.writer.add_graph(plain, [InputSpec([1, *shape], "float32")])
-
-    def close(self) -> None:
-        """Flush and close the records."""
-        self.writer.close()
 
 
 def open_board(run_dir: Path) -> Board | None:

@@ -1,5 +1,4 @@
-"""Checkpoints: weights and optimizer state between files and networks; all of them or, for
-fine-tuning, those that fit."""
+"""Weights and optimizer state between checkpoints and networks."""
 
 from __future__ import annotations
 
@@ -41,11 +40,9 @@ def save_checkpoint(path: PathLike, content: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: PathLike) -> dict[str, Any]:
-    """Read a checkpoint without running code from it.
-
-    Accepts this project's files, the public Paddle port's, and a bare state dict. Returns a dict
-    with 'model' (name -> array) and the file's other entries. Raises UserError otherwise.
-    """
+    """Read a checkpoint of this project or of the public Paddle port, or a bare state dict, without
+    running code from it. Returns 'model' (name -> array) and the file's other entries. Raises
+    UserError for any other file."""
     content = _without_names(load_pickle(path))
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}; allowed: a dict of weights")
@@ -77,33 +74,40 @@ def weights_of(network: nn.Layer) -> dict[str, Any]:
 
 
 def load_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], source: PathLike) -> None:
-    """Load checkpoint weights into a network, all or none.
-
-    Raises UserError listing names that are missing, unexpected or of another shape.
-    """
-    target = network.state_dict()
-    stored_shapes = getattr(network, "checkpoint_shapes", {})
+    """Load checkpoint weights into a network, all or none. Raises UserError listing names that are
+    missing, unexpected or of another shape."""
+    target, fitting = network.state_dict(), _fitting(network, weights)
     problems = [f"missing {name}" for name in target if name not in weights]
     problems += [f"unexpected {name}" for name in weights if name not in target]
-    ready = {}
-    for name, tensor in target.items():
-        if name not in weights:
-            continue
-        array, shape = np.asarray(weights[name]), list(tensor.shape)
-        if list(array.shape) not in (shape, stored_shapes.get(name, shape)):
-            problems.append(f"{name} is {list(array.shape)}, the network has {shape}")
-        elif array.dtype.kind != "f" or not np.isfinite(array).all():
+    for name in (n for n in target if n in weights):
+        if name not in fitting:
+            shape = list(np.shape(weights[name]))
+            problems.append(f"{name} is {shape}, the network has {list(target[name].shape)}")
+        elif not _is_finite(fitting[name]):
             problems.append(f"{name} holds values that are not finite numbers")
-        else:
-            ready[name] = array.reshape(shape).astype(np.float32)
     if problems:
         shown = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" * (len(problems) > 6))
         raise UserError(
             f"{source}: does not fit the network of this configuration: {shown}. "
             "Choose the configuration (-c) that the weights were trained with"
         )
-    for name, array in ready.items():
-        target[name].set_value(array)
+    for name, array in fitting.items():
+        target[name].set_value(array.astype(np.float32))
+
+
+def _fitting(network: nn.Layer, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The weights whose name and shape fit the network, in its shapes and order."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    stored = {**shapes, **getattr(network, "checkpoint_shapes", {})}
+    return {
+        name: np.reshape(weights[name], shape)
+        for name, shape in shapes.items()
+        if name in weights and np.shape(weights[name]) in (shape, tuple(stored[name]))
+    }
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    return array.dtype.kind == "f" and bool(np.isfinite(array).all())
 
 
 def load_network(config: Config, spec: DataSpec) -> ClipNetwork:
@@ -121,53 +125,41 @@ def load_network(config: Config, spec: DataSpec) -> ClipNetwork:
 
 
 def load_fitting(network: nn.Layer, weights: Mapping[str, np.ndarray], source: PathLike) -> None:
-    """Load every weight whose name and shape fit into a network, and log which were loaded, which
-    keep their random values and which are not used.
+    """Load every weight whose name and shape fit into a network, and log what happens to the rest.
 
-    A layer is loaded completely or not at all: where one of its tensors does not fit, as with
-    another number of classes or of input branches, all of them keep their random values.
-    Adjacencies are not weights: they stay those of this network's skeleton. Raises UserError where
-    a value that fits is not a finite number, or where less than half of the values fit.
+    A layer is loaded completely or not at all: where one of its tensors does not fit, all keep
+    their random values. Adjacencies are not weights: they stay those of this network's skeleton.
+    Raises UserError where a value that fits is not finite, or less than half of the values fit.
     """
     constants = {name for name, _ in network.named_buffers()}
     target = {n: tensor for n, tensor in network.state_dict().items() if n not in constants}
-    stored_shapes = getattr(network, "checkpoint_shapes", {})
-    ready, odd = {}, set()
-    for name, tensor in target.items():
-        shape = list(tensor.shape)
-        array = np.asarray(weights.get(name, np.empty(0)))
-        if list(array.shape) not in (shape, stored_shapes.get(name, shape)):
-            odd.add(_layer(name))
-        elif array.dtype.kind != "f" or not np.isfinite(array).all():
+    ready = {n: array for n, array in _fitting(network, weights).items() if n in target}
+    for name, array in ready.items():
+        if not _is_finite(array):
             raise UserError(f"{source}: {name} holds values that are not finite numbers")
-        else:
-            ready[name] = array.reshape(shape).astype(np.float32)
-    ready = {name: array for name, array in ready.items() if _layer(name) not in odd}
+    layer = {name: name.rpartition(".")[0] or name for name in target}
+    odd = {layer[name] for name in target if name not in ready}
+    ready = {name: array for name, array in ready.items() if layer[name] not in odd}
     found, total = (sum(target[n].size for n in names) for names in (ready, target))
+    share = 100 * found / total
+    random = _grouped(n for n in target if n not in ready)
     if found < LEAST_SHARE * total:
         raise UserError(
-            f"{source}: only {100 * found / total:.1f} % of the network's values fit by name and "
-            f"shape ({_grouped(n for n in target if n not in ready)} do not); fine-tuning needs "
-            "at least half: choose the -mt and model_args that the weights were trained with"
+            f"{source}: only {share:.1f} % of the network's values fit by name and shape ({random} "
+            "do not); fine-tuning needs at least half: choose the -mt and model_args that the "
+            "weights were trained with"
         )
     for name, array in ready.items():
-        target[name].set_value(array)
-    known = ready.keys() | constants
-    logging.info(
-        "Fine-tuning from %s: %d of %d tensors loaded, %.1f %% of the values",
-        *(source, len(ready), len(target), 100 * found / total),
-    )
-    logging.info("Random weights: %s", _grouped(n for n in target if n not in ready) or "nothing")
-    logging.info("Not used: %s", _grouped(n for n in weights if n not in known) or "nothing")
-
-
-def _layer(name: str) -> str:
-    """'main_stream.block-0_scn.bn.weight' -> 'main_stream.block-0_scn.bn'."""
-    return name.rpartition(".")[0] or name
+        target[name].set_value(array.astype(np.float32))
+    counts = f"{len(ready)} of {len(target)} tensors loaded, {share:.1f} % of the values"
+    logging.info("Fine-tuning from %s: %s", source, counts)
+    unused = _grouped(n for n in weights if n not in ready.keys() | constants)
+    logging.info("Random weights: %s", random or "nothing")
+    logging.info("Not used: %s", unused or "nothing")
 
 
 def _grouped(names: Iterable[str]) -> str:
-    """Names counted by their first two parts: 'input_branches.2 (38), classifier.fc (2)'."""
+    """Counts by the first two parts of names: 'input_branches.2 (38), classifier.fc (2)'."""
     counts = Counter(".".join(name.split(".")[:-1][:2]) or name for name in names)
     return ", ".join(f"{prefix} ({count})" for prefix, count in counts.items())
 
@@ -191,9 +183,7 @@ def load_optimizer_state(
     network or optimizer, or is incomplete."""
     parameters = {n: p.name for n, p in network.named_parameters() if not p.stop_gradient}
     accumulators = _ACCUMULATORS[type(optimizer).__name__]
-    expected = {
-        f"{name}.{m}": f"{parameters[name]}_{m}" for name in parameters for m in accumulators
-    }
+    expected = {f"{n}.{m}": f"{p}_{m}" for n, p in parameters.items() for m in accumulators}
     odd = sorted(set(expected) ^ set(stored))
     if odd:
         raise UserError(

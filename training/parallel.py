@@ -1,7 +1,6 @@
-"""Several processes that train one network: ranks, barriers, all-reduces, and the message when a
-process is lost. `python -m paddle.distributed.launch` starts them and passes their ranks in the
-environment. Paddle is imported inside the functions that need it.
-"""
+"""Several processes that train one network: ranks, barriers and all-reduces. `python -m
+paddle.distributed.launch` starts them and passes their ranks in the environment. Paddle is
+imported inside the functions that need it."""
 
 from __future__ import annotations
 
@@ -46,21 +45,18 @@ class World(NamedTuple):
 
 def world() -> World:
     """Rank and sizes as the launcher set them; (0, 1, 1) without one."""
-    environ = os.environ
-    size = int(environ.get("PADDLE_TRAINERS_NUM", 1))
-    rank, local_size = environ.get("PADDLE_TRAINER_ID", 0), environ.get("PADDLE_LOCAL_SIZE", size)
-    return World(int(rank), size, int(local_size))
+    size = int(os.environ.get("PADDLE_TRAINERS_NUM", 1))
+    rank = int(os.environ.get("PADDLE_TRAINER_ID", 0))
+    return World(rank, size, int(os.environ.get("PADDLE_LOCAL_SIZE", size)))
 
 
 def share_cores() -> None:
-    """Divide this machine's cores among its processes; call it before Paddle is imported.
-
-    The launcher imports Paddle, which sets OMP_NUM_THREADS to 1 for the processes it starts, so a
-    1 is overridden. FLAGS_paddle_num_threads is a setting of the user and stays."""
+    """Divide this machine's cores among its processes; call it before Paddle is imported. The
+    launcher imports Paddle, which sets OMP_NUM_THREADS to 1 for the processes it starts, so a 1 is
+    overridden. FLAGS_paddle_num_threads is a setting of the user and stays."""
     local_size, environ = world().local_size, os.environ
-    if local_size == 1 or "FLAGS_paddle_num_threads" in environ:
-        return
-    if environ.get("OMP_NUM_THREADS", "1") == "1":
+    unset = "FLAGS_paddle_num_threads" not in environ and environ.get("OMP_NUM_THREADS", "1") == "1"
+    if local_size > 1 and unset:
         share = str(max(1, utils.num_cores() // local_size))
         environ["OMP_NUM_THREADS"] = environ["FLAGS_paddle_num_threads"] = share
 
@@ -68,15 +64,13 @@ def share_cores() -> None:
 def refuse_several(what: str) -> None:
     """Raises UserError under a launcher that started several processes."""
     if world().size > 1:
-        raise UserError(
-            f"{what} runs in one process, and the launcher started {world().size}; leave out "
-            "`-m paddle.distributed.launch`"
-        )
+        started = f"{what} runs in one process, and the launcher started {world().size}"
+        raise UserError(f"{started}; leave out `-m paddle.distributed.launch`")
 
 
 def join(gpus: tuple[int, ...]) -> World:
-    """Set the device and connect to the other processes. gpus: the GPU of a single process;
-    several get theirs from the launcher. Raises UserError where both choose."""
+    """Set the device and connect to the other processes. gpus: the GPU of a single process. Raises
+    UserError if it is given to several, which get theirs from the launcher."""
     here = world()
     if here.size == 1:
         utils.set_device(gpus)
@@ -106,8 +100,7 @@ def on_gpu() -> bool:
 
 
 def replicate(network: nn.Layer) -> nn.Layer:
-    """The network to call in training, with the weights of rank 0. `share_gradients` averages its
-    gradients."""
+    """The network to call in training, with the weights of rank 0."""
     if world().size == 1:
         return network
     import paddle
@@ -116,20 +109,14 @@ def replicate(network: nn.Layer) -> nn.Layer:
     return paddle.DataParallel(network)
 
 
-@contextlib.contextmanager
-def own_gradients(replica: nn.Layer) -> Iterator[None]:
-    """Within this block a backward pass adds to this process's own gradient only.
-
-    DataParallel would all-reduce it during the backward pass, where Paddle aborts the process
-    without a message when another one is lost.
-    """
-    with replica.no_sync() if world().size > 1 else contextlib.nullcontext():
-        yield
+def own_gradients(replica: nn.Layer) -> contextlib.AbstractContextManager[None]:
+    """Within this block a backward pass adds to this process's own gradient only. DataParallel
+    would all-reduce it there, where Paddle aborts without a message when a process is lost."""
+    return replica.no_sync() if world().size > 1 else contextlib.nullcontext()
 
 
 def share_gradients(network: nn.Layer) -> None:
-    """Replace every gradient by its mean over all processes; in each the same
-    parameters have one."""
+    """Replace every gradient by its mean over processes; in each the same parameters have one."""
     size = world().size
     if size == 1:
         return
@@ -166,8 +153,8 @@ def summed(array: np.ndarray) -> np.ndarray:
 
 
 def gathered(rows: np.ndarray, total: int) -> np.ndarray:
-    """The rows of all clips, in order, (total, ...). rows: (n, ...), of this process's clips:
-    every size-th of `total` from its rank on."""
+    """The rows of all clips, in order, (total, ...). rows: (n, ...), of every size-th clip from
+    this process's rank on."""
     here = world()
     if here.size == 1:
         return rows
@@ -177,9 +164,8 @@ def gathered(rows: np.ndarray, total: int) -> np.ndarray:
 
 
 def average_statistics(network: nn.Layer) -> None:
-    """Average BatchNorm's running means and variances over all processes. Each process normalises
-    its own clips of a step, so their statistics differ; after this call all processes evaluate,
-    save and train the same network."""
+    """Average BatchNorm's running means and variances over all processes, each of which normalises
+    its own clips; after this call all have the same network."""
     if world().size == 1:
         return
     own = [t for name, t in network.state_dict().items() if name.endswith(_STATISTICS)]

@@ -1,4 +1,4 @@
-"""The folder of a run: its path, and the record of how the run was started (run.yaml)."""
+"""The folder of a run, and the record of how the run was started (run.yaml)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,9 @@ from errors import UserError
 from safe_io import PathLike, file_hash, read_yaml_file, whole_file
 from training import parallel
 
-_ROOT = Path(__file__).resolve().parent.parent
 # Settings that may differ when a run is resumed: they change where it starts and what it shows.
-_NOT_TRAINING = (
-    *("pretrained_path", "finetune", "work_dir", "no_progress_bar", "log_every"),
-    *("gpus", "cpu_setup"),
-)
+_NOT_TRAINING = ["pretrained_path", "finetune", "work_dir", "no_progress_bar", "log_every"]
+_NOT_TRAINING += ["gpus", "cpu_setup"]
 
 
 def new_run_dir(config: Config, prefix: str = "") -> Path:
@@ -47,26 +44,24 @@ def new_run_dir(config: Config, prefix: str = "") -> Path:
 
 
 def last_checkpoint(config: Config) -> Path:
-    """The checkpoint that -r continues: that of -pp, or last.pdparams of this configuration's
-    newest run. Raises UserError where there is none."""
+    """The checkpoint that -r continues: -pp, or that of this configuration's newest run. Raises
+    UserError where there is none."""
     if config.pretrained_path:
         return Path(config.pretrained_path)
     parent = Path(config.work_dir) / config.run_name
     runs = sorted(parent.glob("[0-9]*"))
-    if not runs or not (runs[-1] / "last.pdparams").is_file():
-        what = f"{runs[-1]} has no last.pdparams yet" if runs else f"there is no run in {parent}"
-        raise UserError(
-            f"nothing to resume: {what}; start a new run: python main.py -c {config.name}, or name "
-            "a checkpoint with -pp"
-        )
-    return runs[-1] / "last.pdparams"
+    if runs and (runs[-1] / "last.pdparams").is_file():
+        return runs[-1] / "last.pdparams"
+    what = f"{runs[-1]} has no last.pdparams yet" if runs else f"there is no run in {parent}"
+    raise UserError(
+        f"nothing to resume: {what}; start a new run: python main.py -c {config.name}, or name "
+        "a checkpoint with -pp"
+    )
 
 
 def settings_of(config: Config, world_size: int = 1) -> str:
     """The settings that a run must share with the run that it resumes, as YAML."""
-    defaults: dict[str, Any] = {
-        f.name: f.default for f in dataclasses.fields(Config) if f.name in _NOT_TRAINING
-    }
+    defaults: dict[str, Any] = {key: getattr(Config, key) for key in _NOT_TRAINING}
     name = Path(config.name).stem  # the same for every way to write the file's path
     text = configs.dump(dataclasses.replace(config, name=name, **defaults))
     return f"{text}world_size: {world_size}\n"
@@ -75,28 +70,19 @@ def settings_of(config: Config, world_size: int = 1) -> str:
 def record_session(
     run_dir: Path, command: str, seed: int, data: Sequence[tuple[Path, int]]
 ) -> None:
-    """Append this session to the list in run.yaml, which grows by one with each -r.
+    """Append this session to the list in run.yaml. command: as it was typed. data: (clip file,
+    number of its clips that are used). Raises UserError for a damaged run.yaml."""
+    import paddle
 
-    command: as it was typed. data: (clip file, number of its clips that are used). Raises
-    UserError for a damaged run.yaml.
-    """
     path = run_dir / "run.yaml"
     content: Any = {"sessions": []}
     if path.is_file():
         content = read_yaml_file(path)
         if not isinstance(content, dict) or not isinstance(content.get("sessions"), list):
             raise UserError(f"{path}: has no list of sessions; remove it to resume this run")
-    content["sessions"].append(_session(command, seed, data))
-    with whole_file(path, "w") as file:
-        yaml.safe_dump(content, file, sort_keys=False, width=1000)
-
-
-def _session(command: str, seed: int, data: Sequence[tuple[Path, int]]) -> dict[str, Any]:
-    import paddle
-
     folder = data[0][0].parent
     manifest = folder / "manifest.json"
-    return {
+    session = {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command,
         "seed": seed,
@@ -107,17 +93,19 @@ def _session(command: str, seed: int, data: Sequence[tuple[Path, int]]) -> dict[
             "manifest_sha256": file_hash(manifest) if manifest.is_file() else None,
             "clips": {path.stem.removesuffix("_data"): count for path, count in data},
         },
-        "git": git_state(_ROOT),
+        "git": git_state(Path(__file__).resolve().parent.parent),
         "python": platform.python_version(),
         "paddle": paddle.version.full_version,
         "numpy": np.__version__,
         "platform": platform.platform(),
     }
+    content["sessions"].append(session)
+    with whole_file(path, "w") as file:
+        yaml.safe_dump(content, file, sort_keys=False, width=1000)
 
 
 def git_state(folder: PathLike) -> dict[str, Any] | None:
-    """Revision of the checkout in `folder`, and whether a tracked file differs from it; None
-    outside a checkout."""
+    """Revision of a checkout, and whether a tracked file differs from it; None outside of one."""
     top, revision = (_git(folder, "rev-parse", what) for what in ("--show-toplevel", "HEAD"))
     if top is None or revision is None or Path(top).resolve() != Path(folder).resolve():
         return None

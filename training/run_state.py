@@ -10,10 +10,8 @@ from typing import Any
 from errors import UserError
 from safe_io import read_yaml
 from training import checkpoint
-from training.metrics import Metrics
-from training.step import TrainingStep
-
-_RESUME_KEYS = {"opt": dict, "epoch": int, "best_state": dict, "history": list, "config": str}
+from training.session import TrainingStep
+from training.tasks import Metrics
 
 
 @dataclass
@@ -26,17 +24,11 @@ class Progress:
     epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
-    @property
-    def best_state(self) -> dict[str, Any]:
-        """The best evaluation as a checkpoint stores it."""
-        return {**self.best.state(), "epoch": self.best_epoch}
 
-
-def new_row(metrics: Metrics) -> dict[str, Any]:
-    """A row of the curves, still empty: epoch, learning_rate, and train_<name> and eval_<name> of
-    every curve of the metrics."""
+def columns(metrics: Metrics) -> list[str]:
+    """The keys of a row of the curves."""
     names = [f"{phase}_{name}" for phase in ("train", "eval") for name in metrics.curves]
-    return dict.fromkeys(["epoch", "learning_rate", *names])
+    return ["epoch", "learning_rate", *names]
 
 
 def curve_values(phase: str, metrics: Metrics) -> dict[str, float]:
@@ -46,15 +38,14 @@ def curve_values(phase: str, metrics: Metrics) -> dict[str, float]:
 
 
 def save(path: Path, step: TrainingStep, progress: Progress, settings: str) -> None:
-    """Write a checkpoint. settings: what a run that resumes it must have in common with this one,
-    as YAML."""
+    """Write a checkpoint. settings: what a run that resumes it must share with it, as YAML."""
     session = step.session
     content = {
         "model": checkpoint.weights_of(session.network),
         "opt": checkpoint.optimizer_state(session.network, session.optimizer),
         "scheduler": session.scheduler.state_dict(),
         "epoch": progress.epoch,
-        "best_state": progress.best_state,
+        "best_state": {**progress.best.state(), "epoch": progress.best_epoch},
         "history": progress.history,
         "config": settings,
     }
@@ -87,13 +78,15 @@ def restore(path: Path, step: TrainingStep, settings: str) -> Progress:
 def _check(
     path: Path, content: dict[str, Any], settings: str, metrics: Metrics, *, has_scaler: bool
 ) -> None:
-    kinds = {**_RESUME_KEYS, **({"scaler": dict} if has_scaler else {})}
+    kinds = {"opt": dict, "epoch": int, "best_state": dict, "history": list, "config": str}
+    if has_scaler:
+        kinds["scaler"] = dict
     odd = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
     if not odd:
-        columns = set(new_row(metrics))
         if not content["best_state"].keys() >= {"epoch", *metrics.state()}:
             odd.append("best_state")
-        if any(not isinstance(row, dict) or set(row) != columns for row in content["history"]):
+        keys = set(columns(metrics))
+        if any(not isinstance(row, dict) or set(row) != keys for row in content["history"]):
             odd.append("history")
     if odd:
         raise UserError(
@@ -117,6 +110,5 @@ def different_keys(a: str, b: str) -> list[str]:
         pairs = [flat(value, f"{prefix}{key}.").items() for key, value in tree.items()]
         return dict(pair for items in pairs for pair in items)
 
-    first, second = flat(read_yaml(a, "settings")), flat(read_yaml(b, "settings"))
-    keys = sorted(set(first) | set(second))
-    return [key for key in keys if first.get(key) != second.get(key)]
+    first, second = (flat(read_yaml(text, "settings")) for text in (a, b))
+    return [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]

@@ -1,7 +1,6 @@
-"""Barriers between the processes of a run, and detection of a process that ends, on any machine:
-each process holds a connection to rank 0, which the kernel closes when the process ends. A
-launcher sees only the processes of its own machine; Paddle notices a loss only in an all-reduce.
-"""
+"""Barriers, and detection of a process that ends, on any machine: each process holds a connection
+to rank 0, which the kernel closes when the process ends. A launcher sees only the processes of its
+own machine; Paddle notices a loss only in an all-reduce."""
 
 from __future__ import annotations
 
@@ -19,11 +18,9 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
 class Watch:
-    """The connections of one process: of rank 0 to all others, of these to rank 0.
-
-    host: of rank 0. store: has set(key, text) and get(key), which waits for the key; all processes
-    share it. on_loss: called in a thread with the rank of a process that ended without `leave`.
-    """
+    """The connections of one process: of rank 0 to all others, of these to rank 0. host: of rank 0.
+    store: shared, has set(key, text) and get(key), which waits for the key. on_loss: called in a
+    thread with the rank of a process that ended without `leave`."""
 
     def __init__(
         self, rank: int, size: int, host: str, store: Any, on_loss: Callable[[int], None]
@@ -33,9 +30,8 @@ class Watch:
         self.reached = dict.fromkeys(range(1, size) if rank == 0 else (0,), 0)
         self.peers: dict[socket.socket, int] = {}  # connection -> rank
         self.changed = threading.Condition()
-        self.listener: socket.socket | None = None
-        if rank == 0:
-            self.listener = socket.create_server(("", 0))
+        self.listener = socket.create_server(("", 0)) if rank == 0 else None
+        if self.listener is not None:
             store.set("watch/port", str(self.listener.getsockname()[1]))
         else:
             address = host, int(store.get("watch/port"))
@@ -71,9 +67,8 @@ class Watch:
                 connection.sendall(message)
 
     def _listen(self) -> None:
-        """Receive messages until no connection is left."""
-        while self.listener is not None or self.peers:
-            sources = [*self.peers, *([self.listener] if self.listener is not None else [])]
+        own = [self.listener] if self.listener is not None else []
+        while sources := [*self.peers, *own]:
             for source in select.select(sources, [], [])[0]:
                 if self.has_left:
                     return

@@ -46,41 +46,49 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
 
     mode = parser.add_argument_group("what to do (default: train)").add_mutually_exclusive_group()
-    mode.add_argument("-gd", "--generate_data", action="store_true", help="make data on disk")
+    mode.add_argument(
+        "-gd", "--generate_data", action="store_true", help="recordings -> data on disk"
+    )
     mode.add_argument("-e", "--evaluate", action="store_true", help="evaluate the weights of -pp")
     mode.add_argument("-ex", "--extract", action="store_true", help="export the weights of -pp")
     mode.add_argument(
         "-r", "--resume", action="store_true",
-        help="continue the newest run of this configuration, or the one of -pp",
+        help="resume the newest run of this configuration, or the checkpoint of -pp",
     )  # fmt: skip
 
     add = parser.add_argument_group("keys of the configuration").add_argument
-    add("-g", "--gpus", type=int, nargs="*", help="GPU number; none is the CPU")
+    add("-g", "--gpus", type=int, nargs="*", help="GPU number (default: CPU)")
     add("-s", "--seed", type=int, help="random seed")
     add("-pp", "--pretrained_path", help="weights (.pdparams)")
     add(
         "-ft", "--finetune", action="store_true", default=None,
-        help="start from those weights of -pp that fit: other classes or inputs",
+        help="start from the weights of -pp that fit (other classes or inputs)",
     )  # fmt: skip
-    add("-w", "--work_dir", help="where runs are kept")
+    add("-w", "--work_dir", help="folder of the runs")
     add("-d", "--dataset", help="protocol, e.g. ntu-xview")
     add("-mt", "--model_type", help="e.g. EfficientGCN-B2 or ST-GCN")
     add("-o", "--optimizer", help="Momentum or Adam")
     add("-ls", "--lr_scheduler", help="cosine or step")
-    add("-db", "--debug", action="store_true", default=None, help="300 clips a split")
-    add("-np", "--no_progress_bar", action="store_true", default=None, help="plain lines")
-    add("--amp", choices=("bf16", "fp16"), help="mixed precision, on a GPU")
-    add("--log_every", type=int, help="a line every so many steps")
+    add("-db", "--debug", action="store_true", default=None, help="300 clips per split")
+    add("-np", "--no_progress_bar", action="store_true", default=None, help="no progress bars")
+    add("--amp", choices=("bf16", "fp16"), help="mixed precision (GPU)")
+    add("--log_every", type=int, help="log every N steps")
 
     other = parser.add_argument_group("other")
-    other.add_argument("--split", choices=("eval", "train"), default="eval", help="for -e")
+    other.add_argument(
+        "--split", choices=("eval", "train"), default="eval", help="of -e (default: eval)"
+    )
     other.add_argument(
         "--engine", choices=(DYGRAPH, *ENGINES), default=DYGRAPH,
-        help="for -e: what runs the network; all but dygraph export it first and are faster",
+        help="of -e: what runs the network; all but dygraph export it first (faster)",
     )  # fmt: skip
-    other.add_argument("--workers", type=int, default=num_cores(), help="readers for -gd")
-    other.add_argument("-dh", "--delay_hours", type=float, default=0.0, help="wait before starting")
-    other.add_argument("--no_cpu_setup", action="store_true", help="leave threads, malloc alone")
+    other.add_argument("--workers", type=int, default=num_cores(), help="reading processes of -gd")
+    other.add_argument(
+        "-dh", "--delay_hours", type=float, default=0.0, help="delay of the start, hours"
+    )
+    other.add_argument(
+        "--no_cpu_setup", action="store_true", help="skip CPU tuning (threads, malloc)"
+    )
     return parser.parse_args(argv)
 
 
@@ -94,8 +102,8 @@ def resolve(args: argparse.Namespace) -> Config:
     trains = not (args.generate_data or args.evaluate or args.extract)
     for key, fits in (("finetune", trains and not args.resume), ("amp", trains)):
         if overrides.get(key) and not fits:
-            raise UserError(f"{key} is for training alone; leave it out here")
-    if args.resume:  # the weights that the run began with are no checkpoint of it
+            raise UserError(f"{key} is for training only; leave it out here")
+    if args.resume:  # the run started from these weights; they are not its checkpoint
         overrides.setdefault("pretrained_path", "")
     return configs.load(args.config, overrides)
 

@@ -199,9 +199,11 @@ def _static_batches(
     feeder: ClipFeeder, predictor: Predictor, bar: Iterable[Sequence[int]]
 ) -> Iterator[Batch]:
     """Run a static model on raw clips. bar: over the sampler. Raises UserError for NaN."""
+    lengths = feeder.clips.tail_lengths
     for indices in bar:
+        known = [lengths[n] for n in indices] if lengths else None
         try:
-            logits = predictor.run(feeder.clips.data[indices]).logits
+            logits = predictor.run(feeder.clips.data[indices], known).logits
         except UserError as error:
             clips = f"{feeder.clips.path}, clips {indices[0]} to {indices[-1]}"
             raise UserError(f"{clips}: {error}") from error

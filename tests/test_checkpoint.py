@@ -146,7 +146,7 @@ def test_finetuning_from_the_command_line(tiny_keys: list[str], tmp_path: Path, 
 
     for mode in ("-e", "-ex", "-r", "-gd"):
         assert run_command(lambda mode=mode: cli.main([mode, "-ft", *argv])) == 2
-        assert "finetune is for training alone" in capsys.readouterr().err
+        assert "finetune is for training only" in capsys.readouterr().err
     assert run_command(lambda: cli.main(["-ft", "-c", "9001", *tiny_keys])) == 2
     assert "finetune needs weights to start from" in capsys.readouterr().err
 

@@ -32,25 +32,15 @@ MAY_IMPORT = {
     "deploy": {"deploy", "configs", "dataset", "model", "report", "utils", "paddle"},
     "training": {"training", "configs", "dataset", "model", "deploy", "utils", "report", "paddle"},
     "generator.py": {"configs", "dataset", "reader"},
-    "initializer.py": {
-        *("configs", "dataset", "model", "scheduler", "training", "utils", "paddle")
-    },
+    "initializer.py": {"configs", "dataset", "training", "scheduler", "utils", "paddle"},
     "processor.py": {"configs", "dataset", "training", "deploy", "utils", "report", "paddle"},
+    # Command lines.
     "main.py": {
-        *("configs", "utils", "training.parallel", "training.run_folder", "training.session"),
-        *("generator", "initializer", "processor", "dataset", "deploy", "model"),
-        "training.checkpoint",
+        *("configs", "dataset", "training", "deploy", "utils"),
+        *("generator", "initializer", "processor"),
     },
-    "export.py": {
-        "configs",
-        "dataset",
-        "deploy",
-        "model",
-        "training.checkpoint",
-        "utils",
-        "paddle",
-    },
-    "infer.py": {"utils", "report", "deploy", "dataset"},
+    "export.py": {"configs", "dataset", "training", "deploy", "utils"},
+    "infer.py": {"dataset", "deploy", "utils"},
     # Programs that nothing imports.
     "tools": {*OURS, "paddle"},
     "benchmarks": {*OURS, "paddle"},

@@ -347,7 +347,7 @@ def test_what_only_a_gpu_does_is_refused_on_the_cpu(
             "amp is 'bf16', but this run is on the CPU, where it has no",
         ),
         ([*tiny_keys, "sync_bn=true"], "sync_bn is true, but this run is on the CPU"),
-        (["--amp", "fp16", "-e", "-pp", "x", *tiny_keys], "amp is for training alone"),
+        (["--amp", "fp16", "-e", "-pp", "x", *tiny_keys], "amp is for training only"),
     ):
         assert run_command(lambda extra=extra: cli.main([*argv, *extra])) == 2
         error = capsys.readouterr().err

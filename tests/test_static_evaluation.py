@@ -57,9 +57,9 @@ def test_an_engine_counts_what_dygraph_counts(
 ) -> None:
     run, answered = Predictor.run, []  # engines, by batch
 
-    def noted(self: Predictor, clips: np.ndarray) -> Scores:
+    def noted(self: Predictor, clips: np.ndarray, lengths: list[int] | None) -> Scores:
         answered.append(self.engine.name)
-        return run(self, clips)
+        return run(self, clips, lengths)
 
     monkeypatch.setattr(Predictor, "run", noted)
     keys = [*network, f"dataset_args.ntu.root_folder={tiny_data}", f"work_dir={tmp_path / 'work'}"]

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import paddle
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import utils
 from configs.schema import Config
-from dataset.feeder import ClipFeeder
-from errors import UserError
 from report import write_curves
 from training import parallel, run_state
 from training.board import open_board
+from training.evaluation import check_finite, dygraph_batches, evaluate, static_batches
 from training.run_state import Progress
-from training.session import Session, TrainingSession, TrainingStep
+from training.session import Session, TrainingSession
+from training.step import TrainingStep
 from training.tasks import Metrics
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor
-
-# Outputs (N, ...) float32, targets (N, ...) and the numbers of their clips (N,).
-Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Processor:
@@ -60,8 +55,8 @@ class Processor:
             progress.history.append(row)
             if session.evaluates_after(progress.epoch):
                 logging.info("Evaluating for epoch %d/%d ...", progress.epoch, max_epoch)
-                batches = _dygraph_batches(session, self._bar(session.eval.loader))
-                metrics, _ = _evaluate(session, batches)
+                batches = dygraph_batches(session, self._bar(session.eval.loader))
+                metrics, _ = evaluate(session, batches)
                 row.update(run_state.curve_values("eval", metrics))
                 if progress.best_epoch == 0 or metrics.score > progress.best.score:
                     progress.best, progress.best_epoch = metrics, progress.epoch
@@ -84,10 +79,10 @@ class Processor:
         logging.info("Starting evaluating ...")
         data = session.eval
         if predictor is None:
-            batches = _dygraph_batches(session, self._bar(data.loader))
+            batches = dygraph_batches(session, self._bar(data.loader))
         else:
-            batches = _static_batches(data.feeder, predictor, self._bar(data.sampler))
-        metrics, outputs = _evaluate(session, batches)
+            batches = static_batches(data.feeder, predictor, self._bar(data.sampler))
+        metrics, outputs = evaluate(session, batches)
         for line in metrics.details():
             logging.info(line)
         session.task.write_outputs(self.run_dir, data.feeder, outputs)
@@ -139,7 +134,7 @@ class Processor:
             part, tensor = step.backward(clips, targets)
             loss += part / self.config.accumulate
             outputs = tensor.numpy()
-            _check_finite(outputs, indices.numpy(), step.session.train.feeder)
+            check_finite(outputs, indices.numpy(), step.session.train.feeder)
             metrics.add(outputs, targets.numpy())
             num_clip += len(indices)
         return loss, num_clip
@@ -169,57 +164,3 @@ class Processor:
 
     def _bar(self, items: Iterable[Any]) -> Iterable[Any]:
         return tqdm(items, dynamic_ncols=True) if self.shows_bar else items
-
-
-def _evaluate(session: Session, batches: Iterable[Batch]) -> tuple[Metrics, list[np.ndarray]]:
-    """Returns the metrics of all clips, equal in all processes, and this process's outputs."""
-    metrics, rows = session.task.new_metrics(), []
-    start = time.time()
-    with paddle.no_grad():
-        for outputs, targets, indices in batches:
-            _check_finite(outputs, indices, session.eval.feeder)
-            metrics.add(outputs, targets)
-            rows.append(outputs)
-        metrics.merge()
-    seconds = time.time() - start
-    logging.info(metrics.evaluation_line())
-    speed = len(session.eval.feeder) / seconds
-    logging.info("Evaluating time: %.2fs, Speed: %.2f sequences/second", seconds, speed)
-    return metrics, rows
-
-
-def _dygraph_batches(session: Session, bar: Iterable[Any]) -> Iterator[Batch]:
-    """Run the session's network. bar: over the loader."""
-    session.network.eval()
-    for clips, targets, indices in bar:
-        yield session.network(clips).numpy(), targets.numpy(), indices.numpy()
-
-
-def _static_batches(
-    feeder: ClipFeeder, predictor: Predictor, bar: Iterable[Sequence[int]]
-) -> Iterator[Batch]:
-    """Run a static model on raw clips. bar: over the sampler. Raises UserError for NaN."""
-    lengths = feeder.clips.tail_lengths
-    for indices in bar:
-        known = [lengths[n] for n in indices] if lengths else None
-        try:
-            logits = predictor.run(feeder.clips.data[indices], known).logits
-        except UserError as error:
-            clips = f"{feeder.clips.path}, clips {indices[0]} to {indices[-1]}"
-            raise UserError(f"{clips}: {error}") from error
-        yield logits, feeder.labels[indices], np.array(indices)
-
-
-def _check_finite(outputs: np.ndarray, indices: np.ndarray, feeder: ClipFeeder) -> None:
-    """Raises UserError for NaN or infinity in a batch, and names the clips or the training."""
-    if np.isfinite(outputs).all():
-        return
-    clips = feeder.clips
-    bad = [n for n in indices.tolist() if not np.isfinite(clips.data[n]).all()]
-    if bad:
-        names = ", ".join(clips.names[n] for n in bad[:3])
-        raise UserError(f"{clips.path}: clip {names} holds NaN or infinity")
-    raise UserError(
-        "the network's output is not finite: training diverged; lower "
-        "optimizer_args.*.learning_rate or raise warm_up"
-    )

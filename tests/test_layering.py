@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "training": {"training", "configs", "dataset", "model", "deploy", "utils", "report", "paddle"},
     "generator.py": {"configs", "dataset", "reader"},
     "initializer.py": {"configs", "dataset", "training", "scheduler", "utils", "paddle"},
-    "processor.py": {"configs", "dataset", "training", "deploy", "utils", "report", "paddle"},
+    "processor.py": {"configs", "training", "deploy", "utils", "report"},
     # Command lines.
     "main.py": {
         *("configs", "dataset", "training", "deploy", "utils"),

@@ -26,7 +26,7 @@ from report import read_scores
 from tests.processes import ROOT, is_running, run_python, wait_until
 from training import parallel
 from training.checkpoint import load_checkpoint
-from training.session import TrainingStep
+from training.step import TrainingStep
 
 TWO_RANKS = """
 import json, sys

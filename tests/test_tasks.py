@@ -18,7 +18,8 @@ from processor import Processor
 from training import run_state
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.run_state import Progress
-from training.session import TrainingSession, TrainingStep
+from training.session import TrainingSession
+from training.step import TrainingStep
 from training.tasks import ClipMetrics, Metrics, Task
 
 PARITY = [-1.0, 1.0]  # the target of even and of odd labels

@@ -10,7 +10,7 @@ from typing import Any
 from errors import UserError
 from safe_io import read_yaml
 from training import checkpoint
-from training.session import TrainingStep
+from training.step import TrainingStep
 from training.tasks import Metrics
 
 

@@ -29,6 +29,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("-c", "--config", required=True, help="number in configs/, or a .yaml file")
     add("-pp", "--pretrained_path", default="", help="weights (.pdparams); default: random ones")
     add("-d", "--dataset", help="protocol, e.g. ntu-xview")
+    add("--accept", nargs="+", default=[], metavar="SETTING", help="see main.py --help")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend")
     add("--save_dir", type=Path, help="default: beside the weights, or .")
     add("--batch_size", type=int, default=0, help="static batch axis (default: dynamic)")
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     if args.batch_size < 0:
         raise UserError(f"--batch_size is {args.batch_size}; allowed: 1 or more, or leave it out")
-    overrides = {"pretrained_path": args.pretrained_path, **configs.parse_set(args.set)}
+    overrides = {"pretrained_path": args.pretrained_path, "accept": args.accept}
+    overrides.update(configs.parse_set(args.set))
     if args.dataset:
         overrides["dataset"] = args.dataset
     config = configs.load(args.config, overrides)

@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from configs.data import KeypointArgs, KineticsArgs
 from configs.schema import Config
+from dataset import identity
 from dataset.protocols import DataSpec, data_spec, protocol
-from dataset.skeletons import layout_names, to_mapping
 from dataset.storage import MANIFEST, PHASES, content_hash
 from dataset.writer import Split, new_set, only_writer
 from errors import UserError
@@ -100,7 +100,7 @@ def generate(config: Config, *, workers: int, progress: bool) -> Path:
             splits, manifest = new
             with _results(source.read, source.items, workers, spec.name, progress) as clips:
                 _fill(splits, source, clips, tally, spec.max_frame)
-            json.dump(_manifest(spec, source, splits, tally), manifest, indent=1)
+            json.dump(_manifest(config, spec, source, splits, tally), manifest, indent=1)
     _log_summary(folder, source, splits, tally)
     return folder
 
@@ -168,21 +168,16 @@ def _fill(
 
 
 def _manifest(
-    spec: DataSpec, source: Source, splits: dict[str, Split], tally: _Tally
+    config: Config, spec: DataSpec, source: Source, splits: dict[str, Split], tally: _Tally
 ) -> dict[str, Any]:
-    layout = spec.skeleton
     return {
         "version": VERSION,
-        "dataset": spec.name,
         **source.about,
-        "skeleton": layout.name if layout.name in layout_names() else to_mapping(layout),
-        "num_person": spec.num_person,
-        "max_frame": spec.max_frame,
-        "shape": [3, spec.max_frame, layout.num_joint, spec.num_person],
+        **identity.of_data(config.data, spec),
+        "shape": [3, spec.max_frame, spec.skeleton.num_joint, spec.num_person],
         "clips": {phase: len(split.names) for phase, split in splits.items()},
         "sha256": {phase: content_hash(s.names, s.labels) for phase, s in splits.items()},
         "num_class": spec.num_class,
-        "class_names": list(spec.class_names),
         "counters": {**source.counters, **tally.counters()},
         "skipped": tally.skipped,
         "left_out": list(source.left_out),

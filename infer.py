@@ -33,6 +33,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="only part I of N of the clips, for job arrays; merge: tools/merge_predictions.py",
     )  # fmt: skip
 
+    files.add_argument(
+        "--accept", nargs="+", default=[], metavar="SETTING",
+        help="differences between data and model that are deliberate",
+    )  # fmt: skip
+
     run = parser.add_argument_group("how to run")
     run.add_argument("-b", "--batch_size", "--batch-size", type=int, default=16, help="clips")
     run.add_argument(
@@ -71,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         inputs=args.inputs,
         params=args.params_file,
         labels=args.label_file,
+        accept=tuple(args.accept),
     )
     predictor = predictions.load_predictor(job, clips)
     if args.benchmark:
@@ -88,8 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(args: argparse.Namespace) -> tuple[int, int]:
     """(I, N) of --shard I/N. Raises UserError for arguments that are not allowed."""
+    from dataset.identity import check_accepted
     from deploy.predictions import check_output
 
+    check_accepted(args.accept)
     check_least(args, "batch_size", "cpu_threads", "topk")
     if args.output:
         check_output(args.output)

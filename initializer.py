@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -15,11 +16,13 @@ from paddle.optimizer.lr import LambdaDecay
 
 import utils
 from configs.schema import Config
+from dataset import identity
 from dataset.feeder import ClipFeeder, StepSampler, data_loader, eval_sampler
 from dataset.pipeline import ClipPipeline
 from dataset.protocols import data_spec
-from dataset.storage import open_split
+from dataset.storage import content_hash, open_split
 from errors import UserError
+from safe_io import file_hash
 from scheduler import schedules
 from training import parallel
 from training.checkpoint import load_network
@@ -34,7 +37,11 @@ class Initializer:
         self.config, self.args = config, config.data
         self.spec = data_spec(config.dataset, self.args.own_layout)
         self.world = parallel.join(config.gpus)
-        self.task = ClipClassification(self.spec.class_names, config.label_smoothing)
+        weights, names = config.pretrained_path, self.spec.class_names
+        about = {"dataset": config.dataset, "class_names": list(names)}
+        if weights and os.path.isfile(weights):
+            about["weights_sha256"] = file_hash(weights)
+        self.task = ClipClassification(names, config.label_smoothing, about)
         utils.set_seed(config.seed)
 
     def for_training(self, *, load_weights: bool) -> TrainingSession:
@@ -50,13 +57,18 @@ class Initializer:
             nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place
         scheduler = self._scheduler(train.sampler.num_steps)
         optimizer, policy = self._optimizer(scheduler, network), self._evaluation_policy()
-        parts = self.task, network, evaluation, train, scheduler, optimizer, policy
+        clips = train.feeder.clips
+        sha256 = content_hash(clips.names, clips.required_labels().tolist())
+        about = {**identity.of_weights(config, self.spec), "train_clips": sha256}
+        parts = self.task, network, evaluation, about, train, scheduler, optimizer, policy
         return TrainingSession(self.config, *parts)
 
     def for_evaluation(self, split: str) -> Session:
         """Network, task and every clip of `split` ('train' or 'eval'), in order."""
         data = self._eval_data(split)
-        return Session(self.config, self.task, load_network(self.config, self.spec), data)
+        network = load_network(self.config, self.spec)
+        about = identity.of_weights(self.config, self.spec)
+        return Session(self.config, self.task, network, data, about)
 
     def _feeder(self, phase: str, *, training: bool) -> ClipFeeder:
         config, args = self.config, self.args
@@ -70,10 +82,16 @@ class Initializer:
         clips = open_split(folder, phase, command)
         if clips.manifest is None:
             logging.warning("%s has no manifest.json: taken as %s data", folder, args.data_folder)
-        elif clips.manifest["transform"] != args.transform:
-            raise UserError(
-                f"{folder}: its manifest says transform {clips.manifest['transform']}, the "
-                f"configuration says {args.transform}; run: {command}"
+        else:
+            # Where a benchmark's recordings are differs between machines; the protocol names them.
+            anywhere = ("source",) if args.group == "ntu" else ()
+            identity.compare(
+                identity.of_manifest(clips.manifest),
+                identity.of_data(args, self.spec),
+                source=f"{folder}: its manifest",
+                other="the configuration",
+                fix=f"Generate these data again: {command}",
+                accept=(*config.accept, *anywhere),
             )
         pipeline = ClipPipeline.from_config(args, training=training)
         limit = 300 if config.debug else None  # clips

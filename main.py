@@ -25,7 +25,7 @@ from dataset.protocols import data_spec
 from deploy.engines.engine import AUTO, CPU_ENGINES, ENGINES
 from errors import UserError, run_command
 from training import parallel
-from training.run_folder import last_checkpoint, new_run_dir, record_session, settings_of
+from training.run_folder import last_checkpoint, new_run_dir, record_session
 from utils import log_to_file, num_cores, prepare_process, setup_logging
 
 if TYPE_CHECKING:
@@ -63,6 +63,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add(
         "-ft", "--finetune", action="store_true", default=None,
         help="start from the weights of -pp that fit (other classes or inputs)",
+    )  # fmt: skip
+    add(
+        "--accept", nargs="+", metavar="SETTING",
+        help="differences between data, weights and configuration that are deliberate",
     )  # fmt: skip
     add("-w", "--work_dir", help="folder of the runs")
     add("-d", "--dataset", help="protocol, e.g. ntu-xview")
@@ -192,8 +196,7 @@ def train(config: Config, command: str, *, resume: bool) -> None:
 
     session = Initializer(config).for_training(load_weights=not resume)
     run_dir = _begin_records(config, command, [session.train, session.eval], checkpoint)
-    settings = settings_of(config, parallel.world().size)
-    Processor(config, run_dir).train(session, settings, checkpoint)
+    Processor(config, run_dir).train(session, checkpoint)
 
 
 def _begin_records(

@@ -36,15 +36,13 @@ class Processor:
         self.shows_bar = not config.no_progress_bar and parallel.world().size == 1
         self.board = open_board(run_dir) if run_dir is not None else None
 
-    def train(
-        self, session: TrainingSession, settings: str, checkpoint: Path | None = None
-    ) -> Progress:
-        """Train to the last epoch, from the first or from a checkpoint of this run. settings: for
-        `run_state.save`. Leaves checkpoints, curves and the best epoch's tables in run_dir."""
+    def train(self, session: TrainingSession, checkpoint: Path | None = None) -> Progress:
+        """Train to the last epoch, from the first or from a checkpoint of this run. Leaves
+        checkpoints, curves and the best epoch's tables in run_dir."""
         start, max_epoch = time.time(), self.config.max_epoch
         step, progress = TrainingStep(session), Progress(session.task.new_metrics())
         if checkpoint is not None:
-            progress = run_state.restore(checkpoint, step, settings)
+            progress = run_state.restore(checkpoint, step)
         if progress.epoch >= max_epoch:
             logging.info("This run is complete: nothing to resume in %s", self.run_dir)
         self._start_reporting(session, progress)
@@ -61,8 +59,8 @@ class Processor:
                 if progress.best_epoch == 0 or metrics.score > progress.best.score:
                     progress.best, progress.best_epoch = metrics, progress.epoch
                     # Before last.pdparams: a kill in between repeats the epoch.
-                    self._save("best", step, progress, settings)
-            self._save("last", step, progress, settings)
+                    self._save("best", step, progress)
+            self._save("last", step, progress)
             if self.board is not None:
                 self.board.add_epoch(row)
             total = utils.format_duration(time.time() - start)
@@ -139,10 +137,10 @@ class Processor:
             num_clip += len(indices)
         return loss, num_clip
 
-    def _save(self, name: str, step: TrainingStep, progress: Progress, settings: str) -> None:
+    def _save(self, name: str, step: TrainingStep, progress: Progress) -> None:
         if self.run_dir is not None:
             logging.info("Saving model for epoch %d/%d ...", progress.epoch, self.config.max_epoch)
-            run_state.save(self.run_dir / f"{name}.pdparams", step, progress, settings)
+            run_state.save(self.run_dir / f"{name}.pdparams", step, progress)
 
     def _start_reporting(self, session: Session, progress: Progress) -> None:
         """VisualDL shows one file per run, so a resumed session repeats the epochs before it."""

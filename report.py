@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,14 @@ def worst_pairs(matrix: np.ndarray, count: int) -> list[tuple[int, int, int]]:
     return [(t, p, int(wrong[t, p])) for t, p in pairs if wrong[t, p]]
 
 
-def write_evaluation(folder: Path, matrix: np.ndarray, class_names: Sequence[str]) -> Path:
+def write_evaluation(
+    folder: Path, matrix: np.ndarray, class_names: Sequence[str], prefix: str = ""
+) -> Path:
     """confusion.csv (rows true, columns predicted), per_class.csv and confusion.png, whose path is
-    returned. matrix[true, predicted]: clips."""
+    returned. matrix[true, predicted]: clips. prefix: of the names of the files."""
     table = [["true \\ predicted", *class_names]]
     table += [[name, *row] for name, row in zip(class_names, matrix.tolist())]
-    write_csv(folder / "confusion.csv", table)
+    write_csv(folder / f"{prefix}confusion.csv", table)
     header = ["label", "class", "clips", "correct", "accuracy", "most confused with"]
     per_class: list[list[Any]] = [header]
     worst = {true: pred for true, pred, _ in reversed(worst_pairs(matrix, count=10**6))}
@@ -42,9 +45,9 @@ def write_evaluation(folder: Path, matrix: np.ndarray, class_names: Sequence[str
         accuracy = f"{correct / clips:.4f}" if clips else ""
         rival = class_names[worst[label]] if label in worst else ""
         per_class.append([label, class_names[label], clips, correct, accuracy, rival])
-    write_csv(folder / "per_class.csv", per_class)
-    save_figure(folder / "confusion.png", _confusion_figure(matrix, class_names))
-    return folder / "confusion.png"
+    write_csv(folder / f"{prefix}per_class.csv", per_class)
+    save_figure(folder / f"{prefix}confusion.png", _confusion_figure(matrix, class_names))
+    return folder / f"{prefix}confusion.png"
 
 
 def write_curves(
@@ -65,18 +68,21 @@ def write_curves(
 @dataclass(frozen=True)
 class ClipScores:
     """The logits of every clip of an evaluation. names: (N,) text, each once.
-    labels: (N,) int64 in [0, num_class). logits: (N, num_class) float32, finite."""
+    labels: (N,) int64 in [0, num_class). logits: (N, num_class) float32, finite. about: the data
+    set, its class_names and the weights_sha256 of the network, where known."""
 
     names: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_scores(path: PathLike, scores: ClipScores) -> None:
     """Write scores as an .npz file, atomically."""
     names, labels = scores.names.astype(np.str_), scores.labels.astype(np.int64)
+    logits, about = scores.logits.astype(np.float32), np.array(json.dumps(dict(scores.about)))
     with whole_file(path) as file:
-        np.savez(file, names=names, labels=labels, logits=scores.logits.astype(np.float32))
+        np.savez(file, names=names, labels=labels, logits=logits, about=about)
 
 
 def read_scores(path: PathLike) -> ClipScores:
@@ -86,7 +92,8 @@ def read_scores(path: PathLike) -> ClipScores:
             missing = [key for key in ("names", "labels", "logits") if key not in file]
             if missing:
                 raise UserError(f"{path}: not a score file: {', '.join(missing)} missing")
-            scores = ClipScores(file["names"], file["labels"], file["logits"])
+            about = json.loads(str(file["about"])) if "about" in file else {}
+            scores = ClipScores(file["names"], file["labels"], file["logits"], about)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except _UNREADABLE as error:
@@ -107,14 +114,20 @@ _UNREADABLE = (
 def _problem(scores: ClipScores) -> str:
     """What is wrong with the arrays of a score file; '' for nothing."""
     names, labels, logits = scores.names, scores.labels, scores.logits
+    if not isinstance(scores.about, dict):
+        return "about is not a JSON object"
     kinds, ranks = (names.dtype.kind, labels.dtype, logits.dtype), (names.ndim, labels.ndim)
     if kinds != ("U", np.int64, np.float32) or ranks != (1, 1) or logits.ndim != 2:
-        found = ", ".join(f"{key} {a.dtype}{a.shape}" for key, a in vars(scores).items())
+        arrays = {"names": names, "labels": labels, "logits": logits}
+        found = ", ".join(f"{key} {a.dtype}{a.shape}" for key, a in arrays.items())
         return f"{found}; allowed: text (N,), int64 (N,), float32 (N, num_class)"
     num_class = logits.shape[1]
     if not len(names) == len(labels) == len(logits) or not logits.size:
         found = f"{len(names)} names, {len(labels)} labels and logits {logits.shape}"
         return f"{found}; allowed: the same number of each, at least one"
+    classes = scores.about.get("class_names", [""] * num_class)
+    if not isinstance(classes, list) or [type(c) for c in classes] != [str] * num_class:
+        return f"about.class_names are not the names of {num_class} classes"
     unique, count = np.unique(names, return_counts=True)
     if len(unique) < len(names):
         return f"clip {unique[count > 1][0]} occurs more than once"

@@ -12,6 +12,15 @@ from configs.checks import ConfigError, check, one_of
 from configs.data import DataArgs, DatasetArgs, data_group
 from configs.model import EfficientGCNArgs, ModelArgs
 
+# Settings in which data, weights, models and the configuration may differ where `accept` names them
+# (dataset/identity.py).
+DIFFERENCES = (
+    *("dataset", "source", "unit", "image_size", "first_label", "splits", "train_split"),
+    *("openpose_match", "transform", "skeleton", "num_person", "max_frame", "class_names"),
+    *("model_type", "model_args", "inputs", "num_frame", "resample", "centre", "coordinates"),
+    *("graph", "train_clips"),
+)
+
 
 @dataclass(frozen=True)
 class MomentumArgs:
@@ -117,6 +126,7 @@ class Config:
     debug: bool = False
     pretrained_path: str = ""
     finetune: bool = False
+    accept: tuple[str, ...] = ()
     work_dir: str = "./workdir"
     no_progress_bar: bool = False
     log_every: int = 0
@@ -128,6 +138,8 @@ class Config:
         check(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2147483647")
         for name, least in (("base_batch_size", 0), ("accumulate", 1), ("log_every", 0)):
             check(getattr(self, name) >= least, name, getattr(self, name), f"{least} or more")
+        for name in self.accept:
+            one_of("accept", name, *DIFFERENCES)
         check(self.clip_norm >= 0, "clip_norm", self.clip_norm, "0 (off) or more")
         smoothing = self.label_smoothing
         check(0 <= smoothing < 1, "label_smoothing", smoothing, "0 (off) to below 1")

@@ -4,12 +4,13 @@ far a clip may be truncated. NumPy only."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dataset import identity
 from dataset.padding import valid_length
 from dataset.pipeline import ClipPipeline
 from dataset.skeletons import Skeleton, from_mapping
@@ -97,17 +98,22 @@ def input_of(meta: StaticMeta, shapes: list[list[int]]) -> ClipInput:
     return ClipInput(layout, meta.clip_pipeline(), meta.clip_persons, *tail)
 
 
-def check_data(clips: ClipSet, meta: StaticMeta) -> None:
-    """Raises UserError for data of another kind than the model was trained on, and for labels that
-    are not classes of the model."""
-    manifest, num_class = clips.manifest, len(meta.class_names)
-    if manifest and manifest["transform"] != meta.transform:
-        kind = {True: "transformed", False: "original (not transformed)"}
-        raise UserError(
-            f"{clips.path} is {kind[manifest['transform']]}, the model wants "
-            f"{kind[meta.transform]} data; make it with: python main.py -c {meta.config} -gd "
-            f"-d {manifest.get('dataset', meta.dataset)} --set "
-            f"dataset_args.ntu.transform={str(meta.transform).lower()}"
+def check_data(clips: ClipSet, meta: StaticMeta, accept: Collection[str]) -> None:
+    """Raises UserError for data of another kind than the model was trained on, unless accept names
+    the difference, and for labels that are not classes of the model."""
+    num_class = len(meta.class_names)
+    if clips.manifest:
+        dataset = clips.manifest.get("dataset", meta.dataset)
+        fix = f"Make such data with: python main.py -c {meta.config} -gd -d {dataset}"
+        if clips.manifest["transform"] != meta.transform:
+            fix += f" --set dataset_args.ntu.transform={str(meta.transform).lower()}"
+        identity.compare(
+            identity.of_manifest(clips.manifest),
+            meta.identity(),
+            source=f"{clips.path}: its manifest",
+            other="the model",
+            fix=fix,
+            accept=accept,
         )
     if num_class and clips.labels is not None and clips.labels.max() >= num_class:
         raise UserError(

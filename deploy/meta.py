@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from dataset.identity import IMAGE, SPACE, layout_entry
 from dataset.pipeline import ClipPipeline
+from dataset.skeletons import from_mapping
 from deploy.exporting.contracts import CONTRACTS
 from deploy.exporting.formats import FORMATS, Sizes, static_shape
 from errors import UserError
@@ -61,6 +63,16 @@ class StaticMeta:
     def clip_pipeline(self) -> ClipPipeline:
         """From a clip to the model's input. Raises UserError for an invalid mapping."""
         return ClipPipeline.from_mapping(self.pipeline, "pipeline of the model's metadata")
+
+    def identity(self) -> dict[str, Any]:
+        """What data must share with the model's training data (dataset/identity.py)."""
+        layout = from_mapping(self.skeleton, "skeleton of the model's metadata")
+        return {
+            "transform": self.transform,
+            "skeleton": layout_entry(layout),
+            "coordinates": IMAGE if self.clip_pipeline().num_axis == 2 else SPACE,
+            "class_names": self.class_names,
+        }
 
     def sizes(self, num_joint: int) -> Sizes:
         """What the shapes of the model's inputs follow from."""

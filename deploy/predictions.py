@@ -35,6 +35,7 @@ class Job:
 
     model, data, params, labels: files; None: those beside the model and the data. cpu_threads:
     None for all cores. inputs: branches of a public port's model. topk: classes in each row.
+    accept: settings in which data and model may differ (dataset/identity.py).
     """
 
     model: Path
@@ -48,6 +49,7 @@ class Job:
     inputs: str = ""
     params: Path | None = None
     labels: Path | None = None
+    accept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def load_predictor(job: Job, clips: ClipSet) -> Predictor:
         cpu_threads=job.cpu_threads,
         inputs=job.inputs,
     )
-    predictor.check_data(clips)
+    predictor.check_data(clips, job.accept)
     if clips.manifest is None:
         logging.warning("%s: no manifest.json beside it; taken as what the model wants", clips.path)
     return predictor

@@ -7,7 +7,7 @@ logits = predictor.run(clips).logits  # clips: (N, 3, T, 25, 2) metres
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,11 +80,12 @@ class Predictor:
             probe_in_subprocess(model_file, params_file, engine, cpu_threads)
         return cls(open_engine(model_file, params_file, engine, cpu_threads), meta, inputs)
 
-    def check_data(self, clips: ClipSet) -> None:
-        """Raises UserError where a data set does not fit the model."""
+    def check_data(self, clips: ClipSet, accept: Collection[str] = ()) -> None:
+        """Raises UserError where a data set does not fit the model. accept: settings that may
+        differ (dataset/identity.py)."""
         self.input.check_shape(clips.data.shape, str(clips.path))
         if self.meta:
-            check_data(clips, self.meta)
+            check_data(clips, self.meta, accept)
 
     def run(self, clips: ArrayLike, lengths: Sequence[int] | None = None) -> Scores:
         """clips: (N, 3, T, V, M) metres, N 1 or more. lengths: frames of each clip before its

@@ -122,6 +122,8 @@ class EfficientGCN(ClipNetwork):
     """blocks: scaled by the model size. fusion_stage: number of blocks in every input branch; the
     remaining blocks process the concatenation of the branches."""
 
+    classifier_name = "classifier"
+
     def __init__(
         self,
         shape: Shape,

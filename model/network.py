@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import paddle
 import paddle.nn.functional as F
@@ -27,8 +28,11 @@ class ClipNetwork(nn.Layer):
     """The contract of every network: clip tensor (N, M*V, I*C, T) in, logits (N, num_class) out,
     and no tensor of rank above 4 in between.
 
-    A subclass implements `trunk` and `head`, and declares `timings`.
+    A subclass implements `trunk` and `head`, and declares `timings` and classifier_name, the name
+    of the layer in `head` that has the weights of each class.
     """
+
+    classifier_name: ClassVar[str]
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

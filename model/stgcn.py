@@ -72,6 +72,8 @@ class STGCN(ClipNetwork):
     """adjacency: (K, V, V). blocks: output channels and convolution over time. edge_importance:
     learn a weight for every edge, in every block."""
 
+    classifier_name = "fcn"
+
     def __init__(
         self,
         shape: Shape,

@@ -225,9 +225,19 @@ def test_optimizer_state_survives_other_parameter_names() -> None:
 
 
 def test_different_keys() -> None:
-    a = "{x: {list: [1, 50], s: 1}, y: 2, z: [2, 1]}"
-    b = "{x: {list: [2, 50], s: 1}, y: 2, z: [2, 1], new: 0}"
-    assert different_keys(a, a) == [] and different_keys(a, b) == [
-        "new",
-        "x.list",
+    """Only what changes the result, of the groups that are used; not what one side lacks."""
+    first = configs.load("9001")
+    here = {"log_every": 3, "finetune": True, "pretrained_path": "w", "work_dir": "x"}
+    here.update({f"dataset_args.ntu.{key}": "y" for key in ("root_folder", "synthetic_path")})
+    here.update({f"dataset_args.ntu.{k}": n for k, n in (("num_workers", 5), ("num_frame", 8))})
+    here.update({"dataset_args.ntu.eval_batch_size": 3, "dataset_args.ntu.on_bad_file": "skip"})
+    here.update({"dataset_args.kinetics.num_frame": 7, "optimizer_args.Adam.beta1": 0.5})
+    here.update({"scheduler_args.cosine.warm_up": 0, "scheduler_args.step.warm_up": 0})
+    texts = [configs.dump(config) for config in (first, configs.load("9001", here))]
+    changed = ["dataset_args.ntu.num_frame", "scheduler_args.cosine.warm_up"]
+    assert different_keys(*texts) == changed == different_keys(*texts[::-1])
+    assert different_keys(texts[0] + "world_size: 1", texts[1] + "world_size: 2") == [
+        *changed,
+        "world_size",
     ]
+    assert different_keys(texts[0] + "new: 0", texts[0]) == []

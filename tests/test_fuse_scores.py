@@ -182,7 +182,7 @@ def test_top5_counts_as_the_evaluation_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logits = np.tile(np.arange(8.0), (4, 1))
-    files = [write(tmp_path / n, list("wxyz"), [7, 3, 2, 0], logits) for n in "ab"]
+    files = [write(tmp_path / str(n), list("wxyz"), [7, 3, 2, 0], n * logits) for n in (1, 2)]
     main(files)
     assert capsys.readouterr().out.splitlines()[2].split()[1:] == ["25.00", "%", "50.00", "%"]
 
@@ -236,17 +236,18 @@ def test_first_grid() -> None:
 def test_wrong_arguments_end_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a = write(tmp_path / "a", NAMES, LABELS, JOINT)
-    two = write(tmp_path / "two", ["a"], [0], [[1.0, 2.0]])
+    eight = [write(tmp_path / str(n), NAMES, LABELS, n + np.array(JOINT)) for n in range(8)]
+    a, b, *_ = eight
+    two = [write(tmp_path / f"two{n}", ["a"], [0], [[1.0, n]]) for n in (2, 3)]
     for argv, message in (
         ([a], "1 score file; allowed: 2 or more"),
-        ([a, a, "--weights", "1"], "--weights has 1 entries for 2 score files"),
-        ([a, a, "--validate", a], "--validate has 1 entries for 2 score files"),
-        ([a, a, "--weights", "0", "0"], "allowed: 0 or more, and not all 0"),
-        ([a, a, "--weights", "1", "nan"], "allowed: 0 or more"),
-        ([a, a, "--output", "x.txt"], "--output is 'x.txt'; allowed: a name that ends in .npz"),
-        ([a] * 8 + ["--validate"] + [a] * 8, "8 streams; --validate supports up to 7"),
-        ([a, a, "--validate", two, two], "differ in the number of classes"),
+        ([a, b, "--weights", "1"], "--weights has 1 entries for 2 score files"),
+        ([a, b, "--validate", a], "--validate has 1 entries for 2 score files"),
+        ([a, b, "--weights", "0", "0"], "allowed: 0 or more, and not all 0"),
+        ([a, b, "--weights", "1", "nan"], "allowed: 0 or more"),
+        ([a, b, "--output", "x.txt"], "--output is 'x.txt'; allowed: a name that ends in .npz"),
+        ([*eight, "--validate", *eight], "8 streams; --validate supports up to 7"),
+        ([a, b, "--validate", *two], "differ in the number of classes"),
     ):
         assert run_command(lambda argv=argv: main(argv)) == 2
         error = capsys.readouterr().err
@@ -254,7 +255,7 @@ def test_wrong_arguments_end_in_one_line(
 
 
 def test_a_sum_can_be_fused_again(tmp_path: Path) -> None:
-    scores = ClipScores(np.array(NAMES), np.array(LABELS), np.array(JOINT, np.float32))
-    save_scores(tmp_path / "s.npz", scores)
-    streams = open_streams([str(tmp_path / "s.npz")] * 2, softmax=False)
-    np.testing.assert_array_equal(fuse(streams, [1, 1]), 2 * np.array(JOINT, np.float32))
+    a, b = (write(tmp_path / n, NAMES, LABELS, x) for n, x in (("a", JOINT), ("b", BONE)))
+    assert main([a, b, "--weights", "1", "1", "--output", str(tmp_path / "sum.npz")]) == 0
+    streams = open_streams([str(tmp_path / "sum.npz"), a], softmax=False)
+    np.testing.assert_array_equal(fuse(streams, [1, 1]), 2 * np.array(JOINT) + BONE)

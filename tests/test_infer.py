@@ -127,7 +127,7 @@ def test_infer_refuses_data_of_the_other_kind(models: Path, tiny_data: Path, cap
     data = eval_clips(tiny_data, "transformed")
     assert infer("--model_file", models / "whole/small.pdmodel", "--data_file", data) == 2
     error = capsys.readouterr().err
-    assert "is transformed, the model wants original" in error
+    assert "transform is True, the model says False" in error
     assert (
         "python main.py -c 9001 -gd -d synthetic-xsub --set dataset_args.ntu.transform=false"
         in error

@@ -25,6 +25,8 @@ MAY_IMPORT = {
     "dataset": {"dataset", "configs.data"},
     # Hands clips to Paddle's DataLoader.
     "dataset/feeder.py": {"dataset", "paddle"},
+    # Knows the settings of data and of networks.
+    "dataset/identity.py": {"dataset", "configs"},
     "reader": {"reader", "dataset.padding", "dataset.protocols", "dataset.skeletons"},
     "model": {"model", "paddle"},
     # Joins the argument dataclasses, the graphs and the networks, which know nothing of each other.

@@ -276,10 +276,3 @@ def test_help_and_generation_never_import_paddle(tmp_path: Path) -> None:
     for argv in ([], ["-c", "2001", "-gd", "--set", path]):
         done = run_python("-c", code, *argv)
         assert done.returncode == 0, done.stderr
-
-
-def test_a_configuration_file_is_the_same_however_its_path_is_typed(tmp_path: Path) -> None:
-    (tmp_path / "own.yaml").write_text("base: 9001")
-    long = configs.load(str(tmp_path / "own.yaml"))
-    short = configs.load(str(tmp_path / "../" / tmp_path.name / "own.yaml"))
-    assert cli.settings_of(long) == cli.settings_of(short) and long.name != short.name

@@ -14,7 +14,6 @@ import paddle
 import pytest
 import yaml
 
-import configs
 import main as cli
 from errors import UserError, run_command
 from report import read_scores
@@ -110,13 +109,6 @@ def test_git_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_folder.git_state(tmp_path / "sub") is None
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run_folder.git_state(tmp_path) is None, "no git here"
-
-
-def test_log_every_leaves_the_settings_of_a_run_alone() -> None:
-    plain = configs.load("9001")
-    own = {"log_every": 3, "finetune": True, "pretrained_path": "w", "work_dir": "x"}
-    assert run_folder.settings_of(configs.load("9001", own)) == run_folder.settings_of(plain)
-    assert run_folder.settings_of(plain, 2) != run_folder.settings_of(plain)
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_a_toy_task_trains_resumes_and_evaluates(
     caplog.set_level("INFO")
     keys = [*tiny_keys, "scheduler_args.cosine.max_epoch=2"]
     session = toy_session(keys, evaluates_after=lambda epoch: epoch == 2)
-    progress = Processor(session.config, tmp_path).train(session, "settings: 1")
+    progress = Processor(session.config, tmp_path).train(session)
 
     columns = ["epoch", "learning_rate", "train_error", "train_sign", "eval_error", "eval_sign"]
     first, second = progress.history
@@ -86,7 +86,7 @@ def test_a_toy_task_trains_resumes_and_evaluates(
     assert names == {"curves.csv", "curves.png", "last.pdparams", "best.pdparams"}
 
     again = toy_session(keys)
-    resumed = Processor(again.config, None).train(again, "settings: 1", tmp_path / "last.pdparams")
+    resumed = Processor(again.config, None).train(again, tmp_path / "last.pdparams")
     assert resumed.best.summary() == progress.best.summary()
     metrics = Processor(again.config, None).evaluate(again)
     assert metrics.summary() == pytest.approx(progress.best.summary(), rel=1e-6)
@@ -106,17 +106,17 @@ def test_the_highest_primary_metric_is_the_best(tiny_keys: list[str], tmp_path: 
             return Scripted()
 
     session = dataclasses.replace(toy_session(tiny_keys), task=ScriptedTask())
-    progress = Processor(session.config, tmp_path).train(session, "")
+    progress = Processor(session.config, tmp_path).train(session)
     assert [row["eval_sign"] for row in progress.history] == [0.25, 0.75, 0.75, 0.5]
     assert progress.best_epoch == 2 == load_checkpoint(tmp_path / "best.pdparams")["epoch"]
 
 
 def test_another_tasks_checkpoint_is_refused(tiny_keys: list[str], tmp_path: Path) -> None:
     session = toy_session([*tiny_keys, "scheduler_args.cosine.max_epoch=2"])
-    Processor(session.config, tmp_path).train(session, "")
+    Processor(session.config, tmp_path).train(session)
     clips = Initializer(session.config).for_training(load_weights=False)
     with pytest.raises(UserError, match="invalid: best_state, history"):
-        Processor(session.config, None).train(clips, "", tmp_path / "last.pdparams")
+        Processor(session.config, None).train(clips, tmp_path / "last.pdparams")
 
 
 def test_the_state_of_clip_metrics() -> None:
@@ -141,9 +141,9 @@ def test_a_damaged_best_state_is_a_user_error(tiny_keys: list[str], tmp_path: Pa
     config = configs.load("9001", configs.parse_set([*tiny_keys[1:], "no_progress_bar=true"]))
     session = Initializer(config).for_training(load_weights=False)
     progress = Progress(session.task.new_metrics(), epoch=1)
-    run_state.save(tmp_path / "w.pdparams", TrainingStep(session), progress, "")
+    run_state.save(tmp_path / "w.pdparams", TrainingStep(session), progress)
     content = load_checkpoint(tmp_path / "w.pdparams")
     content["best_state"]["cm"] = np.zeros((3, 5), np.int64)
     save_checkpoint(tmp_path / "w.pdparams", content)
     with pytest.raises(UserError, match="w.pdparams: best_state is invalid"):
-        run_state.restore(tmp_path / "w.pdparams", TrainingStep(session), "")
+        run_state.restore(tmp_path / "w.pdparams", TrainingStep(session))

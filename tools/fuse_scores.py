@@ -12,35 +12,41 @@ for each stream, in the same order.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import comb, isfinite
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # run as a script: import from the project's root
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
 
+from dataset import identity
 from errors import UserError, run_command
-from report import ClipScores, read_scores, save_scores
+from report import ClipScores, read_scores, save_scores, write_evaluation
 from training.tasks import Confusion
 from utils import new_parser
 
 MAX_SEARCHED = 7  # streams that --validate supports
+WEIGHTS = "weights_sha256"  # key of what a score file says of its network
 _MAX_PARTS, _MAX_COARSE = 20, 1200  # of the first grid: parts of 1, points
 _REFINEMENTS = 3  # each halves its step
 
 
 @dataclass(frozen=True)
 class Streams:
-    """Scores of several networks for the same clips. labels: (N,). scores: (S, N, num_class)."""
+    """Scores of several networks for the same clips. labels: (N,). scores: (S, N, num_class).
+    about: what the first score file says of itself (`ClipScores`)."""
 
     names: np.ndarray
     labels: np.ndarray
     scores: np.ndarray
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -49,17 +55,28 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--weights", nargs="+", type=float, help="one number for each stream")
     how.add_argument("--validate", nargs="+", metavar="SCORES", help="find weights on these files")
+    parser.add_argument(
+        "--accept", nargs="+", default=[], metavar="SETTING",
+        help="dataset, class_names: differences between the streams that are deliberate",
+    )  # fmt: skip
     parser.add_argument("--softmax", action="store_true", help="sum probabilities")
-    parser.add_argument("--output", metavar="FILE", help="write the sum to a score file (.npz)")
+    parser.add_argument("--output", metavar="FILE", help="write the sum's scores (.npz) and tables")
     return parser.parse_args(argv)
 
 
-def open_streams(files: Sequence[str], *, softmax: bool) -> Streams:
+def open_streams(files: Sequence[str], *, softmax: bool, accept: Sequence[str] = ()) -> Streams:
     """Read score files and sort their clips into the order of the first.
 
-    Raises UserError where clips, labels or numbers of classes differ.
+    Raises UserError where clips, labels, classes or, unless accept names it, the data set differ,
+    and where two files are of the same network.
     """
-    first, *others = [read_scores(file) for file in files]
+    every = [read_scores(file) for file in files]
+    _refuse_same_network(files, every)
+    first, *others = every
+    about = {key: value for key, value in first.about.items() if key != WEIGHTS}
+    for file, other in zip(files[1:], others):
+        fix = "Fuse scores of the same clips and classes"
+        identity.compare(other.about, about, source=file, other=files[0], fix=fix, accept=accept)
     order = np.argsort(first.names)
     rows = [np.arange(len(order))]
     for file, other in zip(files[1:], others):
@@ -89,7 +106,22 @@ def open_streams(files: Sequence[str], *, softmax: bool) -> Streams:
     if softmax:
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         scores /= scores.sum(axis=-1, keepdims=True)
-    return Streams(first.names, first.labels, scores)
+    return Streams(first.names, first.labels, scores, about)
+
+
+def _refuse_same_network(files: Sequence[str], scores: Sequence[ClipScores]) -> None:
+    """Raises UserError for two score files of the same weights, which would count twice."""
+    seen: dict[str, str] = {}
+    for file, each in zip(files, scores):
+        values = each.logits[np.argsort(each.names)].tobytes()
+        keys = {hashlib.sha256(values).hexdigest(), str(each.about.get(WEIGHTS, file))}
+        for key in keys:
+            if key in seen:
+                raise UserError(
+                    f"{seen[key]} and {file} are scores of the same weights, which would count "
+                    "twice; give one evaluation of each network"
+                )
+            seen[key] = file
 
 
 def fuse(streams: Streams, weights: Sequence[float]) -> np.ndarray:
@@ -182,14 +214,14 @@ def table(files: Sequence[str], streams: Streams, sums: dict[str, Sequence[float
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     _check_arguments(args)
-    streams = open_streams(args.files, softmax=args.softmax)
+    streams = open_streams(args.files, softmax=args.softmax, accept=args.accept)
     num = len(args.files)
     weights: Sequence[float] = [1 / num] * num
     sums: dict[str, Sequence[float]] = {"sum, equal weights": weights}
     if args.weights:
         weights = sums["sum, given weights"] = args.weights
     elif args.validate:
-        other = open_streams(args.validate, softmax=args.softmax)
+        other = open_streams(args.validate, softmax=args.softmax, accept=args.accept)
         if other.scores.shape[2] != streams.scores.shape[2]:
             files = f"{args.validate[0]} and {args.files[0]}"
             raise UserError(f"{files} differ in the number of classes")
@@ -205,9 +237,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{len(streams.names)} clips, {streams.scores.shape[2]} classes; sums of {kind}")
     print(table(args.files, streams, sums))
     if args.output:
-        save_scores(args.output, ClipScores(streams.names, streams.labels, fuse(streams, weights)))
-        print(f"{args.output}: written with the weights of the last line")
+        write(Path(args.output), streams, fuse(streams, weights))
+        print(f"{args.output}: written with the weights of the last line, tables beside it")
     return 0
+
+
+def write(path: Path, streams: Streams, scores: np.ndarray) -> None:
+    """Write the sum (N, num_class) as a score file X.npz, and its tables and figure beside it as
+    X_confusion.csv, X_per_class.csv and X_confusion.png."""
+    save_scores(path, ClipScores(streams.names, streams.labels, scores, streams.about))
+    counts = Confusion(scores.shape[1])
+    counts.add(scores, streams.labels)
+    names = streams.about.get("class_names") or [f"class {n}" for n in range(scores.shape[1])]
+    write_evaluation(path.parent, counts.matrix, names, prefix=f"{path.stem}_")
 
 
 def _check_arguments(args: argparse.Namespace) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from configs.schema import Config
+from dataset import identity
+from dataset.identity import Identity
 from dataset.protocols import DataSpec
 from errors import UserError
 from model.build import build_network
@@ -26,6 +29,8 @@ _ACCUMULATORS = {
     "Momentum": ("velocity_0",),
     "Adam": ("moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"),
 }
+GRAPH_TOLERANCE = 1e-4  # between adjacencies of one graph
+FINETUNE = "fine-tune: -ft"
 LEAST_SHARE = 0.5  # of the network's values that must fit; with less it is another network
 
 
@@ -73,26 +78,48 @@ def weights_of(network: nn.Layer) -> dict[str, Any]:
     return state
 
 
-def load_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], source: PathLike) -> None:
-    """Load checkpoint weights into a network, all or none. Raises UserError listing names that are
-    missing, unexpected or of another shape."""
+def load_weights(
+    network: ClipNetwork,
+    weights: Mapping[str, np.ndarray],
+    source: PathLike,
+    accept: Collection[str] = (),
+) -> None:
+    """Load checkpoint weights into a network, all or none. accept: with 'graph' or 'skeleton', the
+    adjacency that the weights were trained with replaces the network's. Raises UserError listing
+    names that are missing, unexpected or of another shape, and for another adjacency."""
     target, fitting = network.state_dict(), _fitting(network, weights)
-    problems = [f"missing {name}" for name in target if name not in weights]
-    problems += [f"unexpected {name}" for name in weights if name not in target]
+    problems = {name: f"missing {name}" for name in target if name not in weights}
+    problems.update({n: f"unexpected {n}" for n in weights if n not in target})
     for name in (n for n in target if n in weights):
         if name not in fitting:
             shape = list(np.shape(weights[name]))
-            problems.append(f"{name} is {shape}, the network has {list(target[name].shape)}")
+            problems[name] = f"{name} is {shape}, the network has {list(target[name].shape)}"
         elif not _is_finite(fitting[name]):
-            problems.append(f"{name} holds values that are not finite numbers")
+            problems[name] = f"{name} holds values that are not finite numbers"
     if problems:
-        shown = "; ".join(problems[:6]) + (f"; and {len(problems) - 6} more" * (len(problems) > 6))
+        shown = "; ".join(list(problems.values())[:6])
+        more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
+        advice = "Choose the configuration (-c) that the weights were trained with"
+        if all(name.startswith(f"{network.classifier_name}.") for name in problems):
+            advice = f"Only the classifier differs: to train one for these classes, {FINETUNE}"
         raise UserError(
-            f"{source}: does not fit the network of this configuration: {shown}. "
-            "Choose the configuration (-c) that the weights were trained with"
+            f"{source}: does not fit the network of this configuration: {shown}{more}. {advice}"
         )
+    if not {"graph", "skeleton"} & set(accept):
+        _check_graph(network, fitting, source)
     for name, array in fitting.items():
         target[name].set_value(array.astype(np.float32))
+
+
+def _check_graph(network: ClipNetwork, fitting: Mapping[str, np.ndarray], source: PathLike) -> None:
+    """Raises UserError where weights were trained with another adjacency than the network's."""
+    for name, tensor in network.named_buffers():
+        if not np.allclose(fitting[name], tensor.numpy(), rtol=0, atol=GRAPH_TOLERANCE):
+            raise UserError(
+                f"{source}: {name} is the adjacency of another joint layout or graph strategy than "
+                "this configuration's. Choose the skeleton and model_args that the weights were "
+                f"trained with, or {FINETUNE}; to run them with their own graph: --accept graph"
+            )
 
 
 def _fitting(network: nn.Layer, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -112,16 +139,56 @@ def _is_finite(array: np.ndarray) -> bool:
 
 def load_network(config: Config, spec: DataSpec) -> ClipNetwork:
     """The network of a configuration with the weights of its `pretrained_path`, with `finetune`
-    those that fit, or with random weights of its seed. Raises UserError."""
+    those that fit, or with random weights of its seed. Raises UserError, also for weights that were
+    trained with other settings, unless `accept` names these."""
     set_seed(config.seed)
-    network = build_network(config, spec, spec.num_person)
-    if config.pretrained_path:
-        load = load_fitting if config.finetune else load_weights
-        load(network, load_checkpoint(config.pretrained_path)["model"], config.pretrained_path)
-        logging.info("Weights: %s", config.pretrained_path)
+    network, path = build_network(config, spec, spec.num_person), config.pretrained_path
+    if path:
+        content, about = load_checkpoint(path), identity.of_weights(config, spec)
+        weights = content["model"]
+        if config.finetune:
+            classes = stored_identity(path, content).get("class_names", about["class_names"])
+            if classes != about["class_names"] and "class_names" not in config.accept:
+                logging.info("%s: its classes are other ones; random weights for these", path)
+                prefix = f"{network.classifier_name}."
+                weights = {n: array for n, array in weights.items() if not n.startswith(prefix)}
+            load_fitting(network, weights, path)
+        else:
+            fix = f"Choose the configuration that they were trained with, or {FINETUNE}"
+            compare_identity(path, content, about, fix=fix, accept=config.accept)
+            load_weights(network, weights, path, config.accept)
+        logging.info("Weights: %s", path)
     size = sum(p.size for p in network.parameters() if not p.stop_gradient)
     logging.info("Model: %s, %s trainable parameters", config.model_type, f"{size:,}")
     return network
+
+
+def compare_identity(
+    path: PathLike,
+    content: Mapping[str, Any],
+    wanted: Identity,
+    *,
+    fix: str,
+    accept: Collection[str],
+) -> None:
+    """`identity.compare` of a checkpoint's content with the configuration's identity."""
+    stored = stored_identity(path, content)
+    if not stored:
+        logging.info("%s: does not say what it was trained on: not compared", path)
+    source, other = f"{path}: these weights", "the configuration"
+    identity.compare(stored, wanted, source=source, other=other, fix=fix, accept=accept)
+
+
+def stored_identity(path: PathLike, content: Mapping[str, Any]) -> Identity:
+    """The identity in a checkpoint's content; empty for weights of other projects and of older
+    versions. Raises UserError for a damaged one."""
+    try:
+        stored = json.loads(content.get("identity", "{}"))
+    except (TypeError, ValueError, RecursionError):
+        stored = None
+    if not isinstance(stored, dict):
+        raise UserError(f"{path}: its identity is damaged (not a JSON object); train it again")
+    return stored
 
 
 def load_fitting(network: nn.Layer, weights: Mapping[str, np.ndarray], source: PathLike) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import platform
 import subprocess
 import time
@@ -19,10 +18,6 @@ from configs.schema import Config
 from errors import UserError
 from safe_io import PathLike, file_hash, read_yaml_file, whole_file
 from training import parallel
-
-# Settings that may differ when a run is resumed: they change where it starts and what it shows.
-_NOT_TRAINING = ["pretrained_path", "finetune", "work_dir", "no_progress_bar", "log_every"]
-_NOT_TRAINING += ["gpus", "cpu_setup"]
 
 
 def new_run_dir(config: Config, prefix: str = "") -> Path:
@@ -57,14 +52,6 @@ def last_checkpoint(config: Config) -> Path:
         f"nothing to resume: {what}; start a new run: python main.py -c {config.name}, or name "
         "a checkpoint with -pp"
     )
-
-
-def settings_of(config: Config, world_size: int = 1) -> str:
-    """The settings that a run must share with the run that it resumes, as YAML."""
-    defaults: dict[str, Any] = {key: getattr(Config, key) for key in _NOT_TRAINING}
-    name = Path(config.name).stem  # the same for every way to write the file's path
-    text = configs.dump(dataclasses.replace(config, name=name, **defaults))
-    return f"{text}world_size: {world_size}\n"
 
 
 def record_session(

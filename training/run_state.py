@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import configs
+from configs.data import data_group
+from configs.schema import Config
 from errors import UserError
 from safe_io import read_yaml
-from training import checkpoint
+from training import checkpoint, parallel
+from training.checkpoint import compare_identity
+from training.session import TrainingSession
 from training.step import TrainingStep
 from training.tasks import Metrics
+
+# Settings that may differ when a run is resumed: where it starts, what it shows, on which machine
+# it runs. What files named here contain is part of the identity.
+_NOT_TRAINING = {"name", "pretrained_path", "finetune", "accept", "work_dir", "no_progress_bar"}
+_NOT_TRAINING |= {"log_every", "gpus", "cpu_setup", "num_workers", "eval_batch_size"}
+_NOT_TRAINING |= {"on_bad_file", "root_folder", "source_path", "skeleton", "class_names"}
+_NOT_TRAINING |= {"ntu60_path", "ntu120_path", "synthetic_path"}
+_GROUPS = ("dataset_args.", "optimizer_args.", "scheduler_args.")  # one group of each is used
 
 
 @dataclass
@@ -37,8 +51,9 @@ def curve_values(phase: str, metrics: Metrics) -> dict[str, float]:
     return {f"{phase}_{name}": values[name] for name in metrics.curves}
 
 
-def save(path: Path, step: TrainingStep, progress: Progress, settings: str) -> None:
-    """Write a checkpoint. settings: what a run that resumes it must share with it, as YAML."""
+def save(path: Path, step: TrainingStep, progress: Progress) -> None:
+    """Write a checkpoint. It says of its run: 'config', the settings as YAML, and 'identity', that
+    of its weights and training clips as JSON."""
     session = step.session
     content = {
         "model": checkpoint.weights_of(session.network),
@@ -47,24 +62,28 @@ def save(path: Path, step: TrainingStep, progress: Progress, settings: str) -> N
         "epoch": progress.epoch,
         "best_state": {**progress.best.state(), "epoch": progress.best_epoch},
         "history": progress.history,
-        "config": settings,
+        "config": _settings(session.config),
+        "identity": json.dumps(session.identity),
     }
     if step.scaler is not None:
         content["scaler"] = step.scaler.state_dict()
     checkpoint.save_checkpoint(path, content)
 
 
-def restore(path: Path, step: TrainingStep, settings: str) -> Progress:
+def restore(path: Path, step: TrainingStep) -> Progress:
     """Load a checkpoint into the session of a step. Raises UserError for a file that is not a
     checkpoint of a run, and for a run with other settings."""
     session, content = step.session, checkpoint.load_checkpoint(path)
     best = session.task.new_metrics()
-    _check(path, content, settings, best, has_scaler=step.scaler is not None)
+    _check(path, content, best, has_scaler=step.scaler is not None)
+    _check_settings(path, content, session)
     try:
         best.load_state(content["best_state"])
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: best_state is invalid: {error}") from error
-    checkpoint.load_weights(session.network, content["model"], source=path)
+    checkpoint.load_weights(
+        session.network, content["model"], source=path, accept=session.config.accept
+    )
     checkpoint.load_optimizer_state(session.network, session.optimizer, content["opt"], source=path)
     if step.scaler is not None:
         step.scaler.load_state_dict(content["scaler"])
@@ -75,9 +94,7 @@ def restore(path: Path, step: TrainingStep, settings: str) -> Progress:
     return Progress(best, best_epoch, content["epoch"], list(content["history"]))
 
 
-def _check(
-    path: Path, content: dict[str, Any], settings: str, metrics: Metrics, *, has_scaler: bool
-) -> None:
+def _check(path: Path, content: dict[str, Any], metrics: Metrics, *, has_scaler: bool) -> None:
     kinds = {"opt": dict, "epoch": int, "best_state": dict, "history": list, "config": str}
     if has_scaler:
         kinds["scaler"] = dict
@@ -93,22 +110,45 @@ def _check(
             f"{path}: not a checkpoint that a run can resume from (missing or invalid: "
             f"{', '.join(odd)}); to start from its weights, leave out -r"
         )
-    changed = different_keys(content["config"], settings)
+
+
+def _check_settings(path: Path, content: dict[str, Any], session: TrainingSession) -> None:
+    """Raises UserError where this run would not compute what the stored one would."""
+    resumed = f"Resume with the settings of {path.parent / 'config.yaml'}"
+    changed = different_keys(content["config"], _settings(session.config))
     if changed:
         raise UserError(
-            f"{path}: was trained with other settings of {', '.join(changed[:6])}; "
-            f"resume with those of {path.parent / 'config.yaml'}"
+            f"{path}: was trained with other settings of {', '.join(changed[:6])}. {resumed}"
         )
+    compare_identity(path, content, session.identity, fix=resumed, accept=session.config.accept)
+
+
+def _settings(config: Config) -> str:
+    return f"{configs.dump(config)}world_size: {parallel.world().size}\n"
 
 
 def different_keys(a: str, b: str) -> list[str]:
-    """Full keys whose values differ between two configurations, given as YAML texts."""
+    """Full keys of settings that change a training and whose values differ between two
+    configurations, given as YAML texts. A key that one of them lacks is not compared."""
+    first, second = (_flat(read_yaml(text, "settings")) for text in (a, b))
+    used = _used_groups(second)
+    return [
+        key
+        for key in sorted(first.keys() & second.keys())
+        if first[key] != second[key] and key.rpartition(".")[2] not in _NOT_TRAINING
+        if not key.startswith(_GROUPS) or key.startswith(used)
+    ]
 
-    def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-        if not isinstance(tree, dict):
-            return {prefix[:-1]: tree}
-        pairs = [flat(value, f"{prefix}{key}.").items() for key, value in tree.items()]
-        return dict(pair for items in pairs for pair in items)
 
-    first, second = (flat(read_yaml(text, "settings")) for text in (a, b))
-    return [key for key in sorted({*first, *second}) if first.get(key) != second.get(key)]
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """{'a': {'b': 1}} -> {'a.b': 1}."""
+    if not isinstance(tree, dict):
+        return {prefix[:-1]: tree}
+    pairs = [_flat(value, f"{prefix}{key}.").items() for key, value in tree.items()]
+    return dict(pair for items in pairs for pair in items)
+
+
+def _used_groups(settings: dict[str, Any]) -> tuple[str, ...]:
+    """Prefixes of the groups of keys that a configuration selects."""
+    selected = (f"{settings[key]}." for key in ("optimizer", "lr_scheduler"))
+    return tuple(map("".join, zip(_GROUPS, (f"{data_group(settings['dataset'])}.", *selected))))

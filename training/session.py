@@ -12,6 +12,7 @@ from paddle.optimizer.lr import LambdaDecay
 
 from configs.schema import Config
 from dataset.feeder import ClipFeeder, StepSampler
+from dataset.identity import Identity
 from model.network import ClipNetwork
 from training.tasks import Task
 
@@ -29,12 +30,14 @@ class Data(Generic[Sampler]):
 
 @dataclass(frozen=True)
 class Session:
-    """The parts of an evaluation."""
+    """The parts of an evaluation. identity: of the weights (dataset/identity.py); a training's
+    names its clips too."""
 
     config: Config
     task: Task
     network: ClipNetwork
     eval: Data[BatchSampler]
+    identity: Identity
 
 
 @dataclass(frozen=True)

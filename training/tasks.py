@@ -170,8 +170,12 @@ class Confusion(Metrics):
 class ClipClassification(Task):
     """One class for every clip. Outputs are logits (N, num_class), targets labels (N,) int64."""
 
-    def __init__(self, class_names: Sequence[str], label_smoothing: float) -> None:
+    def __init__(
+        self, class_names: Sequence[str], label_smoothing: float, about: Mapping[str, Any]
+    ) -> None:
+        """about: of the network and the data, for the score files (`ClipScores`)."""
         self.class_names, self.label_smoothing = class_names, label_smoothing
+        self.about = about
 
     def loss(self, outputs: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
         import paddle.nn.functional as F
@@ -188,7 +192,7 @@ class ClipClassification(Task):
         none = np.zeros((0, len(self.class_names)), np.float32)  # a process may have no clip
         logits = parallel.gathered(np.concatenate([none, *outputs]), len(feeder))
         if folder is not None:
-            scores = ClipScores(np.array(feeder.names), feeder.labels, logits)
+            scores = ClipScores(np.array(feeder.names), feeder.labels, logits, self.about)
             save_scores(folder / "scores.npz", scores)
 
 

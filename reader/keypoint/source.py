@@ -40,13 +40,9 @@ def keypoint_source(path: str, wanted: Wanted) -> Source:
     def judge(results: Iterable[Facts | BadRecording]) -> Report:
         return check(Evidence(path, wanted, files.entries, files.notes, items, list(results)))
 
-    about = {
-        **{"kind": "keypoint", "source": path, "transform": False, "unit": wanted.unit},
-        **{"splits": dict(wanted.splits), "first_label": wanted.first_label},
-    }
     others = sum(not _items(entry, wanted) for entry in files.entries)
     return Source(
-        about,
+        {"kind": "keypoint"},
         items,
         functools.partial(_read, clip_of, path, files, wanted),
         counters={"in_other_splits": others},

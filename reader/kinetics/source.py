@@ -57,10 +57,7 @@ def kinetics_source(path: str, spec: DataSpec, match: bool) -> Source:
             clips.warnings.append(f"{_label_file(path, name)} not found: no {phase} data")
     if not clips.items and not clips.bad:
         raise UserError(f"{KEY} is {path!r}, whose label files list no clip with a label")
-    about = {
-        **{"kind": "kinetics", "source": path, "transform": False, "unit": "normalised"},
-        **{"splits": found, "openpose_match": match},
-    }
+    about = {"kind": "kinetics", "splits": found}
     left_out, read = clips.left_out, functools.partial(_read, match)
     reasons = [entry["reason"] for entry in left_out]
     named = {"without_skeleton": _NO_SKELETON, "blank_labels": _NO_LABEL}

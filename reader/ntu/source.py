@@ -46,10 +46,11 @@ def ntu_source(path: str, key: str, rules: Protocol, normalise: bool) -> Source:
         raise UserError(
             f"{key} is {path!r}, where none of the {len(found)} recordings belongs to {rules.name}"
         )
-    about = {"kind": "ntu", "source": path, "transform": normalise, "unit": "metre"}
     counters = {"second_copies": second_copies, **counters}
     reader = NTUReader(normalise)
-    return Source(about, items, reader.read, bad, counters, files=contextlib.closing(reader))
+    return Source(
+        {"kind": "ntu"}, items, reader.read, bad, counters, files=contextlib.closing(reader)
+    )
 
 
 def _select(

@@ -27,8 +27,8 @@ JOINT = [[3.0, 0, 0], [0, 2, 0], [2, 0, 1]]
 BONE = [[0.0, 1, 0], [0, 5, 0], [0, 0, 4]]
 
 
-def write(folder: Path, names: list, labels: list, logits: object) -> str:
-    scores = ClipScores(np.array(names), np.array(labels), np.array(logits))
+def write(folder: Path, names: list, labels: list, logits: object, **about: object) -> str:
+    scores = ClipScores(np.array(names), np.array(labels), np.array(logits), about)
     save_scores(folder / "scores.npz", scores)
     return str(folder / "scores.npz")
 
@@ -259,3 +259,50 @@ def test_a_sum_can_be_fused_again(tmp_path: Path) -> None:
     assert main([a, b, "--weights", "1", "1", "--output", str(tmp_path / "sum.npz")]) == 0
     streams = open_streams([str(tmp_path / "sum.npz"), a], softmax=False)
     np.testing.assert_array_equal(fuse(streams, [1, 1]), 2 * np.array(JOINT) + BONE)
+
+
+def test_the_same_weights_count_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two evaluations of one run: by the hash of the weights, or, in older files, by the scores,
+    whatever the order of the clips."""
+    a = write(tmp_path / "a", NAMES, LABELS, JOINT, weights_sha256="1")
+    b = write(tmp_path / "b", NAMES, LABELS, BONE, weights_sha256="1")
+    old = write(tmp_path / "old", NAMES[::-1], LABELS[::-1], JOINT[::-1])
+    for pair in ((a, b), (a, old)):
+        assert run_command(lambda pair=pair: main(list(pair))) == 2
+        error = capsys.readouterr().err
+        assert f"{pair[0]} and {pair[1]} are scores of the same weights" in error
+
+
+def test_streams_of_other_classes_or_data_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = {"dataset": "mine", "class_names": ["sit", "wave", "jump"], "weights_sha256": "1"}
+    a = write(tmp_path / "a", NAMES, LABELS, JOINT, **first)
+    for change, message in (
+        ({"class_names": ["sit", "wave", "hop"]}, "class 2 is 'hop', "),
+        ({"dataset": "other"}, "dataset is 'other', "),
+    ):
+        b = write(tmp_path / "b", NAMES, LABELS, BONE, **{**first, "weights_sha256": "2", **change})
+        assert run_command(lambda b=b: main([a, b])) == 2
+        error = capsys.readouterr().err
+        assert f"{b}: {message}" in error and f"--accept {next(iter(change))}" in error
+        assert main([a, b, "--accept", *change]) == 0
+    b = write(tmp_path / "b", NAMES, LABELS, BONE, class_names=["sit"])
+    assert run_command(lambda: main([a, b])) == 2
+    assert "about.class_names are not the names of 3 classes" in capsys.readouterr().err
+
+
+def test_tables_of_the_sum(tmp_path: Path) -> None:
+    names = ["sit", "wave", "jump"]
+    a = write(tmp_path / "a", NAMES, LABELS, JOINT, class_names=names)
+    b = write(tmp_path / "b", NAMES, LABELS, BONE, class_names=names)
+    out = tmp_path / "sum/both.npz"
+    assert main([a, b, "--weights", "5", "1", "--output", str(out)]) == 0
+    assert (tmp_path / "sum/both_confusion.csv").read_text().splitlines() == [
+        "true \\ predicted,sit,wave,jump",
+        *("sit,1,0,0", "wave,0,1,0", "jump,1,0,0"),
+    ]
+    per_class = (tmp_path / "sum/both_per_class.csv").read_text().splitlines()
+    assert per_class[3] == "2,jump,1,0,0.0000,sit"
+    assert (tmp_path / "sum/both_confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert read_scores(out).about["class_names"] == names

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
+import shlex
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 
 from paddle import nn
@@ -14,7 +16,9 @@ from paddle.io import BatchSampler
 from paddle.optimizer import Adam, Momentum, Optimizer
 from paddle.optimizer.lr import LambdaDecay
 
+import configs
 import utils
+from configs.data import ClipArgs
 from configs.schema import Config
 from dataset import identity
 from dataset.feeder import ClipFeeder, StepSampler, data_loader, eval_sampler
@@ -73,12 +77,7 @@ class Initializer:
     def _feeder(self, phase: str, *, training: bool) -> ClipFeeder:
         config, args = self.config, self.args
         folder = f"{args.data_folder}/{config.dataset}"
-        command = (
-            f"python main.py -c {config.name} -gd -d {config.dataset} --set "
-            f"dataset_args.{args.group}.root_folder={args.root_folder}"
-        )
-        if args.group == "ntu":
-            command += f" dataset_args.ntu.transform={str(args.transform).lower()}"
+        command = f"python main.py -c {config.name} -gd -d {config.dataset}{_data_settings(config)}"
         clips = open_split(folder, phase, command)
         if clips.manifest is None:
             logging.warning("%s has no manifest.json: taken as %s data", folder, args.data_folder)
@@ -165,3 +164,23 @@ class Initializer:
         table = {"Momentum": Momentum, "Adam": Adam}
         trainable = [p for p in network.parameters() if not p.stop_gradient]
         return table[config.optimizer](parameters=trainable, **settings)
+
+
+def _data_settings(config: Config) -> str:
+    """' --set KEY=VALUE ...': what decides the data on disk and differs from the file of the
+    configuration; '' for nothing."""
+    args = config.data
+    try:
+        written = configs.load(config.name, {"dataset": config.dataset}).data
+    except UserError:  # of a run whose configuration file is gone
+        written = type(args)()
+    own = {field.name for field in fields(args)} - {field.name for field in fields(ClipArgs)}
+    own |= {"root_folder", "on_bad_file", "num_frame"}  # the last must fit max_frame
+    pairs = []
+    for name in sorted(own):
+        value = getattr(args, name)
+        if value != getattr(written, name):
+            is_plain = isinstance(value, str) and configs.parse_set([f"k={value}"])["k"] == value
+            text = value if is_plain else json.dumps(value)
+            pairs.append(shlex.quote(f"dataset_args.{args.group}.{name}={text}"))
+    return f" --set {' '.join(pairs)}" if pairs else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import shutil
 from pathlib import Path
 
@@ -94,6 +95,19 @@ def test_data_generated_with_other_settings_are_refused(
         assert found in line and f"--accept {accepted}" in line
         assert "python main.py -c 1001 -gd -d mine" in line
         assert cli.main([*argv[:3], "--accept", accepted, *argv[3:]]) == 0
+
+
+def test_the_command_in_the_error_makes_the_right_data(own: Path, tmp_path: Path, capsys) -> None:
+    changed = {"eval_split": "three", "root_folder": tmp_path / "npy", "image_size": "[9,8]"}
+    argv = ["-c", "1001", "-np", "--set", *keys(own, **changed), *SHORT]
+    shutil.copytree(own / "npy", tmp_path / "npy")
+    for _ in range(2):  # other data, then none
+        line = error_of(argv, capsys)
+        command = line[line.index("python main.py") :].partition(";")[0]
+        assert cli.main(shlex.split(command)[2:]) == 0
+        assert manifest_of(tmp_path / "npy/original/mine")["splits"]["eval"] == "three"
+        assert cli.main(argv) == 0
+        shutil.rmtree(tmp_path / "npy")
 
 
 def test_the_source_of_a_benchmark_may_move(tiny_keys: list[str]) -> None:

@@ -132,18 +132,24 @@ class NTUArgs(ClipArgs):
 @dataclass(frozen=True)
 class KineticsArgs(ClipArgs):
     """`dataset_args.kinetics`: Kinetics-skeleton, the OpenPose JSON files that the authors of
-    ST-GCN released.
+    ST-GCN released, or a user's own clips in their format.
 
     source_path: the folder with kinetics_{train,val}/ and kinetics_{train,val}_label.json.
+    class_names: of a user's own classes, the folder with their label files, or a .txt file.
     """
 
     group: ClassVar[str] = "kinetics"
     source_path: str = "./data/kinetics-skeleton"
+    class_names: str = ""
     openpose_match: bool = False
 
     @property
     def num_axis(self) -> int:
         return 2
+
+    @property
+    def own_layout(self) -> Mapping[str, Any] | None:
+        return {"class_names": self.class_names} if self.class_names else None
 
 
 @dataclass(frozen=True)
@@ -200,8 +206,9 @@ class DatasetArgs:
     keypoint: KeypointArgs = field(default_factory=KeypointArgs)
 
 
-def data_group(dataset: str) -> str:
-    """The group of `dataset_args` for a data set; a name that is no benchmark's is a user's own."""
+def select_group(dataset: str, args: DatasetArgs) -> DataArgs:
+    """The group of `dataset_args` for a data set. A name that is no benchmark's is a user's own, in
+    the format of Kinetics-skeleton where `kinetics` names the classes."""
     if dataset.startswith(("ntu-", "synthetic-")):
-        return "ntu"
-    return "kinetics" if dataset == KINETICS else "keypoint"
+        return args.ntu
+    return args.kinetics if dataset == KINETICS or args.kinetics.class_names else args.keypoint

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Union
 from configs.checks import ConfigError, check, one_of
 
 BENCHMARK_FRAMES = 300  # frames kept of a clip of NTU RGB+D and Kinetics-skeleton, by convention
+MOST_FRAMES, MOST_PERSONS = 100_000, 100  # of a clip on disk of a user's own data
 KINETICS = "kinetics-skeleton"
 
 
@@ -174,8 +175,9 @@ class KeypointArgs(ClipArgs):
         super().__post_init__()
         key = "dataset_args.keypoint."
         check(self.num_class >= 0, key + "num_class", self.num_class, "the number of classes")
-        check(1 <= self.num_person <= 10, key + "num_person", self.num_person, "1 to 10")
-        check(4 <= self.max_frame <= 10_000, key + "max_frame", self.max_frame, "4 to 10000")
+        persons, frames = self.num_person, self.max_frame
+        check(1 <= persons <= MOST_PERSONS, key + "num_person", persons, f"1 to {MOST_PERSONS}")
+        check(4 <= frames <= MOST_FRAMES, key + "max_frame", frames, f"4 to {MOST_FRAMES}")
         check(self.first_label in (0, 1), key + "first_label", self.first_label, "0 or 1")
         one_of(key + "unit", self.unit, "metre", "millimetre", "pixel", "normalised")
         size = self.image_size

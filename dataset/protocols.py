@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.data import BENCHMARK_FRAMES, KINETICS
+from configs.data import BENCHMARK_FRAMES, KINETICS, MOST_FRAMES, MOST_PERSONS
 from dataset.kinetics_labels import NAMES_KEY, class_names_in
 from dataset.skeletons import Skeleton, skeleton
 from errors import UserError, choose, nearest_hint
@@ -23,6 +23,7 @@ from safe_io import read_text
 
 MAX_FRAME = BENCHMARK_FRAMES  # frames kept of a clip on disk
 NUM_PERSON = 2  # persons kept of a clip on disk
+LIMITS = MOST_FRAMES, MOST_PERSONS  # of max_frame and num_person of a user's own data
 
 _CLIP_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})(\.skeleton)?")
 _CLASS_NAMES = Path(__file__).parent / "class_names"

@@ -9,6 +9,7 @@ import yaml
 
 import configs
 from configs.checks import ConfigError
+from configs.data import MOST_FRAMES, MOST_PERSONS
 from configs.schema import Config
 from dataset.protocols import DataSpec, data_spec
 from errors import UserError
@@ -72,6 +73,17 @@ def test_own_data_are_named_in_the_configuration() -> None:
         spec_of(configs.load("1001", {"dataset": "mine"}))
     with pytest.raises(ConfigError, match="dataset is '../x'; allowed: letters"):
         configs.load("1001", {"dataset": "../x"})
+
+
+@pytest.mark.parametrize(
+    ("key", "highest"), [("max_frame", MOST_FRAMES), ("num_person", MOST_PERSONS)]
+)
+def test_long_and_crowded_clips_of_own_data(key: str, highest: int) -> None:
+    key, name = f"dataset_args.keypoint.{key}", key
+    own = {"dataset": "mine", "dataset_args.keypoint.num_class": 7, key: highest}
+    assert getattr(spec_of(configs.load("1001", own)), name) == highest
+    with pytest.raises(ConfigError, match=f"{highest + 1}; allowed: [14] to {highest}"):
+        configs.load("1001", {**own, key: highest + 1})
 
 
 @pytest.mark.parametrize("name", ["1001", "2014", "9001"])

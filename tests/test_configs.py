@@ -13,6 +13,7 @@ from configs.data import MOST_FRAMES, MOST_PERSONS
 from configs.schema import Config
 from dataset.protocols import DataSpec, data_spec
 from errors import UserError
+from safe_io import read_text
 
 NAMES = sorted(path.stem for path in configs.FOLDER.glob("*.yaml"))
 PROTOCOLS = ["ntu-xsub", "ntu-xview", "ntu-xsub120", "ntu-xset120"]
@@ -73,6 +74,21 @@ def test_own_data_are_named_in_the_configuration() -> None:
         spec_of(configs.load("1001", {"dataset": "mine"}))
     with pytest.raises(ConfigError, match="dataset is '../x'; allowed: letters"):
         configs.load("1001", {"dataset": "../x"})
+
+
+def test_byte_order_marks_are_no_part_of_the_text(tmp_path: Path) -> None:
+    """Of a configuration, and of the layout and the class names that it names."""
+    files = {
+        "names.txt": "挥手\njump\n",
+        "two.yaml": "{name: two, joints: [a, b], edges: [[a, b]], centre: a}",
+        "own.yaml": "dataset: mine\ndataset_args:\n  keypoint: {num_class: 2, "
+        f"class_names: {tmp_path}/names.txt, skeleton: {tmp_path}/two.yaml}}\nbase: 1001",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        assert read_text(tmp_path / name) == text
+    spec = spec_of(configs.load(str(tmp_path / "own.yaml")))
+    assert (spec.class_names, spec.skeleton.name) == (("挥手", "jump"), "two")
 
 
 @pytest.mark.parametrize(

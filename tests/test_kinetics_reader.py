@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import shlex
@@ -411,6 +412,18 @@ def test_other_spellings_of_a_class_of_kinetics_are_the_same_class(tmp_path: Pat
     )
     assert load_split(folder, "eval")[2] == [196]
     assert manifest_of(folder)["class_names"][196] == "massaging person's head"
+
+
+def test_byte_order_marks_are_no_part_of_the_text(tmp_path: Path):
+    source = write_half(tmp_path / "k", "kinetics_val", own_clips(0, 1, 2))
+    for file in source.rglob("*.json"):
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    keys = {"dataset": "mine", "dataset_args.kinetics.class_names": str(source)}
+    keys["dataset_args.kinetics.source_path"] = str(source)
+    keys["dataset_args.kinetics.root_folder"] = str(tmp_path / "out")
+    folder = generate(configs.load("1005", keys), workers=1, progress=False)
+    assert manifest_of(folder)["class_names"] == list(OWN)
+    assert load_split(folder, "eval")[1:] == (["c0.json", "c1.json", "c2.json"], [0, 1, 2], [1] * 3)
 
 
 def test_names_of_a_file_are_compared_with_the_labels(tmp_path: Path):

@@ -199,6 +199,56 @@ def test_base_is_seen_from_its_own_file(tmp_path: Path) -> None:
     assert config.run_name == "child_EfficientGCN-B0_ntu-xsub"
 
 
+def test_files_are_seen_from_the_configuration_that_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside it first, then in the current folder; the stored configuration names the same ones."""
+    layout = "{{name: {}, joints: [a, b], edges: [[a, b]], centre: a}}"
+    for folder in ("lab", "lab/sub", "run"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "lab/layout.yaml").write_text(layout.format("beside"))
+    (tmp_path / "layout.yaml").write_text(layout.format("current"))
+    (tmp_path / "lab/names.txt").write_text("a\nb\n")
+    (tmp_path / "other.pkl").write_text("")
+    (tmp_path / "lab/w.pdparams").write_text("")
+    (tmp_path / "run/w.pdparams").write_text("")
+    (tmp_path / "lab/own.yaml").write_text(
+        "base: 1001\ndataset: mine\npretrained_path: w.pdparams\ndataset_args:\n  keypoint: "
+        "{num_class: 2, class_names: ../lab/names.txt, skeleton: layout.yaml, "
+        "source_path: ./other.pkl}"
+    )
+    (tmp_path / "lab/sub/child.yaml").write_text("base: ../own.yaml\nseed: 5")
+    monkeypatch.chdir(tmp_path)
+    loaded = [configs.load(file) for file in ("lab/own.yaml", str(tmp_path / "lab/own.yaml"))]
+    loaded.append(configs.load("lab/sub/child.yaml"))
+    for config in loaded:
+        keypoint = config.dataset_args.keypoint
+        assert (keypoint.skeleton, keypoint.class_names, keypoint.source_path) == (
+            *("lab/layout.yaml", "lab/names.txt", "./other.pkl"),
+        )
+        assert config.pretrained_path == "lab/w.pdparams"
+        spec = spec_of(config)
+        assert (spec.skeleton.name, spec.class_names) == ("beside", ("a", "b"))
+    overridden = configs.load("lab/own.yaml", {"dataset_args.keypoint.skeleton": "layout.yaml"})
+    assert spec_of(overridden).skeleton.name == "current", "--set: seen from the current folder"
+    stored = configs.load("lab/own.yaml", {"pretrained_path": "w.pdparams"})
+    (tmp_path / "run/config.yaml").write_text(configs.dump(stored))
+    assert configs.load("run/config.yaml") == stored
+    monkeypatch.chdir(tmp_path / "run")
+    config = configs.load("../lab/own.yaml")
+    assert config.dataset_args.keypoint.skeleton == str(tmp_path / "lab/layout.yaml")
+
+
+def test_names_of_built_in_lists_are_no_files(tmp_path: Path) -> None:
+    for name in ("utd-mhad", "coco-17"):
+        (tmp_path / name).mkdir()
+    keys = "{num_class: 27, class_names: utd-mhad, skeleton: coco-17}"
+    text = f"base: 1001\ndataset: mine\ndataset_args: {{keypoint: {keys}}}"
+    (tmp_path / "own.yaml").write_text(text)
+    spec = spec_of(configs.load(str(tmp_path / "own.yaml")))
+    assert (spec.skeleton.name, spec.num_class) == ("coco-17", 27)
+
+
 def test_every_key_is_explained() -> None:
     """docs/configs.md has a row for every key of the resolved configurations."""
     page = (configs.FOLDER.parent / "docs/configs.md").read_text()

@@ -123,8 +123,8 @@ def sizes(evidence: Evidence) -> Iterator[Problem]:
     long = [item.name for item, facts in read if facts.num_frame > spec.max_frame]
     what = f"{len(long)} clips are longer than max_frame {spec.max_frame} and will be truncated"
     kept = min(longest, LIMITS[0])
-    share = "all" if kept == longest else "the first"
-    yield warning(what, f"set {KEY}max_frame={kept} to keep {share} frames", long)
+    which = "all" if kept == longest else "the first"
+    yield warning(what, f"set {KEY}max_frame={kept} to keep {which} frames", long)
     short = [item.name for item, facts in read if facts.num_frame == 1]
     what = f"{len(short)} clips have a single frame"
     yield warning(what, "check that their axes are (T, V, C), or remove them", short)

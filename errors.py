@@ -32,12 +32,20 @@ def choose(table: Mapping[str, Choice], name: str, where: str) -> Choice:
 
 
 def run_command(main: Callable[[], int]) -> int:
-    """The exit code of a command line: that of main, or 2 after printing a user error as one line.
-    Any other exception is a bug and keeps its traceback."""
+    """The exit code of a command line: that of main, or 2 after printing a user error, or that the
+    memory is exhausted, as one line. Any other exception is a bug and keeps its traceback."""
     try:
         return main()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except MemoryError as error:  # of NumPy and of Paddle
+        reason = " ".join(str(error).partition("\n")[0].split())
+        print(
+            f"error: out of memory: {reason or 'no reason given'}; use smaller batches, or lower "
+            "num_frame, max_frame or num_person",
+            file=sys.stderr,
+        )
         return 2
     except BrokenPipeError:  # the process that reads our output, e.g. `head`, has exited
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

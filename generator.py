@@ -56,6 +56,7 @@ class _Tally:
     clips_without_person: int = 0
     empty_frames: int = 0
     misnumbered_frames: int = 0
+    clips_counted_from_zero: int = 0
     skipped: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, clip: Clip) -> None:
@@ -64,6 +65,7 @@ class _Tally:
         self.clips_without_person += not clip.has_person
         self.empty_frames += clip.empty_frames
         self.misnumbered_frames += clip.misnumbered_frames
+        self.clips_counted_from_zero += clip.counts_from_zero
 
     def skip(self, name: str, error: BadRecording) -> None:
         if self.skip_option:

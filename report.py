@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -167,11 +168,71 @@ def _confusion_figure(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the true class")
     ticks, small = np.arange(len(class_names)), 9 if len(class_names) <= 20 else 5
-    axes.set_xticks(ticks, class_names, rotation=90, fontsize=small)
-    axes.set_yticks(ticks, class_names, fontsize=small)
+    labels, families = _drawable(class_names)
+    style: dict[str, Any] = {"fontsize": small, "fontfamily": families, "parse_math": False}
+    axes.set_xticks(ticks, labels, rotation=90, **style)
+    axes.set_yticks(ticks, labels, **style)
     title = f"top-1 {matrix.trace()}/{matrix.sum()}"
     axes.set(xlabel="predicted", ylabel="true", title=title)
     return figure
+
+
+def _drawable(class_names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Labels of the classes, and the font families that have all of their characters: the default,
+    then installed fonts for other scripts. A name with a character that no font has is replaced by
+    the number of the class, which the log says."""
+    names = [" ".join(name.split()) for name in class_names]
+    families, missing = _families_for(set("".join(names)))
+    numbered = [n for n, name in enumerate(names) if missing & set(name)]
+    if numbered:
+        logging.warning(
+            "confusion.png: no installed font has the characters of %d class names, e.g. %r; they "
+            "are drawn as class numbers (the names are in per_class.csv); install a font of that "
+            "script, e.g. Noto Sans CJK",
+            *(len(numbered), names[numbered[0]]),
+        )
+    return [str(n) if n in numbered else name for n, name in enumerate(names)], families
+
+
+def _families_for(characters: set[str]) -> tuple[list[str], set[str]]:
+    """Font families that together have these characters, and the characters that none has."""
+    from matplotlib import font_manager, get_data_path, rcParams
+
+    def covered(family: str | None) -> set[str]:
+        path = font_manager.findfont(font_manager.FontProperties(family=family))
+        font = font_manager.get_font(path)
+        return {character for character in missing if font.get_char_index(ord(character))}
+
+    families, missing = list(rcParams["font.family"]), characters
+    missing = missing - covered(None)
+    if missing:
+        _add_new_fonts()
+    # Matplotlib's own other fonts are for formulas; fonts of last resort have boxes alone.
+    others = {
+        font.name
+        for font in font_manager.fontManager.ttflist
+        if not font.fname.startswith(get_data_path())
+        and "lastresort" not in font.name.casefold().replace(" ", "")
+    }
+    while missing and others:
+        best = max(sorted(others), key=lambda family: (len(covered(family)), "Sans" in family))
+        if not (found := covered(best)):
+            break
+        families.append(best)
+        missing = missing - found
+    return families, missing
+
+
+def _add_new_fonts() -> None:
+    """Fonts installed since Matplotlib wrote its list of fonts."""
+    from matplotlib import font_manager
+
+    known = {font.fname for font in font_manager.fontManager.ttflist}
+    for path in set(font_manager.findSystemFonts()) - known:
+        try:
+            font_manager.fontManager.addfont(path)
+        except (OSError, RuntimeError, NotImplementedError):  # damaged, or of bitmaps
+            logging.debug("%s: not a font that Matplotlib can draw", path)
 
 
 def _curves_figure(

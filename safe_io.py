@@ -79,10 +79,11 @@ def read_yaml_file(path: PathLike) -> Any:
 
 
 def read_text(path: PathLike) -> str:
-    """The content of a UTF-8 text file. Raises UserError if it cannot be read."""
+    """The content of a UTF-8 text file, without a byte-order mark, which editors on Windows write.
+    Raises UserError if it cannot be read."""
     refuse_pipe(path)
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -1,7 +1,8 @@
 """Numbered YAML files -> one validated, frozen Config.
 
-A file may name a `base:` and state only what differs. An unknown key is an error that suggests the
-nearest known one. There are no heavy imports here, so `main.py --help` stays fast.
+A file may name a `base:` and state only what differs. Files that it names are looked for beside it
+first. An unknown key is an error that suggests the nearest known one. There are no heavy imports
+here, so `main.py --help` stays fast.
 """
 
 from __future__ import annotations
@@ -75,12 +76,37 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: must contain keys and values, e.g. 'dataset: ntu-xsub'")
     base = tree.pop("base", None)
+    if base is None and "name" in tree:  # written by `dump`
+        return tree
+    tree = _with_paths(tree, path.parent)
     if base is None:
         return tree
     below = _read_with_base(_find(str(base), path.parent), (*seen, path))
     if model_changes(below, tree):
         below.pop("model_args", None)
     return _merge(below, tree)
+
+
+def _with_paths(tree: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The tree with the path of each file or folder that it names and that exists in `folder`; the
+    others remain relative to the current folder."""
+    found = dict(tree)
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found[key] = _with_paths(value, folder)
+        elif isinstance(value, str) and _is_path(key, value):
+            beside = os.path.abspath(folder / value)
+            if os.path.exists(beside) and beside != os.path.abspath(value):
+                inside = beside.startswith(os.path.join(os.getcwd(), ""))
+                found[key] = os.path.relpath(beside) if inside else beside
+    return found
+
+
+def _is_path(key: Any, value: str) -> bool:
+    """Whether a key's value is the path of an input, and not the name of a built-in list."""
+    if key in ("skeleton", "class_names"):
+        return "/" in value or bool(os.path.splitext(value)[1])
+    return isinstance(key, str) and key.endswith("_path") and bool(value)
 
 
 def model_changes(base: Mapping[str, Any], delta: Mapping[str, Any]) -> bool:

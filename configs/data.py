@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Union
 from configs.checks import ConfigError, check, one_of
 
 BENCHMARK_FRAMES = 300  # frames kept of a clip of NTU RGB+D and Kinetics-skeleton, by convention
+MOST_FRAMES, MOST_PERSONS = 100_000, 100  # of a clip on disk of a user's own data
 KINETICS = "kinetics-skeleton"
 
 
@@ -132,18 +133,24 @@ class NTUArgs(ClipArgs):
 @dataclass(frozen=True)
 class KineticsArgs(ClipArgs):
     """`dataset_args.kinetics`: Kinetics-skeleton, the OpenPose JSON files that the authors of
-    ST-GCN released.
+    ST-GCN released, or a user's own clips in their format.
 
     source_path: the folder with kinetics_{train,val}/ and kinetics_{train,val}_label.json.
+    class_names: of a user's own classes, the folder with their label files, or a .txt file.
     """
 
     group: ClassVar[str] = "kinetics"
     source_path: str = "./data/kinetics-skeleton"
+    class_names: str = ""
     openpose_match: bool = False
 
     @property
     def num_axis(self) -> int:
         return 2
+
+    @property
+    def own_layout(self) -> Mapping[str, Any] | None:
+        return {"class_names": self.class_names} if self.class_names else None
 
 
 @dataclass(frozen=True)
@@ -168,8 +175,9 @@ class KeypointArgs(ClipArgs):
         super().__post_init__()
         key = "dataset_args.keypoint."
         check(self.num_class >= 0, key + "num_class", self.num_class, "the number of classes")
-        check(1 <= self.num_person <= 10, key + "num_person", self.num_person, "1 to 10")
-        check(4 <= self.max_frame <= 10_000, key + "max_frame", self.max_frame, "4 to 10000")
+        persons, frames = self.num_person, self.max_frame
+        check(1 <= persons <= MOST_PERSONS, key + "num_person", persons, f"1 to {MOST_PERSONS}")
+        check(4 <= frames <= MOST_FRAMES, key + "max_frame", frames, f"4 to {MOST_FRAMES}")
         check(self.first_label in (0, 1), key + "first_label", self.first_label, "0 or 1")
         one_of(key + "unit", self.unit, "metre", "millimetre", "pixel", "normalised")
         size = self.image_size
@@ -200,8 +208,9 @@ class DatasetArgs:
     keypoint: KeypointArgs = field(default_factory=KeypointArgs)
 
 
-def data_group(dataset: str) -> str:
-    """The group of `dataset_args` for a data set; a name that is no benchmark's is a user's own."""
+def select_group(dataset: str, args: DatasetArgs) -> DataArgs:
+    """The group of `dataset_args` for a data set. A name that is no benchmark's is a user's own, in
+    the format of Kinetics-skeleton where `kinetics` names the classes."""
     if dataset.startswith(("ntu-", "synthetic-")):
-        return "ntu"
-    return "kinetics" if dataset == KINETICS else "keypoint"
+        return args.ntu
+    return args.kinetics if dataset == KINETICS or args.kinetics.class_names else args.keypoint

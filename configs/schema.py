@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from configs.checks import ConfigError, check, one_of
-from configs.data import DataArgs, DatasetArgs, data_group
+from configs.data import DataArgs, DatasetArgs, select_group
 from configs.model import EfficientGCNArgs, ModelArgs
 
 # Settings in which data, weights, models and the configuration may differ where `accept` names them
@@ -158,7 +158,7 @@ class Config:
     @property
     def data(self) -> DataArgs:
         """The group of `dataset_args` that `dataset` selects."""
-        return getattr(self.dataset_args, data_group(self.dataset))
+        return select_group(self.dataset, self.dataset_args)
 
     @property
     def max_epoch(self) -> int:

@@ -8,19 +8,22 @@ synthetic recordings, which follow the same naming scheme, and Kinetics-skeleton
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.data import BENCHMARK_FRAMES, KINETICS
+from configs.data import BENCHMARK_FRAMES, KINETICS, MOST_FRAMES, MOST_PERSONS
+from dataset.kinetics_labels import NAMES_KEY, class_names_in
 from dataset.skeletons import Skeleton, skeleton
 from errors import UserError, choose, nearest_hint
 from safe_io import read_text
 
 MAX_FRAME = BENCHMARK_FRAMES  # frames kept of a clip on disk
 NUM_PERSON = 2  # persons kept of a clip on disk
+LIMITS = MOST_FRAMES, MOST_PERSONS  # of max_frame and num_person of a user's own data
 
 _CLIP_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})(\.skeleton)?")
 _CLASS_NAMES = Path(__file__).parent / "class_names"
@@ -100,11 +103,12 @@ def data_spec(name: str, own: Mapping[str, Any] | None = None) -> DataSpec:
     """The properties of the data set with this name.
 
     own: for a user's own data, the configuration's skeleton (name or .yaml file), num_class,
-    num_person, max_frame and class_names (see docs/configs.md). Raises UserError for an unknown
-    name, and if settings of a user's own data are missing or contradictory.
+    num_person, max_frame and class_names (see docs/configs.md); {'class_names'} for data in the
+    format of Kinetics-skeleton. Raises UserError for an unknown name, and if settings of a user's
+    own data are missing or contradictory.
     """
-    if name == KINETICS:
-        names, joints = tuple(_names("kinetics400")), skeleton("openpose-18")
+    if name == KINETICS or (own is not None and own.keys() == {"class_names"}):
+        names, joints = _kinetics_classes(name, own), skeleton("openpose-18")
         return DataSpec(name, len(names), joints, NUM_PERSON, MAX_FRAME, names)
     if own is None or name in PROTOCOLS:
         return protocol(name).spec()
@@ -122,6 +126,20 @@ def data_spec(name: str, own: Mapping[str, Any] | None = None) -> DataSpec:
         )
     joints = skeleton(own["skeleton"])
     return DataSpec(name, num_class, joints, own["num_person"], own["max_frame"], names)
+
+
+def _kinetics_classes(name: str, own: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The 400 classes of Kinetics-skeleton, or the user's own: of a list, or of a folder with label
+    files."""
+    if own is None:
+        return tuple(_names("kinetics400"))
+    if name == KINETICS:
+        raise UserError(
+            f"dataset is {name!r}, which has the 400 classes of Kinetics, but {NAMES_KEY} is "
+            f"{own['class_names']!r}; choose another name for classes of your own: -d my_set"
+        )
+    source = own["class_names"]
+    return tuple(class_names_in(source) if os.path.isdir(source) else _names(source))
 
 
 def _names(file: str) -> list[str]:

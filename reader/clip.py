@@ -45,7 +45,8 @@ class Clip:
     0.5) and score. length: frames kept of the recording; T is the same, or that of a clip on disk.
     is_truncated: it had more frames. has_extra_body: it had more persons than were examined or
     kept. empty_frames: kept frames without a person. misnumbered_frames: frames with a number below
-    1, dropped.
+    the first one, dropped. counts_from_zero: whether its file counts frames from 0 where the format
+    counts from 1.
     """
 
     positions: np.ndarray
@@ -54,6 +55,7 @@ class Clip:
     has_extra_body: bool
     empty_frames: int
     misnumbered_frames: int = 0
+    counts_from_zero: bool = False
 
     @property
     def has_person(self) -> bool:

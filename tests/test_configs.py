@@ -9,9 +9,11 @@ import yaml
 
 import configs
 from configs.checks import ConfigError
+from configs.data import MOST_FRAMES, MOST_PERSONS
 from configs.schema import Config
 from dataset.protocols import DataSpec, data_spec
 from errors import UserError
+from safe_io import read_text
 
 NAMES = sorted(path.stem for path in configs.FOLDER.glob("*.yaml"))
 PROTOCOLS = ["ntu-xsub", "ntu-xview", "ntu-xsub120", "ntu-xset120"]
@@ -72,6 +74,32 @@ def test_own_data_are_named_in_the_configuration() -> None:
         spec_of(configs.load("1001", {"dataset": "mine"}))
     with pytest.raises(ConfigError, match="dataset is '../x'; allowed: letters"):
         configs.load("1001", {"dataset": "../x"})
+
+
+def test_byte_order_marks_are_no_part_of_the_text(tmp_path: Path) -> None:
+    """Of a configuration, and of the layout and the class names that it names."""
+    files = {
+        "names.txt": "挥手\njump\n",
+        "two.yaml": "{name: two, joints: [a, b], edges: [[a, b]], centre: a}",
+        "own.yaml": "dataset: mine\ndataset_args:\n  keypoint: {num_class: 2, "
+        f"class_names: {tmp_path}/names.txt, skeleton: {tmp_path}/two.yaml}}\nbase: 1001",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        assert read_text(tmp_path / name) == text
+    spec = spec_of(configs.load(str(tmp_path / "own.yaml")))
+    assert (spec.class_names, spec.skeleton.name) == (("挥手", "jump"), "two")
+
+
+@pytest.mark.parametrize(
+    ("key", "highest"), [("max_frame", MOST_FRAMES), ("num_person", MOST_PERSONS)]
+)
+def test_long_and_crowded_clips_of_own_data(key: str, highest: int) -> None:
+    key, name = f"dataset_args.keypoint.{key}", key
+    own = {"dataset": "mine", "dataset_args.keypoint.num_class": 7, key: highest}
+    assert getattr(spec_of(configs.load("1001", own)), name) == highest
+    with pytest.raises(ConfigError, match=f"{highest + 1}; allowed: [14] to {highest}"):
+        configs.load("1001", {**own, key: highest + 1})
 
 
 @pytest.mark.parametrize("name", ["1001", "2014", "9001"])
@@ -169,6 +197,56 @@ def test_base_is_seen_from_its_own_file(tmp_path: Path) -> None:
     config = configs.load(str(tmp_path / "child.yaml"))
     assert (config.seed, config.debug) == (5, True)
     assert config.run_name == "child_EfficientGCN-B0_ntu-xsub"
+
+
+def test_files_are_seen_from_the_configuration_that_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside it first, then in the current folder; the stored configuration names the same ones."""
+    layout = "{{name: {}, joints: [a, b], edges: [[a, b]], centre: a}}"
+    for folder in ("lab", "lab/sub", "run"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "lab/layout.yaml").write_text(layout.format("beside"))
+    (tmp_path / "layout.yaml").write_text(layout.format("current"))
+    (tmp_path / "lab/names.txt").write_text("a\nb\n")
+    (tmp_path / "other.pkl").write_text("")
+    (tmp_path / "lab/w.pdparams").write_text("")
+    (tmp_path / "run/w.pdparams").write_text("")
+    (tmp_path / "lab/own.yaml").write_text(
+        "base: 1001\ndataset: mine\npretrained_path: w.pdparams\ndataset_args:\n  keypoint: "
+        "{num_class: 2, class_names: ../lab/names.txt, skeleton: layout.yaml, "
+        "source_path: ./other.pkl}"
+    )
+    (tmp_path / "lab/sub/child.yaml").write_text("base: ../own.yaml\nseed: 5")
+    monkeypatch.chdir(tmp_path)
+    loaded = [configs.load(file) for file in ("lab/own.yaml", str(tmp_path / "lab/own.yaml"))]
+    loaded.append(configs.load("lab/sub/child.yaml"))
+    for config in loaded:
+        keypoint = config.dataset_args.keypoint
+        assert (keypoint.skeleton, keypoint.class_names, keypoint.source_path) == (
+            *("lab/layout.yaml", "lab/names.txt", "./other.pkl"),
+        )
+        assert config.pretrained_path == "lab/w.pdparams"
+        spec = spec_of(config)
+        assert (spec.skeleton.name, spec.class_names) == ("beside", ("a", "b"))
+    overridden = configs.load("lab/own.yaml", {"dataset_args.keypoint.skeleton": "layout.yaml"})
+    assert spec_of(overridden).skeleton.name == "current", "--set: seen from the current folder"
+    stored = configs.load("lab/own.yaml", {"pretrained_path": "w.pdparams"})
+    (tmp_path / "run/config.yaml").write_text(configs.dump(stored))
+    assert configs.load("run/config.yaml") == stored
+    monkeypatch.chdir(tmp_path / "run")
+    config = configs.load("../lab/own.yaml")
+    assert config.dataset_args.keypoint.skeleton == str(tmp_path / "lab/layout.yaml")
+
+
+def test_names_of_built_in_lists_are_no_files(tmp_path: Path) -> None:
+    for name in ("utd-mhad", "coco-17"):
+        (tmp_path / name).mkdir()
+    keys = "{num_class: 27, class_names: utd-mhad, skeleton: coco-17}"
+    text = f"base: 1001\ndataset: mine\ndataset_args: {{keypoint: {keys}}}"
+    (tmp_path / "own.yaml").write_text(text)
+    spec = spec_of(configs.load(str(tmp_path / "own.yaml")))
+    assert (spec.skeleton.name, spec.num_class) == ("coco-17", 27)
 
 
 def test_every_key_is_explained() -> None:

@@ -16,6 +16,7 @@ from tests.keypoint_data import (
     body,
     four_clips,
     image,
+    load_split,
     made,
     write_folder,
     write_pickle,
@@ -455,3 +456,25 @@ def test_at_most_five_clips_are_named(tmp_path: Path):
     arrays = {file: np.where(array > 0, np.nan, array) for file, array in arrays.items()}
     line = refused(write_folder(tmp_path / "mine", arrays, rows), tmp_path)
     assert "(0.npy, 1.npy, 2.npy, 3.npy, 4.npy and 7 more)" in line
+
+
+@pytest.mark.parametrize(
+    ("frames", "persons", "advised"),
+    [(12_000, 1, "max_frame=12000 to keep all frames"), (8, 15, "num_person=15 to keep more"),
+     (100_001, 1, "max_frame=100000 to keep the first frames"), (8, 101, "num_person=100 to")],
+)  # fmt: skip
+def test_the_configuration_accepts_what_the_check_advises(
+    tmp_path: Path, frames: int, persons: int, advised: str
+) -> None:
+    layout = tmp_path / "two.yaml"
+    layout.write_text("{name: two, joints: [a, b], edges: [[a, b]], centre: a}")
+    clip = np.stack([body(n, 8, 2) for n in range(persons)])
+    arrays, rows = four_clips(lambda array: array[:, :2])
+    arrays["train0.npy"] = np.resize(clip, (persons, frames, 2, 3))
+    source, keys = write_folder(tmp_path / "mine", arrays, rows), {"skeleton": str(layout)}
+    assert f"fix: set {KEY}{advised}" in warned(source, tmp_path, **keys)
+    name, _, value = advised.split()[0].partition("=")
+    left = warned(source, tmp_path, **keys, **{name: int(value)})
+    assert ("WARNING" in left) == (max(frames, persons) % 10 == 1)  # beyond the limit
+    data = load_split(tmp_path / "out" / "original" / "mine", "train")[0]
+    assert data.shape[2 if name == "max_frame" else 4] == int(value)

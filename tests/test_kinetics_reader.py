@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 
 import configs
-from errors import UserError
+import main as cli
+from dataset.protocols import data_spec
+from errors import UserError, run_command
 from generator import generate
 from reader.clip import BadRecording
 from reader.kinetics.matching import openpose_match
@@ -19,7 +23,7 @@ from reader.kinetics.reader import parse
 from tests.keypoint_data import load_split, manifest_of
 from tests.skeleton_text import hashes
 
-LABEL = ("waving hand", 3)
+LABEL = ("applauding", 3)  # as in Kinetics-400
 
 
 def person(seed: int, level: float = 0.5) -> dict[str, list[float]]:
@@ -71,6 +75,19 @@ def test_frames_beyond_300_and_below_1_are_left_out_and_noted():
     np.testing.assert_array_equal(clip.positions[:, 299, :, 0], channels(person(305)))
 
 
+def test_a_clip_that_counts_from_0_is_shifted_and_noted():
+    ones = [person(k) for k in range(3)]
+    shifted = parse(text(*(frame(k, one) for k, one in enumerate(ones))), LABEL, "x")
+    usual = parse(text(*(frame(k + 1, one) for k, one in enumerate(ones))), LABEL, "x")
+    np.testing.assert_array_equal(shifted.positions, usual.positions)
+    assert (shifted.length, shifted.counts_from_zero, usual.counts_from_zero) == (3, True, False)
+    assert shifted.misnumbered_frames == 0
+    longest = parse(text(frame(0, ones[0]), frame(299, ones[1])), LABEL, "x")
+    assert (longest.length, longest.is_truncated) == (300, False)
+    np.testing.assert_array_equal(longest.positions[:, 299, :, 0], channels(ones[1]))
+    assert parse(text(frame(0), frame(300, ones[0])), LABEL, "x").is_truncated
+
+
 def test_the_two_of_highest_score_are_kept_frame_by_frame():
     levels = ((0.2, 0.9, 0.5), (0.8, 0.1, 0.4))
     people = [
@@ -115,11 +132,11 @@ def changed(**changes: Any) -> dict:
         (b"\xff\xfe\x00", "not readable as JSON"),
         (b"[1]", "not a JSON object"),
         (text(label="yawning"), r"its label is \('yawning', 3\); the label file says"),
-        (text(label_index=4), r"its label is \('waving hand', 4\)"),
+        (text(label_index=4), r"its label is \('applauding', 4\)"),
         (text(), "'data' is not a list of frames, or empty"),
         (text({"frame_index": 1}), r"data\[0\]: not an object with frame_index and skeleton"),
         (text(frame("1", person(0))), r"data\[0\]: frame_index '1' is not an integer"),
-        (text(frame(0, person(0))), "no frame_index is 1 or more"),
+        (text(frame(-1), frame(-4, person(0))), "no frame_index is 1 or more"),
         (text(frame(7, person(0)), frame(7)), "duplicate frame_index 7"),
         (
             text(frame(1, [1])),
@@ -301,7 +318,7 @@ def test_the_real_label_file_is_blank(samples: Path, tmp_path: Path):
         (
             listed(label_index="3"),
             text(),
-            "_label.json, 'x': label is 'waving hand' and label_index",
+            "_label.json, 'x': label is 'applauding' and label_index",
         ),
         (
             listed(has_skeleton="yes"),
@@ -341,3 +358,106 @@ def test_a_folder_that_is_no_kinetics_is_refused(tmp_path: Path, content: str | 
         (tmp_path / "kinetics_val_label.json").write_text(content)
     with pytest.raises(UserError, match=said):
         made(tmp_path, tmp_path / "out")
+
+
+# --- classes of a user's own -----------------------------------------------------------------
+
+
+OWN = ("jump", "挥手", "run")
+
+
+def own_clips(*labels: int, names: tuple[str, ...] = OWN) -> dict[str, tuple[dict, bytes]]:
+    return {
+        f"c{n}": (listed(names[k], k), text(frame(0, person(n)), label=names[k], label_index=k))
+        for n, k in enumerate(labels)
+    }
+
+
+def test_own_classes_are_refused_as_kinetics_and_read_as_the_message_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The command of the message, added to the one that failed, writes and describes the set."""
+    source = write_half(tmp_path / "my clips", "kinetics_train", own_clips(0, 1, 0))
+    write_half(source, "kinetics_val", own_clips(2, 1))
+    argv = ["-gd", "-np", "--workers", "1", "-c", "1005", "--set"]
+    argv += [f"dataset_args.kinetics.source_path={source}"]
+    argv += [f"dataset_args.kinetics.root_folder={tmp_path / 'out'}"]
+    assert run_command(lambda: cli.main(argv)) == 2
+    said = capsys.readouterr().err
+    assert "its label is 'jump', but label_index 0 of kinetics-skeleton is 'abseiling'" in said
+    assert not list((tmp_path / "out").rglob("*.npy"))
+    added = shlex.split(said.partition("your own, add: ")[2].partition(";")[0])
+    assert run_command(lambda: cli.main([*argv, *added])) == 0
+    folder = tmp_path / "out" / "original" / "my_set"
+    manifest = manifest_of(folder)
+    assert (manifest["class_names"], manifest["num_class"]) == (list(OWN), 3)
+    assert manifest["counters"]["clips_counted_from_zero"] == 5
+    assert "5 clips counted from zero" in capsys.readouterr().out
+    assert load_split(folder, "train")[1:] == (
+        ["c0.json", "c1.json", "c2.json"],
+        [0, 1, 0],
+        [1] * 3,
+    )
+    assert load_split(folder, "eval")[2] == [2, 1]
+    config = cli.resolve(cli.parse([*argv, *added]))
+    spec = data_spec(config.dataset, config.data.own_layout)
+    assert (spec.class_names, spec.skeleton.name, spec.num_person) == (OWN, "openpose-18", 2)
+
+
+def test_other_spellings_of_a_class_of_kinetics_are_the_same_class(tmp_path: Path):
+    entry = listed("Massaging person’s  head", 196)
+    data = text(frame(1, person(0)), label=entry["label"], label_index=196)
+    folder = made(
+        write_half(tmp_path / "k", "kinetics_val", {"a": (entry, data)}), tmp_path / "out"
+    )
+    assert load_split(folder, "eval")[2] == [196]
+    assert manifest_of(folder)["class_names"][196] == "massaging person's head"
+
+
+def test_byte_order_marks_are_no_part_of_the_text(tmp_path: Path):
+    source = write_half(tmp_path / "k", "kinetics_val", own_clips(0, 1, 2))
+    for file in source.rglob("*.json"):
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    keys = {"dataset": "mine", "dataset_args.kinetics.class_names": str(source)}
+    keys["dataset_args.kinetics.source_path"] = str(source)
+    keys["dataset_args.kinetics.root_folder"] = str(tmp_path / "out")
+    folder = generate(configs.load("1005", keys), workers=1, progress=False)
+    assert manifest_of(folder)["class_names"] == list(OWN)
+    assert load_split(folder, "eval")[1:] == (["c0.json", "c1.json", "c2.json"], [0, 1, 2], [1] * 3)
+
+
+def test_names_of_a_file_are_compared_with_the_labels(tmp_path: Path):
+    source = write_half(tmp_path / "k", "kinetics_train", own_clips(0, 2))
+    names = tmp_path / "names.txt"
+    names.write_text("Jump\nwave\nRUN\n")
+    keys = {"dataset": "mine", "dataset_args.kinetics.class_names": str(names)}
+    keys["dataset_args.kinetics.source_path"] = str(source)
+    keys["dataset_args.kinetics.root_folder"] = str(tmp_path / "out")
+    config = configs.load("1005", keys)
+    manifest = manifest_of(generate(config, workers=1, progress=False))
+    assert manifest["class_names"] == ["Jump", "wave", "RUN"]
+    names.write_text("run\nwave\njump\n")
+    with pytest.raises(UserError, match="its label is 'jump', but label_index 0 of mine is 'run'"):
+        generate(config, workers=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([listed("a", 0), listed("b", 0)], "label_index 0 is 'a' and 'b'; give each class"),
+        ([listed("a", 0), listed("a", 1)], "'a' is label_index 0 and 1; give each class"),
+        ([listed("a", 1)], "no clip has label_index 0; give each class one label"),
+        ([listed("", ""), [1]], "has no kinetics_train_label.json or kinetics_val_label.json with"),
+    ],
+)
+def test_unclear_names_are_refused(tmp_path: Path, entries: list, said: str):
+    folder = write_half(
+        tmp_path, "kinetics_val", {str(n): (entry, None) for n, entry in enumerate(entries)}
+    )
+    with pytest.raises(UserError, match=said):
+        data_spec("mine", {"class_names": str(folder)})
+
+
+def test_the_name_of_the_benchmark_keeps_its_classes(tmp_path: Path):
+    with pytest.raises(UserError, match="has the 400 classes of Kinetics.* own: -d my_set"):
+        data_spec("kinetics-skeleton", {"class_names": str(tmp_path)})

@@ -27,7 +27,10 @@ MAY_IMPORT = {
     "dataset/feeder.py": {"dataset", "paddle"},
     # Knows the settings of data and of networks.
     "dataset/identity.py": {"dataset", "configs"},
-    "reader": {"reader", "dataset.padding", "dataset.protocols", "dataset.skeletons"},
+    "reader": {
+        *("reader", "dataset.kinetics_labels"),
+        *("dataset.padding", "dataset.protocols", "dataset.skeletons"),
+    },
     "model": {"model", "paddle"},
     # Joins the argument dataclasses, the graphs and the networks, which know nothing of each other.
     "model/build.py": {"configs", "dataset", "model", "paddle"},

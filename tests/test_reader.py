@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import multiprocessing
 import pickle
@@ -79,6 +80,15 @@ def test_bodies_of_equal_motion_put_the_later_one_first():
     clip = parse(skeleton_text(frames), "x")
     np.testing.assert_array_equal(clip.positions[..., 0], positions_of([f[1] for f in frames]))
     np.testing.assert_array_equal(clip.positions[..., 1], positions_of([f[0] for f in frames]))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text():
+    text = skeleton_text(random_frames(0, 1, 2, 0))
+    plain, marked = (parse(data, "x") for data in (text, codecs.BOM_UTF8 + text))
+    np.testing.assert_array_equal(plain.positions, marked.positions)
+    assert (marked.length, marked.empty_frames) == (3, 1)
+    with pytest.raises(BadRecording, match="^x, line 1: .* is not a number of frames"):
+        parse(codecs.BOM_UTF8 * 2 + text, "x")
 
 
 def test_crlf_reads_like_lf():

@@ -158,6 +158,19 @@ def test_run_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: first second\n"
 
 
+def test_exhausted_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(lambda: np.zeros(2**58).size) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: out of memory: Unable to allocate 2.00 EiB for an array with")
+    assert said.endswith("; use smaller batches, or lower num_frame, max_frame or num_person\n")
+
+    def as_paddle_does() -> int:
+        raise MemoryError("(ResourceExhausted) Fail to alloc\n  [Hint: Expected 0]")
+
+    assert run_command(as_paddle_does) == 2
+    assert capsys.readouterr().err.startswith("error: out of memory: (ResourceExhausted) Fail to")
+
+
 def test_errors_of_the_block_pass_through(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="other"), whole_file(tmp_path / "a.txt", "w"):
         (tmp_path / "other").read_text()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from dataset.protocols import LIMITS
 from dataset.skeletons import layout_names, skeleton
 from reader.check.types import Evidence, Problem, error, warning
 from reader.keypoint.clip import MAX_COORDINATE
@@ -121,7 +122,9 @@ def sizes(evidence: Evidence) -> Iterator[Problem]:
     longest = max((facts.num_frame for _, facts in read), default=0)
     long = [item.name for item, facts in read if facts.num_frame > spec.max_frame]
     what = f"{len(long)} clips are longer than max_frame {spec.max_frame} and will be truncated"
-    yield warning(what, f"set {KEY}max_frame={longest} to keep all frames", long)
+    kept = min(longest, LIMITS[0])
+    which = "all" if kept == longest else "the first"
+    yield warning(what, f"set {KEY}max_frame={kept} to keep {which} frames", long)
     short = [item.name for item, facts in read if facts.num_frame == 1]
     what = f"{len(short)} clips have a single frame"
     yield warning(what, "check that their axes are (T, V, C), or remove them", short)
@@ -136,7 +139,7 @@ def sizes(evidence: Evidence) -> Iterator[Problem]:
         yield warning(
             f"{len(many)} clips have up to {most} persons, but num_person is {spec.num_person}: "
             f"the persons with {kept} are kept",
-            f"set {KEY}num_person={most} to keep more",
+            f"set {KEY}num_person={min(most, LIMITS[1])} to keep more",
             many,
         )
     elif 0 < most < spec.num_person:

@@ -30,11 +30,12 @@ MAX_NUMBER = 1e300  # larger integers do not fit into float64 arrays
 def parse(data: bytes, label: tuple[str, int], where: str) -> Clip:
     """The clip in the bytes of a JSON file; channels are x - 0.5, y - 0.5 and score.
 
-    label: (name, number) of the clip in the label file. Frame k is stored at index k - 1. A joint
-    with score 0 is zero in every channel. The persons of each frame are sorted by the sum of their
-    scores, highest first, ties in stored order, and the first NUM_PERSON kept; so slot m may
-    contain different persons in consecutive frames (`openpose_match`). Raises BadRecording, naming
-    `where`, for damaged text, a wrong number of coordinates, and a different label.
+    label: (name, number) of the clip in the label file. Frame k is stored at index k - 1, or k in a
+    clip whose lowest frame_index is 0. A joint with score 0 is zero in every channel. The persons
+    of each frame are sorted by the sum of their scores, highest first, ties in stored order, and
+    the first NUM_PERSON kept; so slot m may contain different persons in consecutive frames
+    (`openpose_match`). Raises BadRecording, naming `where`, for damaged text, a wrong number of
+    coordinates, and a different label.
     """
     with reading(where):
         content = _content(data)
@@ -42,23 +43,26 @@ def parse(data: bytes, label: tuple[str, int], where: str) -> Clip:
         if own != label:
             raise Unusable(f"its label is {own}; the label file says {label}")
         numbers, people, most_persons = _frames(content.get("data"))
-        length = min(max(numbers), MAX_FRAME)
+        first = 0 if min(numbers) == 0 else 1
+        num_frame = max(numbers) - first + 1
+        length = min(num_frame, MAX_FRAME)
         if length < 1:
             raise Unusable("no frame_index is 1 or more")
         bodies = np.zeros((length, MAX_READ, 3, NUM_JOINT))  # T, M, C, V
-        kept = [person for person in people if 1 <= person.frame <= MAX_FRAME]
+        kept = [person for person in people if 0 <= person.frame - first < length]
         if kept:
-            poses = _poses(kept)
-            bodies[[person.frame - 1 for person in kept], [person.index for person in kept]] = poses
+            frames, slots = [p.frame - first for p in kept], [p.index for p in kept]
+            bodies[frames, slots] = _poses(kept)
     order = np.argsort(-bodies[:, :, 2].sum(axis=2), axis=1, kind="stable")[:, :NUM_PERSON]
     best = np.take_along_axis(bodies, order[:, :, None, None], axis=1)
     return Clip(
         positions=np.ascontiguousarray(best.transpose(2, 0, 3, 1), np.float32),  # C, T, V, M
         length=length,
-        is_truncated=max(numbers) > MAX_FRAME,
+        is_truncated=num_frame > MAX_FRAME,
         has_extra_body=most_persons > MAX_READ,
         empty_frames=length - int(best.any(axis=(1, 2, 3)).sum()),
-        misnumbered_frames=sum(number < 1 for number in numbers),
+        misnumbered_frames=sum(number < first for number in numbers),
+        counts_from_zero=first == 0,
     )
 
 

@@ -1,19 +1,18 @@
 """The clips of Kinetics-skeleton, selected by its label files.
 
-`kinetics_train/<id>.json` and `kinetics_val/<id>.json`, next to them `kinetics_train_label.json`
-and `kinetics_val_label.json`: {id: {has_skeleton, label, label_index}} (Yan et al., AAAI 2018;
-public code `tools/kinetics_gendata.py`).
+`kinetics_train/<id>.json` and `kinetics_val/<id>.json`, next to them the label files
+(`dataset/kinetics_labels.py`).
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import os
+import shlex
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from dataset.kinetics_labels import NAMES_KEY, SPLITS, label_file, read_labels
 from dataset.protocols import DataSpec
 from errors import UserError
 from reader.clip import BadRecording, Clip
@@ -22,7 +21,6 @@ from reader.kinetics.reader import parse
 from reader.shared import read_file
 from reader.source import Item, Source
 
-SPLITS = {"train": "kinetics_train", "eval": "kinetics_val"}
 KEY = "dataset_args.kinetics.source_path"
 MAX_BYTES = 64 * 2**20  # of a file; one with five persons in all 300 frames has about 2 MB
 _NO_SKELETON, _NO_LABEL = "has_skeleton is false", "its label is blank"
@@ -42,19 +40,19 @@ def kinetics_source(path: str, spec: DataSpec, match: bool) -> Source:
     One split may be missing. Raises UserError for a folder with neither, and for damaged label
     files.
     """
-    found = {phase: name for phase, name in SPLITS.items() if _label_file(path, name).is_file()}
+    found = {phase: name for phase, name in SPLITS.items() if label_file(path, name).is_file()}
     if not found:
         names = " or ".join(f"{name}_label.json" for name in SPLITS.values())
         raise UserError(
             f"{KEY} is {path!r}, which has no {names}; give the folder of kinetics-skeleton: "
             f"--set {KEY}=PATH"
         )
-    clips = _Selection(path, spec.num_class)
+    clips = _Selection(path, spec)
     for phase, name in SPLITS.items():
         if phase in found:
             clips.add_split(phase, name)
         else:
-            clips.warnings.append(f"{_label_file(path, name)} not found: no {phase} data")
+            clips.warnings.append(f"{label_file(path, name)} not found: no {phase} data")
     if not clips.items and not clips.bad:
         raise UserError(f"{KEY} is {path!r}, whose label files list no clip with a label")
     about = {"kind": "kinetics", "splits": found}
@@ -68,22 +66,22 @@ def kinetics_source(path: str, spec: DataSpec, match: bool) -> Source:
 class _Selection:
     """The clips of the label files: usable, bad, or left out."""
 
-    def __init__(self, path: str, num_class: int) -> None:
+    def __init__(self, path: str, spec: DataSpec) -> None:
         self._path = path
-        self._num_class = num_class
+        self._spec = spec
         self.items: list[Item] = []
         self.bad: list[tuple[str, BadRecording]] = []
         self.left_out: list[dict[str, str]] = []
         self.warnings: list[str] = []
 
     def add_split(self, phase: str, name: str) -> None:
-        label_file = _label_file(self._path, name)
-        labels = _labels(label_file)
+        listed = label_file(self._path, name)
+        labels = read_labels(listed)
         for key, entry in sorted(labels.items()):
             file = f"{key}.json"
             reason = self._invalid(key, entry)
             if reason:
-                self.bad.append((file, BadRecording(str(label_file), f"{key!r}: {reason}")))
+                self.bad.append((file, BadRecording(str(listed), f"{key!r}: {reason}")))
             elif not entry["has_skeleton"]:
                 self.left_out.append({"file": file, "reason": _NO_SKELETON})
             elif entry["label"] == "" or entry["label_index"] == "":
@@ -105,8 +103,15 @@ class _Selection:
             return ""
         if not isinstance(label, str) or type(number) is not int:
             return f"label is {label!r} and label_index {number!r}; must be text and an integer"
-        if not 0 <= number < self._num_class:
-            return f"label_index is {number}; must be 0 to {self._num_class - 1}"
+        names, dataset = self._spec.class_names, self._spec.name
+        if not 0 <= number < len(names):
+            return f"label_index is {number}; must be 0 to {len(names) - 1}"
+        if label != names[number] and _letters(label) != _letters(names[number]):
+            return (
+                f"its label is {label!r}, but label_index {number} of {dataset} is "
+                f"{names[number]!r}; if the classes are your own, add: -d my_set --set "
+                f"{NAMES_KEY}={shlex.quote(self._path)}"
+            )
         return ""
 
     def _note_unlisted(self, name: str, listed: set[str]) -> None:
@@ -123,19 +128,6 @@ class _Selection:
             )
 
 
-def _label_file(path: str, name: str) -> Path:
-    return Path(path) / f"{name}_label.json"
-
-
-def _labels(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not readable as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(
-            f"{file}: must contain an object: {{id: {{has_skeleton, label, label_index}}}}"
-        )
-    return content
+def _letters(text: str) -> str:
+    """What makes two spellings of a class name equal."""
+    return "".join(char for char in text.casefold() if char.isalnum())

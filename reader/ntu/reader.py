@@ -8,6 +8,7 @@ code (`reader/ntu_reader.py`), and the result is bit-identical to its.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,13 +58,14 @@ class _Layout:
 
 
 def parse(data: bytes, where: str) -> Clip:
-    """The clip in the bytes of a `.skeleton` file with LF or CRLF line breaks.
+    """The clip in the bytes of a `.skeleton` file with LF or CRLF line breaks, with or without a
+    UTF-8 byte-order mark.
 
     Bodies are identified by their position in each frame's list. Raises BadRecording, naming
     `where` and the line, for a truncated file, values that are not finite numbers, a wrong number
     of joints, or text after the last frame.
     """
-    text = _Text(data)
+    text = _Text(data.removeprefix(codecs.BOM_UTF8))
     with reading(where):
         layout = _find_bodies(text)
         joints = _joints(text, layout.rows)

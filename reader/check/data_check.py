@@ -34,7 +34,7 @@ def check(evidence: Evidence) -> Report:
         if problem.clips:
             lines.append(f"  clips: {first_few(problem.clips)}")
         lines.append(f"  fix: {problem.fix}")
-    return Report("\n".join(lines) + "\n", errors)
+    return Report("\n".join(lines) + "\n", errors, {"eval": lists.copied(evidence)})
 
 
 def _statistics(evidence: Evidence) -> Iterator[str]:
@@ -89,7 +89,7 @@ def _joints(evidence: Evidence) -> Iterator[str]:
 
 def _classes(evidence: Evidence) -> Iterator[str]:
     spec, first = evidence.wanted.spec, evidence.wanted.first_label
-    counts = Counter((item.phase, item.label) for item in evidence.items)
+    counts = Counter((item.phase, item.label) for item in evidence.written())
     cells = [
         f"{n + first} {name}: {counts['train', n]}/{counts['eval', n]}".replace(" ", "\0")
         for n, name in enumerate(spec.class_names)

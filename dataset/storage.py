@@ -54,7 +54,6 @@ class ClipSet:
         padded = self.manifest is not None and not self.manifest["transform"]
         return self.lengths if padded else None
 
-    @property
     def copies(self) -> list[int]:
         """Numbers of the clips that the manifest lists as copies of training clips. Raises
         UserError for a list of another form."""

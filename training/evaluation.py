@@ -25,7 +25,7 @@ Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 def evaluate(session: Session, batches: Iterable[Batch]) -> tuple[Metrics, list[np.ndarray]]:
     """Returns the metrics of all clips, equal in all processes, and this process's outputs."""
     metrics, rows, feeder = session.task.new_metrics(), [], session.eval.feeder
-    copies = [n for n in feeder.clips.copies if n < len(feeder)]  # of training clips
+    copies = [n for n in feeder.clips.copies() if n < len(feeder)]  # of training clips
     others = session.task.new_metrics()  # of all clips but these
     start = time.time()
     with paddle.no_grad():

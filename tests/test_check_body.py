@@ -146,6 +146,14 @@ def test_x_is_vertical(tmp_path: Path):
     assert "  fix: rotate the coordinates until y is vertical\n" in text
 
 
+def test_no_vertical_axis_without_legs(tmp_path: Path):
+    """Someone at a desk: the names tell nothing about joints that are never seen."""
+    arrays = people()
+    for array in arrays:
+        array[:, [0, *range(12, 20)]] = 0
+    assert "vertical axis" not in warned(written(tmp_path, arrays), tmp_path, skeleton="ntu-25")
+
+
 def test_up_is_for_three_dimensions(tmp_path: Path):
     with pytest.raises(UserError, match="up is 'z'; allowed: y, or z for unit metre or millimetre"):
         made(four(tmp_path), tmp_path / "out", unit="normalised", up="z")

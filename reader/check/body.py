@@ -153,7 +153,7 @@ def vertical(evidence: Evidence) -> Iterator[Problem]:
         return
     along = _height(poses, evidence.wanted.spec.skeleton.joints)
     axis = int(along.argmax())
-    if along[axis] < UPRIGHT * along[1]:
+    if along[axis] <= UPRIGHT * along[1]:
         return
     name = "xyz"[axis]
     fix = {"z": f"set {KEY}up=z", "x": "rotate the coordinates until y is vertical"}[name]

@@ -32,7 +32,7 @@ from reader.keypoint.types import Wanted
 from reader.kinetics.source import kinetics_source
 from reader.ntu.source import ntu_source
 from reader.parallel import in_order
-from reader.source import Check, Item, Source
+from reader.source import Check, Item, Report, Source
 from safe_io import whole_file
 
 VERSION = 1  # of the layout above
@@ -47,7 +47,7 @@ class _Tally:
     """Counters of the recordings, for the manifest and the log.
 
     skip_option: the option that skips bad recordings, for the error at the first one; '' if they
-    are skipped, and listed in `skipped`.
+    are skipped, and listed in `skipped`. copies: as in `Report`.
     """
 
     skip_option: str
@@ -58,6 +58,7 @@ class _Tally:
     misnumbered_frames: int = 0
     clips_counted_from_zero: int = 0
     skipped: list[dict[str, str]] = field(default_factory=list)
+    copies: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, clip: Clip) -> None:
         self.cut_clips += clip.is_truncated
@@ -97,7 +98,8 @@ def generate(config: Config, *, workers: int, progress: bool) -> Path:
     clip_shape = (3, spec.max_frame, spec.skeleton.num_joint, spec.num_person)
     with only_writer(folder), source.files:
         if source.check:
-            _run_check(source.check, source.items, folder, workers, progress)
+            report = _run_check(source.check, source.items, folder, workers, progress)
+            tally.copies.update(report.copies)
         with new_set(folder, clip_shape, len(source.items), f"{key}root_folder") as new:
             splits, manifest = new
             with _results(source.read, source.items, workers, spec.name, progress) as clips:
@@ -116,7 +118,7 @@ def _source(config: Config, spec: DataSpec) -> Source:
         splits = {"train": args.train_split, "eval": args.eval_split}
         image_size = (args.image_size[0], args.image_size[1]) if args.image_size else None
         skip_bad = args.on_bad_file == "skip"
-        wanted = Wanted(spec, splits, args.first_label, args.unit, image_size, skip_bad)
+        wanted = Wanted(spec, splits, args.first_label, args.unit, image_size, skip_bad, args.up)
         return keypoint_source(args.source_path, wanted)
     rules = protocol(config.dataset)
     key, path = args.source_path(rules.source)
@@ -125,7 +127,7 @@ def _source(config: Config, spec: DataSpec) -> Source:
 
 def _run_check(
     check: Check, items: Sequence[Item], folder: Path, workers: int, progress: bool
-) -> None:
+) -> Report:
     """Check all recordings; log the report and write it to the folder of the data. Raises UserError
     with the first error."""
     with _results(check.examine, items, workers, "check", progress) as results:
@@ -138,6 +140,7 @@ def _run_check(
         number = len(report.errors)
         more = f" ({number} errors in total)" if number > 1 else ""
         raise UserError(f"{report.errors[0]}{more}; full report: {folder / REPORT}")
+    return report
 
 
 @contextlib.contextmanager
@@ -183,6 +186,7 @@ def _manifest(
         "counters": {**source.counters, **tally.counters()},
         "skipped": tally.skipped,
         "left_out": list(source.left_out),
+        "copies": tally.copies,
     }
 
 

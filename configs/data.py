@@ -170,6 +170,7 @@ class KeypointArgs(ClipArgs):
     first_label: int = 0
     unit: str = "metre"
     image_size: tuple[int, ...] = ()
+    up: str = "y"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -183,6 +184,8 @@ class KeypointArgs(ClipArgs):
         size = self.image_size
         sound = len(size) in (0, 2) and all(side >= 1 for side in size)
         check(sound, key + "image_size", list(size), "[width, height] in pixels, or []")
+        upright = self.up == "y" or (self.up == "z" and self.num_axis == 3)
+        check(upright, key + "up", self.up, "y, or z for unit metre or millimetre")
         apart = self.train_split != self.eval_split
         check(apart, key + "eval_split", self.eval_split, "a split other than train_split")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,18 @@ class ClipSet:
         from elsewhere, and after the transform, which repeats frames up to the end."""
         padded = self.manifest is not None and not self.manifest["transform"]
         return self.lengths if padded else None
+
+    def copies(self) -> list[int]:
+        """Numbers of the clips that the manifest lists as copies of training clips. Raises
+        UserError for a list of another form."""
+        listed = (self.manifest or {}).get("copies", {})
+        phase = self.path.name.removesuffix("_data.npy")
+        copies = listed.get(phase, []) if isinstance(listed, dict) else None
+        if not isinstance(copies, list):
+            where = self.path.with_name(MANIFEST)
+            raise UserError(f"{where}: copies is {reprlib.repr(listed)}; allowed: {{phase: names}}")
+        names = set(map(str, copies))
+        return [number for number, name in enumerate(self.names) if name in names]
 
     def required_labels(self) -> np.ndarray:
         """The labels. Raises UserError if there are none."""

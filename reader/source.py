@@ -23,10 +23,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of a check. text: the full report. errors: what must be fixed, one line each."""
+    """The result of a check. text: the full report. errors: what must be fixed, one line each.
+    copies: phase -> names of its clips that are copies of training clips, for the manifest."""
 
     text: str
     errors: Sequence[str]
+    copies: dict[str, list[str]]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from tests.keypoint_data import (
     image,
     load_split,
     made,
+    manifest_of,
     write_folder,
     write_pickle,
 )
@@ -194,6 +195,18 @@ def test_copies_under_other_names(tmp_path: Path):
     assert "  clips: train1.npy = leak.npy\n" in text
     assert "1 clips have copies under other names in the same split" in text
     assert "  clips: train0.npy = again.npy\n" in text
+    # The copy within the training split does no harm to the accuracy.
+    assert manifest_of(tmp_path / "out/original/mine")["copies"] == {"eval": ["leak.npy"]}
+
+
+def test_a_recording_of_both_splits_under_several_names(tmp_path: Path):
+    arrays, rows = four_clips()
+    names = [("a.npy", "train"), ("b.npy", "test"), ("c.npy", "test"), ("d.npy", "other")]
+    arrays |= {name: arrays["train0.npy"] for name, _ in names}
+    rows += [(name, 0, split) for name, split in names]
+    warned(write_folder(tmp_path / "mine", arrays, rows), tmp_path)
+    copies = manifest_of(tmp_path / "out/original/mine")["copies"]
+    assert copies == {"eval": ["b.npy", "c.npy"]}
 
 
 def test_files_that_are_not_listed(tmp_path: Path):
@@ -316,6 +329,26 @@ def test_a_class_that_is_missing_in_evaluation(tmp_path: Path):
     text = warned(of_labels(tmp_path, [0, 1, 1], [1]), tmp_path)
     assert "1 classes have clips in the other split but none for evaluation: 0 (class 0)\n" in text
     assert "clips per class, train/eval: 0 class 0: 1/0, 1 class 1: 2/1" in report_of(tmp_path)
+
+
+def test_skipped_clips_are_not_counted(tmp_path: Path):
+    """Neither in the table nor as the only clip of a class in a split."""
+    source = of_labels(tmp_path, [0, 1, 1, 2], [0, 1, 2])
+    np.save(source / "2.npy", np.full((8, 17, 3), np.nan))
+    (source / "3.npy").write_bytes(b"damaged")
+    (source / "5.npy").unlink()
+    text = warned(source, tmp_path, num_class=3, on_bad_file="skip")
+    counts = "0 class 0: 1/1, 1 class 1: 1/0, 2 class 2: 0/1"
+    assert f"clips per class, train/eval: {counts}\n" in report_of(tmp_path)
+    assert "none for training: 2 (class 2)\n  clips: 6.npy\n" in text
+    assert "none for evaluation: 1 (class 1)\n  clips: 1.npy\n" in text
+    assert manifest_of(tmp_path / "out/original/mine")["clips"] == {"train": 2, "eval": 2}
+
+
+def test_the_label_of_a_skipped_clip_is_not_examined(tmp_path: Path):
+    source = of_labels(tmp_path, [0, 1, 7], [0, 1])
+    (source / "2.npy").write_bytes(b"damaged")
+    assert "warnings: 1" in warned(source, tmp_path, on_bad_file="skip")
 
 
 # --- units -----------------------------------------------------------------------------------

@@ -15,8 +15,11 @@ from tests.processes import run_python
 
 NUM_JOINT = {
     "coco-17": 17,
+    "florence-15": 15,
     "kinect-20": 20,
+    "kinect-sdk-20": 20,
     "mediapipe-33": 33,
+    "msr-20": 20,
     "ntu-25": 25,
     "ntu_edge-24": 24,
     "openpose-18": 18,
@@ -91,6 +94,29 @@ TABLES = {
         "centre": 1,
         "origin": 2,
         "parents": (1, 2, 2, 2, 1, 4, 5, 6, 1, 8, 9, 10, 3, 12, 13, 14, 3, 16, 17, 18),
+    },
+    "kinect-sdk-20": {
+        "edges": pairs(
+            "1-0 1-2 2-3 2-4 4-5 5-6 6-7 2-8 8-9 9-10 10-11 0-12 12-13 13-14 14-15 0-16 16-17 "
+            "17-18 18-19",
+            first=0,
+        ),
+        "centre": 2,
+        "origin": 1,
+    },
+    "msr-20": {
+        "edges": pairs(
+            "4-7 4-3 3-20 3-1 1-8 8-10 10-12 3-2 2-9 9-11 11-13 7-5 5-14 14-16 16-18 7-6 6-15 "
+            "15-17 17-19",
+            first=1,
+        ),
+        "centre": 2,
+        "origin": 3,
+    },
+    "florence-15": {
+        "edges": pairs("0-1 1-2 1-3 3-4 4-5 1-6 6-7 7-8 2-9 9-10 10-11 2-12 12-13 13-14", first=0),
+        "centre": 1,
+        "origin": 2,
     },
     "openpose-25": {
         "edges": pairs(
@@ -256,7 +282,7 @@ def test_wrong_names_are_refused() -> None:
     with pytest.raises(UserError, match=r"did you mean kinect-20\?, or the path of a .yaml file"):
         skeleton("kinect")
     for name in ("zzz", "../layouts/ntu-25", ""):
-        with pytest.raises(UserError, match="allowed: coco-17, kinect-20, mediapipe-33, ntu-25"):
+        with pytest.raises(UserError, match="allowed: coco-17, florence-15, kinect-20"):
             skeleton(name)
 
 

@@ -24,17 +24,26 @@ Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def evaluate(session: Session, batches: Iterable[Batch]) -> tuple[Metrics, list[np.ndarray]]:
     """Returns the metrics of all clips, equal in all processes, and this process's outputs."""
-    metrics, rows = session.task.new_metrics(), []
+    metrics, rows, feeder = session.task.new_metrics(), [], session.eval.feeder
+    copies = [n for n in feeder.clips.copies() if n < len(feeder)]  # of training clips
+    others = session.task.new_metrics()  # of all clips but these
     start = time.time()
     with paddle.no_grad():
         for outputs, targets, indices in batches:
-            check_finite(outputs, indices, session.eval.feeder)
+            check_finite(outputs, indices, feeder)
             metrics.add(outputs, targets)
             rows.append(outputs)
+            if copies:
+                keep = ~np.isin(indices, copies)
+                others.add(outputs[keep], targets[keep])
         metrics.merge()
     seconds = time.time() - start
     logging.info(metrics.evaluation_line())
-    speed = len(session.eval.feeder) / seconds
+    if copies:
+        others.merge()
+        text = others.evaluation_line()
+        logging.info("Without %d copies of training clips: %s", len(copies), text)
+    speed = len(feeder) / seconds
     logging.info("Evaluating time: %.2fs, Speed: %.2f sequences/second", seconds, speed)
     return metrics, rows
 

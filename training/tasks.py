@@ -227,4 +227,4 @@ class ClipMetrics(Confusion):
 
     def _share(self, count: int) -> str:
         """'18/24(75.00%)'."""
-        return f"{count}/{self.num_sample}({100 * count / self.num_sample:.2f}%)"
+        return f"{count}/{self.num_sample}({100 * count / max(self.num_sample, 1):.2f}%)"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from reader.check import lists, values
+from reader.check import body, clips, lists, values
 from reader.check.types import Evidence, first_few
 from reader.source import Report
 
@@ -17,7 +17,8 @@ WIDTH = 100  # of the report
 RULES = (
     *(lists.splits, lists.names, lists.labels),
     *(values.unreadable, values.joints, values.unusable, values.units),
-    *(values.empty, values.sizes, lists.copies, lists.rates),
+    *(values.empty, body.missing, body.order, body.vertical),
+    *(clips.empty_frames, clips.frozen, values.sizes, clips.lengths, lists.copies, lists.rates),
 )
 
 
@@ -33,7 +34,7 @@ def check(evidence: Evidence) -> Report:
         if problem.clips:
             lines.append(f"  clips: {first_few(problem.clips)}")
         lines.append(f"  fix: {problem.fix}")
-    return Report("\n".join(lines) + "\n", errors)
+    return Report("\n".join(lines) + "\n", errors, {"eval": lists.copied(evidence)})
 
 
 def _statistics(evidence: Evidence) -> Iterator[str]:
@@ -78,14 +79,17 @@ def _sizes(evidence: Evidence) -> Iterator[str]:
 
 def _joints(evidence: Evidence) -> Iterator[str]:
     names = evidence.wanted.spec.skeleton.joints
-    fractions = zip(names, values.missing_fractions(evidence))
+    fractions = zip(names, body.missing_fractions(evidence))
     missing = [f"{name} {part:.1%}" for name, part in fractions if part > 0]
     yield from _wrapped(f"missing joints, percentage of frames: {', '.join(missing) or 'none'}")
+    root = body.reference(evidence)
+    if root is not None:
+        yield f"root-relative: {names[root]} is 0 in every frame, coordinates are relative to it"
 
 
 def _classes(evidence: Evidence) -> Iterator[str]:
     spec, first = evidence.wanted.spec, evidence.wanted.first_label
-    counts = Counter((item.phase, item.label) for item in evidence.items)
+    counts = Counter((item.phase, item.label) for item in evidence.written())
     cells = [
         f"{n + first} {name}: {counts['train', n]}/{counts['eval', n]}".replace(" ", "\0")
         for n, name in enumerate(spec.class_names)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from reader.check.types import MAX_NAMED, Evidence, Problem, error, first_few, warning
 from reader.keypoint.types import KEY
+from reader.source import Item
 
 
 def splits(evidence: Evidence) -> Iterator[Problem]:
@@ -46,14 +47,15 @@ def names(evidence: Evidence) -> Iterator[Problem]:
 def labels(evidence: Evidence) -> Iterator[Problem]:
     """Labels that are out of range; classes without clips."""
     first, num_class = evidence.wanted.first_label, evidence.wanted.spec.num_class
-    if not evidence.items:
+    items = evidence.written()
+    if not items:
         return
-    found = [item.label for item in evidence.items]
+    found = [item.label for item in items]
     low, high = min(found) + first, max(found) + first
     if low >= first and high < first + num_class:
         yield from _classes(evidence)
         return
-    outside = [item.name for item in evidence.items if not 0 <= item.label < num_class]
+    outside = [item.name for item in items if not 0 <= item.label < num_class]
     what = f"labels range from {low} to {high}, but num_class is {num_class}"
     if first == 0 and low == 1 and high <= num_class:
         fix = f"set {KEY}first_label=1"
@@ -69,7 +71,7 @@ def labels(evidence: Evidence) -> Iterator[Problem]:
 def _classes(evidence: Evidence) -> Iterator[Problem]:
     spec, first = evidence.wanted.spec, evidence.wanted.first_label
     present: dict[str, set[int]] = {"train": set(), "eval": set()}
-    for item in evidence.items:
+    for item in evidence.written():
         present[item.phase].add(item.label)
     unused = sorted(set(range(spec.num_class)) - present["train"] - present["eval"])
     if unused:
@@ -82,7 +84,7 @@ def _classes(evidence: Evidence) -> Iterator[Problem]:
         if missing and present[phase]:
             shown = ", ".join(f"{n + first} ({spec.class_names[n]})" for n in missing[:MAX_NAMED])
             more = " and more" if len(missing) > MAX_NAMED else ""
-            clips = [item.name for item in evidence.items if item.label in missing]
+            clips = [item.name for item in evidence.written() if item.label in missing]
             yield warning(
                 f"{len(missing)} classes have clips in the other split but none for {use}: "
                 f"{shown}{more}",
@@ -105,22 +107,33 @@ def _without_clips(unused: list[int], evidence: Evidence) -> Problem:
 
 def copies(evidence: Evidence) -> Iterator[Problem]:
     """Clips with different names and identical arrays."""
-    same = defaultdict(list)
-    for item, facts in evidence.seen():
-        same[facts.sha].append(item)
-    groups = [items for items in same.values() if len({item.name for item in items}) > 1]
     leaks: list[str] = []
     within: list[str] = []
-    for items in groups:
+    for items in _identical(evidence):
         is_leak = len({item.phase for item in items}) > 1
         (leaks if is_leak else within).append(" = ".join(item.name for item in items[:2]))
     what = (
         f"{len(leaks)} clips have a copy under another name in the other split: accuracy will "
         "include training clips"
     )
-    yield warning(what, "remove the copies from one of the splits", leaks)
+    fix = "remove the copies from one of the splits; main.py -e also reports the accuracy without"
+    yield warning(what, fix, leaks)
     what = f"{len(within)} clips have copies under other names in the same split"
     yield warning(what, "remove the copies, unless this is intended", within)
+
+
+def copied(evidence: Evidence) -> list[str]:
+    """Names of the evaluation clips that are copies of training clips."""
+    groups = [items for items in _identical(evidence) if any(i.phase == "train" for i in items)]
+    return [item.name for items in groups for item in items if item.phase == "eval"]
+
+
+def _identical(evidence: Evidence) -> list[list[Item]]:
+    """Groups of clips with different names and identical arrays."""
+    same = defaultdict(list)
+    for item, facts in evidence.seen():
+        same[facts.sha].append(item)
+    return [items for items in same.values() if len({item.name for item in items}) > 1]
 
 
 def rates(evidence: Evidence) -> Iterator[Problem]:

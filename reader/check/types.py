@@ -68,6 +68,11 @@ class Evidence:
         """Readable clips whose joints match the layout and whose values are valid."""
         return [(i, facts) for i, facts in self.read() if facts.fits and not facts.unusable]
 
+    def written(self) -> list[Item]:
+        """The clips that will be written: without those that will be skipped."""
+        sound = [item for item, _ in self.sound()] if self.wanted.skip_bad else []
+        return sound or list(self.items)  # of no sound clip, another rule is an error
+
     def seen(self) -> list[tuple[Item, Facts]]:
         """Sound clips with at least one person."""
         return [(item, facts) for item, facts in self.sound() if facts.body_frames]

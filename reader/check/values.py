@@ -13,7 +13,6 @@ from reader.check.types import Evidence, Problem, error, warning
 from reader.keypoint.clip import MAX_COORDINATE
 from reader.keypoint.types import KEY, Facts, Wanted
 
-OFTEN_MISSING = 0.5  # fraction of the frames with a person
 # Longest side of the bounding box of a typical body. People measure 0.5 to 2 metres, even sitting
 # or partly visible; the limits allow for children and raised arms.
 MAX_METRES, MIN_METRES = 10.0, 0.02
@@ -93,26 +92,10 @@ def unusable(evidence: Evidence) -> Iterator[Problem]:
 
 
 def empty(evidence: Evidence) -> Iterator[Problem]:
-    """Clips without persons, joints that are usually missing."""
+    """Clips without persons."""
     clips = [item.name for item, facts in evidence.sound() if not facts.body_frames]
     what = f"{len(clips)} clips contain no person: all of their joints are 0"
     yield warning(what, "remove them; otherwise they are kept", clips)
-    fractions = zip(evidence.wanted.spec.skeleton.joints, missing_fractions(evidence))
-    rare = [f"{name} in {fraction:.0%}" for name, fraction in fractions if fraction > OFTEN_MISSING]
-    if rare:
-        yield warning(
-            f"joints missing in most frames: {', '.join(rare)}",
-            "check that the joints are in the layout's order, or choose a layout without these",
-        )
-
-
-def missing_fractions(evidence: Evidence) -> np.ndarray:
-    """(V,) fraction of the frames with a person in which each joint is missing."""
-    seen = evidence.seen()
-    if not seen:
-        return np.zeros(evidence.wanted.spec.skeleton.num_joint)
-    missing = np.sum([facts.missing for _, facts in seen], axis=0)
-    return missing / sum(facts.body_frames for _, facts in seen)
 
 
 def sizes(evidence: Evidence) -> Iterator[Problem]:

@@ -45,6 +45,7 @@ def facts_of(raw: Raw, wanted: Wanted) -> Facts:
         return replace(facts, num_person=0)
     bodies = detected.any(axis=2)  # M, T
     joints = people[detected]
+    num_space = 3 if wanted.is_3d else 2
     return replace(
         facts,
         num_person=int(bodies.any(axis=1).sum()),
@@ -52,7 +53,10 @@ def facts_of(raw: Raw, wanted: Wanted) -> Facts:
         missing=(bodies[:, :, None] & ~detected).sum(axis=(0, 1)),
         low=joints.min(axis=0),
         high=joints.max(axis=0),
-        extent=_extent(people[bodies], detected[bodies], 3 if wanted.is_3d else 2),
+        extent=_extent(people[bodies], detected[bodies], num_space),
+        pose=_pose(people[..., :num_space], detected),
+        empty_frames=t - int(bodies.any(axis=0).sum()),
+        is_frozen=t > 1 and bool((people == people[:, :1]).all()),
     )
 
 
@@ -89,13 +93,17 @@ def clip_of(raw: Raw, wanted: Wanted) -> Clip:
 
 
 def _people(raw: Raw, wanted: Wanted) -> np.ndarray:
-    """The arrays as one (M, T, V, C) float64."""
+    """The arrays as one (M, T, V, C) float64, with y as the vertical axis."""
     num_joint = wanted.spec.skeleton.num_joint
     people = [_with_persons(array, num_joint) for array in raw.arrays]
     shapes = [array.shape[1:] for array in people]
     if len(set(shapes)) > 1:
         raise Unusable(f"arrays (T, V, C) of its persons are {shapes}; must be equal")
-    return np.concatenate(people)
+    stacked = np.concatenate(people)
+    if wanted.up == "z" and stacked.shape[3] == 3:
+        x, y, z = np.moveaxis(stacked, 3, 0)
+        return np.stack([x, z, -y], axis=3)  # a rotation about x, no mirror image
+    return stacked
 
 
 def _with_persons(array: np.ndarray, num_joint: int) -> np.ndarray:
@@ -150,6 +158,16 @@ def _in_unit(raw: Raw, people: np.ndarray, score: np.ndarray, wanted: Wanted) ->
             raise Unusable("unknown image size, which unit pixel needs")
         size = known
     return np.concatenate([people[..., :2] / size - 0.5, score[..., None]], axis=3)
+
+
+def _pose(people: np.ndarray, detected: np.ndarray) -> np.ndarray:
+    """`Facts.pose` of people (M, T, V, 2 or 3) whose joints (M, T, V) were detected."""
+    counts = detected.sum(axis=2)  # M, T
+    persons, frames = np.nonzero(counts == counts.max())
+    best = np.abs(frames - people.shape[1] // 2).argmin()
+    person, frame = persons[best], frames[best]
+    pose = np.where(detected[person, frame][:, None], people[person, frame], np.nan)
+    return pose.astype(np.float32)
 
 
 def _extent(bodies: np.ndarray, detected: np.ndarray, num_axis: int) -> float:

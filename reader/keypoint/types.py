@@ -20,7 +20,8 @@ class Wanted:
 
     splits: 'train' and 'eval' to the names of these splits in the data, '' for none. first_label: 0
     or 1. unit: metre, millimetre, pixel or normalised (0 to 1). image_size: (width, height) of
-    clips that have no size of their own. skip_bad: skip unusable clips.
+    clips that have no size of their own. skip_bad: skip unusable clips. up: the vertical axis of
+    the data, y or z.
     """
 
     spec: DataSpec
@@ -29,6 +30,7 @@ class Wanted:
     unit: str
     image_size: tuple[int, int] | None
     skip_bad: bool
+    up: str = "y"
 
     @property
     def is_3d(self) -> bool:
@@ -69,7 +71,9 @@ class Facts:
     fits and has none of these. num_person: persons detected, else persons stored. body_frames:
     number of (person, frame) pairs with a person. missing: (V,) in how many of these the joint is
     missing. low, high: (C,) range of the detected joints. extent: longest side of the bounding box
-    of a person in a typical frame.
+    of a person in a typical frame. pose: (V, 2 or 3) float32, a person in the frame with the most
+    detected joints, nearest the middle of the clip; NaN where a joint is missing. empty_frames:
+    number of frames without a person. is_frozen: no joint moves in any of several frames.
     """
 
     num_value: int
@@ -87,3 +91,6 @@ class Facts:
     low: np.ndarray = field(default_factory=lambda: np.empty(0))
     high: np.ndarray = field(default_factory=lambda: np.empty(0))
     extent: float = 0.0
+    pose: np.ndarray = field(default_factory=lambda: np.empty(0))
+    empty_frames: int = 0
+    is_frozen: bool = False

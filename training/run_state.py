@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import configs
-from configs.data import data_group
 from configs.schema import Config
 from errors import UserError
 from safe_io import read_yaml
@@ -115,7 +114,7 @@ def _check(path: Path, content: dict[str, Any], metrics: Metrics, *, has_scaler:
 def _check_settings(path: Path, content: dict[str, Any], session: TrainingSession) -> None:
     """Raises UserError where this run would not compute what the stored one would."""
     resumed = f"Resume with the settings of {path.parent / 'config.yaml'}"
-    changed = different_keys(content["config"], _settings(session.config))
+    changed = different_keys(content["config"], session.config)
     if changed:
         raise UserError(
             f"{path}: was trained with other settings of {', '.join(changed[:6])}. {resumed}"
@@ -127,11 +126,12 @@ def _settings(config: Config) -> str:
     return f"{configs.dump(config)}world_size: {parallel.world().size}\n"
 
 
-def different_keys(a: str, b: str) -> list[str]:
-    """Full keys of settings that change a training and whose values differ between two
-    configurations, given as YAML texts. A key that one of them lacks is not compared."""
-    first, second = (_flat(read_yaml(text, "settings")) for text in (a, b))
-    used = _used_groups(second)
+def different_keys(stored: str, config: Config) -> list[str]:
+    """Full keys of settings that change a training and whose values differ between a checkpoint's
+    'config' and a configuration. A key that one of them lacks is not compared."""
+    first, second = (_flat(read_yaml(text, "settings")) for text in (stored, _settings(config)))
+    selected = config.data.group, config.optimizer, config.lr_scheduler
+    used = tuple(f"{key}{name}." for key, name in zip(_GROUPS, selected))
     return [
         key
         for key in sorted(first.keys() & second.keys())
@@ -146,9 +146,3 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix[:-1]: tree}
     pairs = [_flat(value, f"{prefix}{key}.").items() for key, value in tree.items()]
     return dict(pair for items in pairs for pair in items)
-
-
-def _used_groups(settings: dict[str, Any]) -> tuple[str, ...]:
-    """Prefixes of the groups of keys that a configuration selects."""
-    selected = (f"{settings[key]}." for key in ("optimizer", "lr_scheduler"))
-    return tuple(map("".join, zip(_GROUPS, (f"{data_group(settings['dataset'])}.", *selected))))

@@ -127,7 +127,8 @@ def _plain(value: Any) -> Any:
 
 def _same(name: str, first: Any, second: Any) -> bool:
     if name == "source" and isinstance(first, str):
-        return first == second or os.path.realpath(first) == os.path.realpath(second)
+        # A configuration for data that were made elsewhere need not state it.
+        return not second or os.path.realpath(first) == os.path.realpath(second)
     return bool(first == second)
 
 

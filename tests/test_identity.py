@@ -110,6 +110,11 @@ def test_the_command_in_the_error_makes_the_right_data(own: Path, tmp_path: Path
         shutil.rmtree(tmp_path / "npy")
 
 
+def test_a_source_that_is_not_stated_is_not_compared(own: Path) -> None:
+    argv = ["-c", "1001", "-np", "--set", *keys(own, source_path=""), *SHORT]
+    assert cli.main(argv) == 0
+
+
 def test_the_source_of_a_benchmark_may_move(tiny_keys: list[str]) -> None:
     """Where NTU-style recordings lie says nothing of them; the fixture's set has another path."""
     assert cli.main(["-c", "9001", "-np", *tiny_keys, "scheduler_args.cosine.max_epoch=2"]) == 0

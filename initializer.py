@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from functools import partial
+from pathlib import Path
 
 from paddle import nn
 from paddle.io import BatchSampler
@@ -24,7 +25,7 @@ from dataset import identity
 from dataset.feeder import ClipFeeder, StepSampler, data_loader, eval_sampler
 from dataset.pipeline import ClipPipeline
 from dataset.protocols import data_spec
-from dataset.storage import content_hash, open_split
+from dataset.storage import content_hash, open_split, read_manifest
 from errors import UserError
 from safe_io import file_hash
 from scheduler import schedules
@@ -54,7 +55,10 @@ class Initializer:
         self._check_device()
         if load_weights and self.config.finetune and not self.config.pretrained_path:
             raise UserError("finetune needs weights to start from: -ft -pp FILE.pdparams")
-        train, evaluation = self._train_data(), self._eval_data("eval")
+        train = self._train_data()
+        evaluation = None if self._lacks_clips("eval") else self._eval_data("eval")
+        if evaluation is None:
+            logging.warning("No evaluation clips: training without evaluation, no best.pdparams")
         config = self.config if load_weights else replace(self.config, pretrained_path="")
         network = load_network(config, self.spec)
         if config.sync_bn:
@@ -69,10 +73,21 @@ class Initializer:
 
     def for_evaluation(self, split: str) -> Session:
         """Network, task and every clip of `split` ('train' or 'eval'), in order."""
+        if self._lacks_clips(split):
+            raise UserError(
+                f"{self.config.dataset} has no {split} clips; evaluate those of the other split "
+                "(--split), or choose the splits of your data and generate them again: -gd"
+            )
         data = self._eval_data(split)
         network = load_network(self.config, self.spec)
         about = identity.of_weights(self.config, self.spec)
         return Session(self.config, self.task, network, data, about)
+
+    def _lacks_clips(self, phase: str) -> bool:
+        """Whether the data on disk state that a split is empty."""
+        folder = Path(self.args.data_folder) / self.config.dataset
+        clips = (read_manifest(folder) or {}).get("clips")
+        return isinstance(clips, dict) and clips.get(phase) == 0
 
     def _feeder(self, phase: str, *, training: bool) -> ClipFeeder:
         config, args = self.config, self.args

@@ -202,7 +202,7 @@ def train(config: Config, command: str, *, resume: bool) -> None:
 def _begin_records(
     config: Config,
     command: str,
-    splits: Sequence[Data[Any]],
+    splits: Sequence[Data[Any] | None],
     checkpoint: Path | None = None,
     prefix: str = "",
 ) -> Path | None:
@@ -213,7 +213,7 @@ def _begin_records(
     for part in run_dir.glob(".*.part"):  # incomplete files of a killed session
         part.unlink(missing_ok=True)
     log_to_file(run_dir / "log.txt")
-    data = [(split.feeder.clips.path, len(split.feeder)) for split in splits]
+    data = [(split.feeder.clips.path, len(split.feeder)) for split in splits if split]
     record_session(run_dir, command, config.seed, data)
     return run_dir
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 import utils
 from configs.schema import Config
+from errors import UserError
 from report import write_curves
 from training import parallel, run_state
 from training.board import open_board
@@ -24,6 +26,8 @@ from training.tasks import Metrics
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor
+
+LOG_LINES = 20  # of an epoch without a progress bar
 
 
 class Processor:
@@ -45,16 +49,18 @@ class Processor:
             progress = run_state.restore(checkpoint, step)
         if progress.epoch >= max_epoch:
             logging.info("This run is complete: nothing to resume in %s", self.run_dir)
+            return progress
         self._start_reporting(session, progress)
         logging.info("Starting training ...")
         while progress.epoch < max_epoch:
             row = self._train_epoch(step, progress.epoch)
             progress.epoch += 1
             progress.history.append(row)
-            if session.evaluates_after(progress.epoch):
+            if session.eval is not None and session.evaluates_after(progress.epoch):
                 logging.info("Evaluating for epoch %d/%d ...", progress.epoch, max_epoch)
-                batches = dygraph_batches(session, self._bar(session.eval.loader))
-                metrics, _ = evaluate(session, batches)
+                feeder, bar = session.eval.feeder, self._bar(session.eval.loader)
+                batches = dygraph_batches(session.network, feeder, bar)
+                metrics, _ = evaluate(session, feeder, batches)
                 row.update(run_state.curve_values("eval", metrics))
                 if progress.best_epoch == 0 or metrics.score > progress.best.score:
                     progress.best, progress.best_epoch = metrics, progress.epoch
@@ -64,10 +70,17 @@ class Processor:
             if self.board is not None:
                 self.board.add_epoch(row)
             total = utils.format_duration(time.time() - start)
-            logging.info("%s, Total time: %s", progress.best.best_line(), total)
+            best = f"{progress.best.best_line()}, " if progress.best_epoch else ""
+            logging.info("%sTotal time: %s", best, total)
         if self.run_dir is not None:
             write_curves(self.run_dir, progress.history, progress.best.curves)
-        self._write_metrics(progress.best, progress.best_epoch)
+        if progress.best_epoch:
+            num = sum(map(session.evaluates_after, range(1, max_epoch + 1)))
+            note = f"epoch {progress.best_epoch}, the best of {num} evaluated on this split"
+            logging.info("Tables and figures: %s, so their accuracy is optimistic", note)
+            self._write_metrics(progress.best, progress.best_epoch, note)
+        if self.board is not None:
+            self.board.writer.close()
         logging.info("Finish training!")
         return progress
 
@@ -76,15 +89,19 @@ class Processor:
         predictor: a static model of the network, to run instead."""
         logging.info("Starting evaluating ...")
         data = session.eval
+        if data is None:
+            raise UserError("there are no clips to evaluate")
         if predictor is None:
-            batches = dygraph_batches(session, self._bar(data.loader))
+            batches = dygraph_batches(session.network, data.feeder, self._bar(data.loader))
         else:
             batches = static_batches(data.feeder, predictor, self._bar(data.sampler))
-        metrics, outputs = evaluate(session, batches)
+        metrics, outputs = evaluate(session, data.feeder, batches)
         for line in metrics.details():
             logging.info(line)
         session.task.write_outputs(self.run_dir, data.feeder, outputs)
         self._write_metrics(metrics, epoch=0)
+        if self.board is not None:
+            self.board.writer.close()
         logging.info("Finish evaluating! Tables and figures: %s", self.run_dir)
         return metrics
 
@@ -100,7 +117,7 @@ class Processor:
         num_steps, position = data.sampler.num_steps, f"Epoch: {epoch + 1}/{config.max_epoch}"
         bar = self._bar(range(1, num_steps + 1))
         logged, num_clip = time.time(), 0  # of the last log line; clips since then
-        every = config.log_every or int(not self.shows_bar)
+        every = config.log_every or (0 if self.shows_bar else math.ceil(num_steps / LOG_LINES))
         with logging_redirect_tqdm():
             for n in bar:
                 loss, clips = self._micro_batches(step, batches, metrics)
@@ -108,7 +125,7 @@ class Processor:
                 shown = f"Loss: {loss:.4f}, LR: {rate:.4f}"
                 if isinstance(bar, tqdm):
                     bar.set_description(shown)
-                if every and n % every == 0:
+                if every and (n % every == 0 or n == num_steps):
                     now = time.time()
                     speed = num_clip * parallel.world().size / max(now - logged, 1e-9)
                     shown = f"Batch: {n}/{num_steps}, {shown}"
@@ -129,10 +146,11 @@ class Processor:
         loss, num_clip = 0.0, 0
         for _ in range(self.config.accumulate):
             clips, targets, indices = next(batches)
+            step.session.train.feeder.check(indices.numpy())
             part, tensor = step.backward(clips, targets)
             loss += part / self.config.accumulate
             outputs = tensor.numpy()
-            check_finite(outputs, indices.numpy(), step.session.train.feeder)
+            check_finite(outputs)
             metrics.add(outputs, targets.numpy())
             num_clip += len(indices)
         return loss, num_clip
@@ -142,23 +160,22 @@ class Processor:
             logging.info("Saving model for epoch %d/%d ...", progress.epoch, self.config.max_epoch)
             run_state.save(self.run_dir / f"{name}.pdparams", step, progress)
 
-    def _start_reporting(self, session: Session, progress: Progress) -> None:
+    def _start_reporting(self, session: TrainingSession, progress: Progress) -> None:
         """VisualDL shows one file per run, so a resumed session repeats the epochs before it."""
         if self.board is None:
             return
         for row in progress.history:
             self.board.add_epoch(row)
         if not progress.history:
-            clip_tensor, _, _ = session.eval.feeder[0]
+            clip_tensor, _, _ = session.train.feeder[0]
             self.board.add_graph(session.network, clip_tensor.shape)
 
-    def _write_metrics(self, metrics: Metrics, epoch: int) -> None:
-        """Tables and figures of an evaluation; VisualDL is complete with them."""
-        figures = metrics.write(self.run_dir) if self.run_dir is not None else {}
+    def _write_metrics(self, metrics: Metrics, epoch: int, note: str = "") -> None:
+        """Tables and figures of an evaluation. note: what the reader of a figure must know."""
+        figures = metrics.write(self.run_dir, note) if self.run_dir is not None else {}
         if self.board is not None:
             for name, png in figures.items():
                 self.board.add_figure(name, png, epoch)
-            self.board.writer.close()
 
     def _bar(self, items: Iterable[Any]) -> Iterable[Any]:
         return tqdm(items, dynamic_ncols=True) if self.shows_bar else items

@@ -31,10 +31,16 @@ def worst_pairs(matrix: np.ndarray, count: int) -> list[tuple[int, int, int]]:
 
 
 def write_evaluation(
-    folder: Path, matrix: np.ndarray, class_names: Sequence[str], prefix: str = ""
+    folder: Path,
+    matrix: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    prefix: str = "",
+    note: str = "",
 ) -> Path:
     """confusion.csv (rows true, columns predicted), per_class.csv and confusion.png, whose path is
-    returned. matrix[true, predicted]: clips. prefix: of the names of the files."""
+    returned. matrix[true, predicted]: clips. prefix: of the names of the files. note: second line
+    of the figure's title."""
     table = [["true \\ predicted", *class_names]]
     table += [[name, *row] for name, row in zip(class_names, matrix.tolist())]
     write_csv(folder / f"{prefix}confusion.csv", table)
@@ -47,7 +53,7 @@ def write_evaluation(
         rival = class_names[worst[label]] if label in worst else ""
         per_class.append([label, class_names[label], clips, correct, accuracy, rival])
     write_csv(folder / f"{prefix}per_class.csv", per_class)
-    save_figure(folder / f"{prefix}confusion.png", _confusion_figure(matrix, class_names))
+    save_figure(folder / f"{prefix}confusion.png", _confusion_figure(matrix, class_names, note))
     return folder / f"{prefix}confusion.png"
 
 
@@ -160,7 +166,7 @@ def save_figure(path: Path, figure: Figure) -> None:
         figure.savefig(file, format="png", dpi=120)
 
 
-def _confusion_figure(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
+def _confusion_figure(matrix: np.ndarray, class_names: Sequence[str], note: str) -> Figure:
     size = max(5.0, 0.16 * len(class_names) + 3)
     figure = new_figure(size + 0.8, size)
     axes = figure.subplots()
@@ -172,7 +178,7 @@ def _confusion_figure(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     style: dict[str, Any] = {"fontsize": small, "fontfamily": families, "parse_math": False}
     axes.set_xticks(ticks, labels, rotation=90, **style)
     axes.set_yticks(ticks, labels, **style)
-    title = f"top-1 {matrix.trace()}/{matrix.sum()}"
+    title = f"top-1 {matrix.trace()}/{matrix.sum()}\n{note}".rstrip()
     axes.set(xlabel="predicted", ylabel="true", title=title)
     return figure
 

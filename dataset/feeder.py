@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import logging
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -10,16 +12,20 @@ from collections.abc import Iterator
 import numpy as np
 from paddle.io import BatchSampler, DataLoader, Dataset
 
-from dataset.pipeline import ClipPipeline
+from dataset.pipeline import ClipPipeline, unusable
 from dataset.protocols import DataSpec
 from dataset.storage import ClipSet
 from errors import UserError
 
+PREFETCH = 2  # batches that a worker prepares ahead
+SHARED_MEMORY = "/dev/shm"
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 class ClipFeeder(Dataset):
-    """Item n: (clip tensor (M*V, I*C, T) float32, label int64, n int64).
+    """Item n: (clip tensor (M*V, I*C, T) float32, label int64, n int64). Of a clip that no network
+    can use, the number is -1 - n (see `check`): an error raised in a worker process of Paddle
+    reaches the user as a traceback.
 
     The augmentation of clip n depends only on the seed, the epoch and n, so it is independent of
     the number of worker processes and of resuming.
@@ -55,11 +61,27 @@ class ClipFeeder(Dataset):
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def item_bytes(self) -> int:
+        """Size of a clip tensor."""
+        pipeline, (_, _, _, v, m) = self.pipeline, self.clips.data.shape
+        return 4 * m * v * sum(pipeline.channels) * pipeline.num_frame
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64, np.int64]:
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        clip = self.pipeline.prepare(self.clips.data[index], self.skeleton, rng)
+        raw = self.clips.data[index]
+        clip = self.pipeline.prepare(raw, self.skeleton, rng)
         tensor = self.pipeline.features(clip, self.skeleton)
-        return tensor, self.labels[index], np.int64(index)
+        return tensor, self.labels[index], np.int64(-1 - index if unusable(raw) else index)
+
+    def check(self, numbers: np.ndarray) -> None:
+        """Raises UserError where one of the numbers of a batch (N,) is that of an unusable clip."""
+        for index in (-1 - n for n in numbers.tolist() if n < 0):
+            raise UserError(
+                f"{self.clips.path}: clip {self.names[index]} holds "
+                f"{unusable(self.clips.data[index])}; remove it from the recordings, or skip it "
+                "with on_bad_file=skip, and generate the data again: main.py -gd"
+            )
 
 
 class StepSampler(BatchSampler):
@@ -107,11 +129,39 @@ def eval_sampler(size: int, batch_size: int, *, rank: int = 0, world_size: int =
     return BatchSampler(sampler=range(rank, size, world_size), batch_size=batch_size)
 
 
-def data_loader(feeder: Dataset, sampler: BatchSampler, num_workers: int) -> DataLoader:
-    """The sampler's batches of a feeder, prepared by worker processes; 0 for none."""
+def data_loader(feeder: ClipFeeder, sampler: BatchSampler, num_workers: int) -> DataLoader:
+    """The sampler's batches of a feeder, prepared by worker processes; 0 for none. They hand over
+    batches in shared memory, where the machine has enough of it."""
+    waiting = num_workers * PREFETCH + 1  # batches
+    needed = waiting * sampler.batch_size * feeder.item_bytes
     return DataLoader(
-        feeder, batch_sampler=sampler, num_workers=num_workers, worker_init_fn=_end_with_parent
+        feeder,
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        prefetch_factor=PREFETCH,
+        use_shared_memory=num_workers > 0 and _fits_shared_memory(needed, _free_shared_memory()),
+        worker_init_fn=_end_with_parent,
     )
+
+
+def _fits_shared_memory(needed: int, free: int) -> bool:
+    """Whether batches of `needed` bytes fit, beside as much for another loader. Where they did not,
+    Linux would end the process with a bus error: Docker gives a container 64 MB."""
+    fits = 2 * needed <= free
+    if not fits:
+        logging.warning(
+            "Shared memory (%s) has %.0f MB free, the loader needs up to %.0f MB: batches go "
+            "through pipes, which is slower; in Docker: --shm-size=1g",
+            *(SHARED_MEMORY, free / 1e6, 2 * needed / 1e6),
+        )
+    return fits
+
+
+def _free_shared_memory() -> int:
+    try:
+        return shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:  # not mounted
+        return 0
 
 
 def _end_with_parent(worker: int) -> None:

@@ -22,6 +22,18 @@ from dataset.padding import auto_padding, joint_exists, valid_length
 from dataset.skeletons import Skeleton
 from errors import UserError
 
+LARGEST = 1e9  # coordinate, in any unit; leaves float32 room for what a network multiplies
+
+
+def unusable(clip: np.ndarray) -> str:
+    """Why no network can use a raw clip: it holds NaN, infinity or a number too large for a
+    coordinate. '' if it is usable."""
+    low, high = float(clip.min()), float(clip.max())
+    if not np.isfinite([low, high]).all():
+        return "NaN or infinity"
+    largest = max(-low, high)
+    return "" if largest <= LARGEST else f"{largest:.3g}; allowed: coordinates up to {LARGEST:g}"
+
 
 @dataclass(frozen=True)
 class ClipPipeline:

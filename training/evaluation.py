@@ -11,26 +11,33 @@ import numpy as np
 import paddle
 
 from dataset.feeder import ClipFeeder
+from dataset.pipeline import unusable
 from errors import UserError
+from model.network import ClipNetwork
 from training.session import Session
 from training.tasks import Metrics
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor
 
+DIVERGED = "training diverged; lower optimizer_args.*.learning_rate or raise warm_up"
+
 # Outputs (N, ...) float32, targets (N, ...) and the numbers of their clips (N,).
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def evaluate(session: Session, batches: Iterable[Batch]) -> tuple[Metrics, list[np.ndarray]]:
-    """Returns the metrics of all clips, equal in all processes, and this process's outputs."""
-    metrics, rows, feeder = session.task.new_metrics(), [], session.eval.feeder
+def evaluate(
+    session: Session, feeder: ClipFeeder, batches: Iterable[Batch]
+) -> tuple[Metrics, list[np.ndarray]]:
+    """Returns the metrics of all clips of a feeder, equal in all processes, and this process's
+    outputs."""
+    metrics, rows = session.task.new_metrics(), []
     copies = [n for n in feeder.clips.copies() if n < len(feeder)]  # of training clips
     others = session.task.new_metrics()  # of all clips but these
     start = time.time()
     with paddle.no_grad():
         for outputs, targets, indices in batches:
-            check_finite(outputs, indices, feeder)
+            check_finite(outputs)
             metrics.add(outputs, targets)
             rows.append(outputs)
             if copies:
@@ -48,19 +55,24 @@ def evaluate(session: Session, batches: Iterable[Batch]) -> tuple[Metrics, list[
     return metrics, rows
 
 
-def dygraph_batches(session: Session, bar: Iterable[Any]) -> Iterator[Batch]:
-    """Run the session's network. bar: over the loader."""
-    session.network.eval()
+def dygraph_batches(
+    network: ClipNetwork, feeder: ClipFeeder, bar: Iterable[Any]
+) -> Iterator[Batch]:
+    """Run a network. bar: over the feeder's loader. Raises UserError for an unusable clip."""
+    network.eval()
     for clips, targets, indices in bar:
-        yield session.network(clips).numpy(), targets.numpy(), indices.numpy()
+        feeder.check(indices.numpy())
+        yield network(clips).numpy(), targets.numpy(), indices.numpy()
 
 
 def static_batches(
     feeder: ClipFeeder, predictor: Predictor, bar: Iterable[Sequence[int]]
 ) -> Iterator[Batch]:
-    """Run a static model on raw clips. bar: over the sampler. Raises UserError for NaN."""
+    """Run a static model on raw clips. bar: over the sampler. Raises UserError for an unusable
+    clip."""
     lengths = feeder.clips.tail_lengths
     for indices in bar:
+        feeder.check(np.array([-1 - n if unusable(feeder.clips.data[n]) else n for n in indices]))
         known = [lengths[n] for n in indices] if lengths else None
         try:
             logits = predictor.run(feeder.clips.data[indices], known).logits
@@ -70,16 +82,7 @@ def static_batches(
         yield logits, feeder.labels[indices], np.array(indices)
 
 
-def check_finite(outputs: np.ndarray, indices: np.ndarray, feeder: ClipFeeder) -> None:
-    """Raises UserError for NaN or infinity in a batch, and names the clips or the training."""
-    if np.isfinite(outputs).all():
-        return
-    clips = feeder.clips
-    bad = [n for n in indices.tolist() if not np.isfinite(clips.data[n]).all()]
-    if bad:
-        names = ", ".join(clips.names[n] for n in bad[:3])
-        raise UserError(f"{clips.path}: clip {names} holds NaN or infinity")
-    raise UserError(
-        "the network's output is not finite: training diverged; lower "
-        "optimizer_args.*.learning_rate or raise warm_up"
-    )
+def check_finite(outputs: np.ndarray) -> None:
+    """Raises UserError for NaN or infinity in the outputs of usable clips."""
+    if not np.isfinite(outputs).all():
+        raise UserError(f"the network's output is not finite: {DIVERGED}")

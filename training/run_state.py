@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import configs
 from configs.schema import Config
@@ -14,6 +17,7 @@ from errors import UserError
 from safe_io import read_yaml
 from training import checkpoint, parallel
 from training.checkpoint import compare_identity
+from training.evaluation import DIVERGED
 from training.session import TrainingSession
 from training.step import TrainingStep
 from training.tasks import Metrics
@@ -52,7 +56,7 @@ def curve_values(phase: str, metrics: Metrics) -> dict[str, float]:
 
 def save(path: Path, step: TrainingStep, progress: Progress) -> None:
     """Write a checkpoint. It says of its run: 'config', the settings as YAML, and 'identity', that
-    of its weights and training clips as JSON."""
+    of its weights and training clips as JSON. Raises UserError for values that are not finite."""
     session = step.session
     content = {
         "model": checkpoint.weights_of(session.network),
@@ -66,7 +70,21 @@ def save(path: Path, step: TrainingStep, progress: Progress) -> None:
     }
     if step.scaler is not None:
         content["scaler"] = step.scaler.state_dict()
+    _check_finite(content, progress.epoch, path.with_name("last.pdparams"))
     checkpoint.save_checkpoint(path, content)
+
+
+def _check_finite(content: Mapping[str, Any], epoch: int, last: Path) -> None:
+    """Raises UserError for weights or an optimizer state with NaN or infinity. Outputs do not show
+    them: Paddle's relu of NaN is 0 on the CPU."""
+    for part in ("model", "opt"):
+        odd = [n for n, tensor in content[part].items() if not np.isfinite(tensor.numpy()).all()]
+        if odd:
+            kept = f"; {last} is the last finite checkpoint" if last.is_file() else ""
+            raise UserError(
+                f"epoch {epoch}: {odd[0]} and {len(odd) - 1} more of {len(content[part])} tensors "
+                f"are not finite: {DIVERGED}{kept}"
+            )
 
 
 def restore(path: Path, step: TrainingStep) -> Progress:

@@ -30,13 +30,13 @@ class Data(Generic[Sampler]):
 
 @dataclass(frozen=True)
 class Session:
-    """The parts of an evaluation. identity: of the weights (dataset/identity.py); a training's
-    names its clips too."""
+    """The parts of an evaluation. eval: None in a training without evaluation. identity: of the
+    weights (dataset/identity.py); a training's names its clips too."""
 
     config: Config
     task: Task
     network: ClipNetwork
-    eval: Data[BatchSampler]
+    eval: Data[BatchSampler] | None
     identity: Identity
 
 

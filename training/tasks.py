@@ -89,8 +89,9 @@ class Metrics(ABC):
         """Further log lines at the end of `main.py -e`."""
         return []
 
-    def write(self, folder: Path) -> dict[str, Path]:
-        """Write tables and figures. Returns the PNG files by the names that VisualDL shows."""
+    def write(self, folder: Path, note: str) -> dict[str, Path]:
+        """Write tables and figures. note: for titles, or ''. Returns the PNG files by the names
+        that VisualDL shows."""
         return {}
 
     def _text(self, names: Iterable[str]) -> str:
@@ -221,9 +222,9 @@ class ClipMetrics(Confusion):
             for true, predicted, clips in worst_pairs(self.matrix, count=5)
         ]
 
-    def write(self, folder: Path) -> dict[str, Path]:
+    def write(self, folder: Path, note: str) -> dict[str, Path]:
         """confusion.csv, confusion.png and per_class.csv."""
-        return {"confusion": write_evaluation(folder, self.matrix, self.class_names)}
+        return {"confusion": write_evaluation(folder, self.matrix, self.class_names, note=note)}
 
     def _share(self, count: int) -> str:
         """'18/24(75.00%)'."""

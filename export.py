@@ -27,12 +27,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("-c", "--config", required=True, help="number in configs/, or a .yaml file")
-    add(
-        "-pp",
-        "--pretrained_path",
-        default="",
-        help="weights (.pdparams, .pth, ...); default: random",
-    )
+    add("-pp", "--pretrained_path", default="", help="weights (.pdparams, .pth); default: random")
     add("-d", "--dataset", help="protocol, e.g. ntu-xview")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend")
     add("--save_dir", type=Path, help="default: beside the weights, or .")

@@ -160,6 +160,7 @@ def check_data(clips: ClipSet, meta: StaticMeta) -> None:
 def body_size(clip: np.ndarray) -> float:
     """Longest side of a body's bounding box, median over the frames and persons of a clip (3, T, V,
     M), in its unit; 0 for an empty one. Values that `check_range` refuses do not count."""
+    clip = clip.astype(np.float64)
     joints = joint_exists(clip) & (np.abs(clip) <= LARGEST).all(axis=0)  # T, V, M
     bodies = joints.any(axis=1)  # T, M
     low = np.where(joints, clip, np.inf).min(axis=2)[:, bodies]

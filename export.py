@@ -27,7 +27,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("-c", "--config", required=True, help="number in configs/, or a .yaml file")
-    add("-pp", "--pretrained_path", default="", help="weights (.pdparams); default: random ones")
+    add("-pp", "--pretrained_path", default="", help="weights (.pdparams, .pth); default: random")
     add("-d", "--dataset", help="protocol, e.g. ntu-xview")
     add("--accept", nargs="+", default=[], metavar="SETTING", help="see main.py --help")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", action="extend")

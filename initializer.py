@@ -117,13 +117,17 @@ class Initializer:
         feeder, (rank, size, _) = self._feeder("train", training=True), self.world
         batch, accumulate = self.args.train_batch_size, self.config.accumulate
         sampler = StepSampler(len(feeder), batch, rank=rank, world_size=size, accumulate=accumulate)
-        return Data(feeder, sampler, data_loader(feeder, sampler, self.args.num_workers))
+        return Data(
+            feeder, sampler, data_loader(feeder, sampler, self.args.num_workers, feeder.item_bytes)
+        )
 
     def _eval_data(self, split: str) -> Data[BatchSampler]:
         feeder, (rank, size, _) = self._feeder(split, training=False), self.world
         batch = self.args.eval_batch_size
         sampler = eval_sampler(len(feeder), batch, rank=rank, world_size=size)
-        return Data(feeder, sampler, data_loader(feeder, sampler, self.args.num_workers))
+        return Data(
+            feeder, sampler, data_loader(feeder, sampler, self.args.num_workers, feeder.item_bytes)
+        )
 
     def _scheduler(self, steps_per_epoch: int) -> LambdaDecay:
         name = self.config.lr_scheduler

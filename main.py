@@ -59,7 +59,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("keys of the configuration").add_argument
     add("-g", "--gpus", type=int, nargs="*", help="GPU number (default: CPU)")
     add("-s", "--seed", type=int, help="random seed")
-    add("-pp", "--pretrained_path", help="weights (.pdparams)")
+    add("-pp", "--pretrained_path", help="weights (.pdparams, .pth, ...)")
     add(
         "-ft", "--finetune", action="store_true", default=None,
         help="start from the weights of -pp that fit (other classes or inputs)",

@@ -47,11 +47,10 @@ class Processor:
         step, progress = TrainingStep(session), Progress(session.task.new_metrics())
         if checkpoint is not None:
             progress = run_state.restore(checkpoint, step)
-        if progress.epoch >= max_epoch:
-            logging.info("This run is complete: nothing to resume in %s", self.run_dir)
-            return progress
         self._start_reporting(session, progress)
-        logging.info("Starting training ...")
+        trains = progress.epoch < max_epoch
+        complete = f"This run is complete: nothing to resume in {self.run_dir}"
+        logging.info("Starting training ..." if trains else complete)
         while progress.epoch < max_epoch:
             row = self._train_epoch(step, progress.epoch)
             progress.epoch += 1
@@ -77,11 +76,13 @@ class Processor:
         if progress.best_epoch:
             num = sum(map(session.evaluates_after, range(1, max_epoch + 1)))
             note = f"epoch {progress.best_epoch}, the best of {num} evaluated on this split"
-            logging.info("Tables and figures: %s, so their accuracy is optimistic", note)
+            if trains:
+                logging.info("Tables and figures: %s, so their accuracy is optimistic", note)
             self._write_metrics(progress.best, progress.best_epoch, note)
         if self.board is not None:
             self.board.writer.close()
-        logging.info("Finish training!")
+        if trains:
+            logging.info("Finish training!")
         return progress
 
     def evaluate(self, session: Session, predictor: Predictor | None = None) -> Metrics:
@@ -125,7 +126,7 @@ class Processor:
                 shown = f"Loss: {loss:.4f}, LR: {rate:.4f}"
                 if isinstance(bar, tqdm):
                     bar.set_description(shown)
-                if every and (n % every == 0 or n == num_steps):
+                if every and (n % every == 0 or (n == num_steps and not config.log_every)):
                     now = time.time()
                     speed = num_clip * parallel.world().size / max(now - logged, 1e-9)
                     shown = f"Batch: {n}/{num_steps}, {shown}"

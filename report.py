@@ -166,7 +166,7 @@ def save_figure(path: Path, figure: Figure) -> None:
         figure.savefig(file, format="png", dpi=120)
 
 
-def _confusion_figure(matrix: np.ndarray, class_names: Sequence[str], note: str) -> Figure:
+def _confusion_figure(matrix: np.ndarray, class_names: Sequence[str], note: str = "") -> Figure:
     size = max(5.0, 0.16 * len(class_names) + 3)
     figure = new_figure(size + 0.8, size)
     axes = figure.subplots()

@@ -129,11 +129,13 @@ def eval_sampler(size: int, batch_size: int, *, rank: int = 0, world_size: int =
     return BatchSampler(sampler=range(rank, size, world_size), batch_size=batch_size)
 
 
-def data_loader(feeder: ClipFeeder, sampler: BatchSampler, num_workers: int) -> DataLoader:
+def data_loader(
+    feeder: Dataset, sampler: BatchSampler, num_workers: int, item_bytes: int
+) -> DataLoader:
     """The sampler's batches of a feeder, prepared by worker processes; 0 for none. They hand over
-    batches in shared memory, where the machine has enough of it."""
+    batches in shared memory, where the machine has enough of it. item_bytes: size of an item."""
     waiting = num_workers * PREFETCH + 1  # batches
-    needed = waiting * sampler.batch_size * feeder.item_bytes
+    needed = waiting * sampler.batch_size * item_bytes
     return DataLoader(
         feeder,
         batch_sampler=sampler,

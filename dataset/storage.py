@@ -150,20 +150,23 @@ def _open_array(path: Path) -> np.ndarray:
 
 def _read_labels(
     path: Path, count: int, data_path: Path
-) -> tuple[list[str], np.ndarray, list[int] | None]:
-    """(names, labels[, lengths]) of a label pickle, of this project or of the public code."""
+) -> tuple[list[str], np.ndarray | None, list[int] | None]:
+    """(names, labels[, lengths]) of a label pickle, of this project or of the public code; labels
+    may be None."""
     content = load_pickle(path)
     if not isinstance(content, (tuple, list)) or len(content) not in (2, 3):
         raise UserError(f"{path}: allowed: a pickle of (names, labels) or (names, labels, lengths)")
     for what, column in zip(("names", "labels", "lengths"), content):
+        if what == "labels" and column is None:  # names alone
+            continue
         is_list = isinstance(column, (list, tuple)) or getattr(column, "ndim", 0) == 1
         if not is_list or len(column) != count:
             size = f"{len(column)}" if is_list else "not a list of"
             raise UserError(f"{path}: {size} {what} for {count} clips in {data_path.name}")
     names = [str(name).replace("\\", "/").rsplit("/", 1)[-1] for name in content[0]]
-    labels = _integers(path, "labels", content[1])
-    if labels.min() < 0:
-        raise UserError(f"{path}: label {labels.min()}; allowed: 0 or more")
+    labels = None if content[1] is None else _integers(path, "labels", content[1])
+    if labels is not None and labels.min() < 0:
+        raise UserError(f"{path}: label {labels.min()}; allowed: 0 or more; without labels: None")
     lengths = _integers(path, "lengths", content[2]).tolist() if len(content) == 3 else None
     return names, labels, lengths
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dataset import identity
-from dataset.padding import valid_length
+from dataset.padding import joint_exists, valid_length
 from dataset.pipeline import ClipPipeline
 from dataset.skeletons import Skeleton, from_mapping
 from dataset.storage import ClipSet
@@ -20,43 +20,85 @@ from deploy.meta import StaticMeta
 from errors import UserError
 
 LARGEST = 1e9  # coordinate, in any unit; leaves float32 room for what a network multiplies
+# Size of a body: above the first it is not in metres, from the second on in millimetres.
+MAX_METRES, MIN_MILLIMETRES = 10.0, 300.0
+MAX_SCORE = 1.5  # third values of joints in an image; OpenPose's slightly exceed 1
+SIZED_CLIPS = 16  # of a file, spread evenly, that tell its unit
 
 
 @dataclass(frozen=True)
 class ClipInput:
-    """skeleton, clip_persons: V and M of the clips. tail_margin, tail_stride: how far a clip with
-    a constant tail may be truncated, in frames (model/timing.py); 0, 0: not at all."""
+    """skeleton, clip_persons: V and M of the network's clips. tail_margin, tail_stride: how far a
+    clip with a constant tail may be truncated, in frames (model/timing.py); 0, 0: not at all.
+    transform: clips are transformed, and padded as that does it, by repeating their frames."""
 
     skeleton: Skeleton
     pipeline: ClipPipeline
     clip_persons: int
     tail_margin: int = 0
     tail_stride: int = 0
+    transform: bool = False
 
     def check_shape(self, shape: tuple[int, ...], source: str) -> None:
-        """Raises UserError, starting with `source`, for anything but (N, 3, T, V, M)."""
-        least, joints = self.pipeline.min_frames, self.skeleton.num_joint
-        wanted = f"the model wants (N, 3, T, {joints}, {self.clip_persons}), T {least} or more"
-        if len(shape) != 5 or shape[1] != 3 or shape[0] < 1:
+        """Raises UserError, starting with `source`, for anything but (N, 3, T, V, M) with M at most
+        the network's persons."""
+        joints, persons = self.skeleton.num_joint, self.clip_persons
+        wanted = f"the model wants (N, 3, T, {joints}, {persons}), or fewer persons"
+        if len(shape) != 5 or shape[1] != 3 or 0 in shape:
             raise UserError(f"{source}: shape {tuple(shape)}; {wanted}")
         _, _, t, v, m = shape
-        if (v, m) != (joints, self.clip_persons) or t < least:
-            raise UserError(f"{source}: {t} frames, {v} joints, {m} persons; {wanted}")
+        found = f"{source}: {t} frames, {v} joints, {m} persons"
+        if v != joints:
+            raise UserError(f"{found}; {wanted}")
+        if m > persons:
+            keep = f"keep {persons} of them, as main.py -gd does with the recordings"
+            raise UserError(f"{found}; {wanted}: {keep}")
+
+    @np.errstate(invalid="ignore")  # NaN, which `check_range` refuses
+    def check_metres(self, clips: np.ndarray, source: str) -> None:
+        """Raises UserError, starting with `source`, where the bodies in clips (N, 3, T, V, M) are
+        too large for metres. It reads some of the clips."""
+        if self.pipeline.num_axis != 3:
+            return
+        chosen = np.unique(np.linspace(0, len(clips) - 1, SIZED_CLIPS).astype(int))
+        sizes = [size for n in chosen if (size := body_size(clips[n])) > 0]
+        body = float(np.median(sizes)) if sizes else 0.0
+        if body <= MAX_METRES:
+            return
+        third = clips[chosen, 2]
+        if third.min() >= 0 and third.max() <= MAX_SCORE:
+            unit, fix = "pixels with scores", "it needs recordings in three dimensions"
+        elif body >= MIN_MILLIMETRES:
+            unit, fix = "millimetres", "divide them by 1000, or make the data with main.py -gd "
+            fix += "--set dataset_args.keypoint.unit=millimetre"
+        else:
+            unit, fix = "centimetres", "convert them"
+        raise UserError(
+            f"{source}: the typical body size is {body:.4g}: the coordinates seem to be {unit}, "
+            f"and the model wants metres; {fix}"
+        )
 
     def prepare(
         self, clips: ArrayLike, lengths: Sequence[int] | None
     ) -> tuple[np.ndarray, Sequence[int | None]]:
-        """Clips (N, 3, T, V, M) in metres, checked, as (N, 3, num_frame, V, M), and of each the
-        frames before its zero-padded tail, None where `frames_needed` has to find it. lengths: the
-        same of the clips given. Raises UserError for another shape, values that are not real
-        numbers, NaN, infinity, and a clip that is not zero from its length on."""
+        """Clips (N, 3, T, V, M) in metres, checked, as (N, 3, num_frame, V, clip_persons), and of
+        each the frames before its zero-padded tail, None where `frames_needed` has to find it.
+        lengths: the same of the clips given. Fewer frames and persons are padded, as in training.
+        Raises UserError for another shape, values that are not real numbers, NaN, infinity, and a
+        clip that is not zero from its length on."""
         array = real_numbers(clips)
         self.check_shape(array.shape, "clips")
         check_range(array)
-        prepared = np.stack([self.pipeline.prepare(clip, self.skeleton) for clip in array])
+        empty_slots = self.clip_persons - array.shape[-1]
+        if empty_slots:
+            array = np.pad(array, [(0, 0)] * 4 + [(0, empty_slots)])
+        frames = self.pipeline.min_frames
+        repeats = self.transform and array.shape[2] < frames
+        filled = [repeated(clip, frames) for clip in array] if repeats else array
+        prepared = np.stack([self.pipeline.prepare(clip, self.skeleton) for clip in filled])
         if lengths is not None and len(lengths) != len(array):
             raise UserError(f"{len(lengths)} lengths for {len(array)} clips; allowed: one for each")
-        if lengths is None or not self.tail_stride or self.pipeline.resample:
+        if lengths is None or not self.tail_stride or self.pipeline.resample or repeats:
             return prepared, [None] * len(array)
         check_lengths(array, lengths)
         return prepared, [min(length, self.pipeline.num_frame) for length in lengths]
@@ -95,7 +137,7 @@ def input_of(meta: StaticMeta, shapes: list[list[int]]) -> ClipInput:
             "together; export again"
         )
     tail = (meta.tail_margin, meta.tail_stride)
-    return ClipInput(layout, meta.clip_pipeline(), meta.clip_persons, *tail)
+    return ClipInput(layout, meta.clip_pipeline(), meta.clip_persons, *tail, meta.transform)
 
 
 def check_data(clips: ClipSet, meta: StaticMeta, accept: Collection[str]) -> None:
@@ -119,6 +161,29 @@ def check_data(clips: ClipSet, meta: StaticMeta, accept: Collection[str]) -> Non
         raise UserError(
             f"{clips.path}: label {clips.labels.max()}; the model has classes 0 to {num_class - 1}"
         )
+
+
+def body_size(clip: np.ndarray) -> float:
+    """Longest side of a body's bounding box, median over the frames and persons of a clip (3, T, V,
+    M), in its unit; 0 for an empty one. Values that `check_range` refuses do not count."""
+    clip = clip.astype(np.float64)
+    joints = joint_exists(clip) & (np.abs(clip) <= LARGEST).all(axis=0)  # T, V, M
+    bodies = joints.any(axis=1)  # T, M
+    low = np.where(joints, clip, np.inf).min(axis=2)[:, bodies]
+    high = np.where(joints, clip, -np.inf).max(axis=2)[:, bodies]  # 3, bodies
+    return float(np.median((high - low).max(axis=0))) if bodies.any() else 0.0
+
+
+def repeated(clip: np.ndarray, size: int) -> np.ndarray:
+    """Each person's frames up to the last occupied one, repeated to `size` frames, as the transform
+    fills a clip: (C, T, V, M) -> (C, size, V, M)."""
+    c, _, v, persons = clip.shape
+    filled = np.zeros((c, size, v, persons), clip.dtype)
+    for m in range(persons):
+        length = valid_length(clip[..., m : m + 1])
+        if length:
+            filled[..., m] = clip[..., m][:, np.arange(size) % length]
+    return filled
 
 
 def real_numbers(clips: ArrayLike) -> np.ndarray:

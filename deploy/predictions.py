@@ -68,10 +68,10 @@ class Part:
 
     @property
     def accuracy(self) -> float | None:
-        """Top-1 over the clips, 0 to 1; None without labels."""
+        """Top-1 over the clips with a label, 0 to 1; None without labels."""
         labelled = [row for row in self.rows if "label" in row]
         right = sum(row["label"] == row["top"][0]["class"] for row in labelled)
-        return right / len(self.rows) if labelled else None
+        return right / len(labelled) if labelled else None
 
 
 def shard_range(total: int, part: int, parts: int) -> range:

@@ -86,11 +86,12 @@ class Predictor:
         self.input.check_shape(clips.data.shape, str(clips.path))
         if self.meta:
             check_data(clips, self.meta, accept)
+        self.input.check_metres(clips.data, str(clips.path))
 
     def run(self, clips: ArrayLike, lengths: Sequence[int] | None = None) -> Scores:
-        """clips: (N, 3, T, V, M) metres, N 1 or more. lengths: frames of each clip before its
-        zero-padded tail, where known (`ClipSet.tail_lengths`); it saves the search for the tail.
-        Raises UserError as `ClipInput.prepare`."""
+        """clips: (N, 3, T, V, M) metres, N and T 1 or more, M up to that of the model. lengths:
+        frames of each clip before its zero-padded tail, where known (`ClipSet.tail_lengths`); it
+        saves the search for the tail. Raises UserError as `ClipInput.prepare`."""
         prepared, known = self.input.prepare(clips, lengths)
         exists = person_exists(prepared)
         if self.per_person:

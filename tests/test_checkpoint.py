@@ -190,7 +190,11 @@ def test_wrong_weights_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not finite"):
         load_weights(network, nan, source="f")
     np.testing.assert_array_equal(network.classifier.fc.bias.numpy(), before)
-    for content, message in (([1], "holds a list"), ({}, "no weights"), ({"a": "b"}, "no weights")):
+    for content, message in (
+        ([1], "contains a list"),
+        ({}, "no weights"),
+        ({"a": "b"}, "no weights"),
+    ):
         (tmp_path / "x.pdparams").write_bytes(pickle.dumps(content))
         with pytest.raises(UserError, match=message):
             load_checkpoint(tmp_path / "x.pdparams")

@@ -123,6 +123,109 @@ def test_infer_without_labels_and_manifest(models: Path, tmp_path: Path, tiny_da
     assert "no manifest.json" in out and "3 clips predicted; no labels" in out
 
 
+@pytest.fixture
+def short_data(tiny_data: Path, tmp_path: Path) -> Path:
+    """Clips of 10 frames and 1 person, without labels; the model takes 16 frames and 2 persons."""
+    data = tmp_path / "short.npy"
+    np.save(data, open_clips(eval_clips(tiny_data)).data[:6, :, :10, :, :1])
+    return data
+
+
+def test_short_clips_of_one_person_are_predicted(
+    models: Path, short_data: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """As clips that are padded by hand, whole and in shards; speed is measured on them too."""
+    padded = np.zeros((6, 3, 16, 25, 2), np.float32)
+    padded[:, :, :10, :, :1] = np.load(short_data)
+    np.save(tmp_path / "padded.npy", padded)
+    argv = ["--model_file", models / "person/small.pdmodel", "--engine", "openvino", "-b", 1]
+    rows = []
+    for name in ("short", "padded"):
+        output = ["--output", tmp_path / f"{name}.json"]
+        assert infer(*argv, "--data_file", tmp_path / f"{name}.npy", *output) == 0
+        rows.append(json.loads(output[1].read_text())["clips"])
+    assert rows[0] == rows[1] and len(rows[0]) == 6
+    best = logits_by_dygraph(models, padded).argmax(axis=1)
+    assert [row["top"][0]["class"] for row in rows[0]] == best.tolist()
+
+    parts = [tmp_path / f"part{n}.json" for n in (1, 2)]
+    for n, part in enumerate(parts, 1):
+        shard = ["--shard", f"{n}/2", "--output", part]
+        assert infer(*argv, "--data_file", short_data, *shard) == 0
+    assert merge(*parts, "--output", tmp_path / "all.json") == 0
+    assert (tmp_path / "all.json").read_bytes() == (tmp_path / "short.json").read_bytes()
+    capsys.readouterr()
+    monkeypatch.setattr("deploy.speed.MAX_SECONDS", 0.0)
+    assert infer(*argv, "--data_file", short_data, "--benchmark") == 0
+    assert re.search(r"batch: 1 clips, .* clips/s", capsys.readouterr().out)
+
+
+def test_clips_without_labels_print_no_accuracy(
+    models: Path, short_data: Path, tmp_path: Path, capsys
+) -> None:
+    """Neither without a file of labels, nor where it holds names alone."""
+    argv = ["--model_file", models / "whole/small.pdmodel", "--data_file", short_data]
+    names = [f"walk{n}" for n in range(6)]
+    for content in (None, (names, None), (names, None, [10] * 6)):
+        if content:
+            short_data.with_suffix(".pkl").write_bytes(pickle.dumps(content))
+        for suffix in ("json", "csv"):
+            assert infer(*argv, "--output", tmp_path / f"out.{suffix}") == 0
+            out = capsys.readouterr().out
+            assert "6 clips predicted; no labels, so no accuracy" in out
+            assert "Accuracy" not in out and "True" not in out
+        result = json.loads((tmp_path / "out.json").read_text())
+        assert result["accuracy"] is None
+        assert all(list(row) == ["name", "top"] for row in result["clips"])
+        table = list(csv.DictReader((tmp_path / "out.csv").open()))
+        expected = names if content else [f"clip-{n}" for n in range(6)]
+        for rows in (result["clips"], table):
+            assert [row["name"] for row in rows] == expected
+        assert [row["label"] for row in table] == [""] * 6
+        assert merge(tmp_path / "out.json", "--output", tmp_path / "all.csv") == 0
+        assert "no labels, so no accuracy" in capsys.readouterr().out
+    for labels, message in (
+        ([0] * 5 + [-1], "label -1; allowed: 0 or more; without labels: None"),
+    ):
+        short_data.with_suffix(".pkl").write_bytes(pickle.dumps((names, labels)))
+        assert infer(*argv) == 2 and message in capsys.readouterr().err
+
+
+def test_other_units_than_metres_are_named(
+    models: Path, tiny_data: Path, tmp_path: Path, capsys
+) -> None:
+    """Metres are taken at any distance from the camera, also with outliers and NaN-free gaps."""
+    clips = np.array(open_clips(eval_clips(tiny_data)).data[:5])
+    present = clips.any(axis=1, keepdims=True)
+    far = np.where(present, clips + 10, 0)
+    outlier = clips.copy()
+    outlier[:, :, 3, 4] += 5000
+    tall = np.where(present, 3 * clips, 0)
+    pixels = np.where(present, 400 + 200 * clips, 0)
+    pixels[:, 2:] = present * 0.9
+    argv = ["--model_file", models / "whole/small.pdmodel", "--data_file", tmp_path / "x.npy"]
+    for data in (far, outlier, tall, np.zeros_like(clips)):
+        np.save(tmp_path / "x.npy", data)
+        assert infer(*argv) == 0
+    capsys.readouterr()
+    clips[0] = 0  # an empty clip says nothing
+    millimetres = "seem to be millimetres, and the model wants metres; divide them by 1000, or make"
+    for data, message in (
+        (1000 * clips, millimetres),
+        (np.where(present, 1000 * clips + 3000, 0), millimetres),
+        (1000 * clips, "main.py -gd --set dataset_args.keypoint.unit=millimetre"),
+        (100 * clips, "seem to be centimetres, and the model wants metres; convert them"),
+        (pixels, "seem to be pixels with scores"),
+    ):
+        np.save(tmp_path / "x.npy", data)
+        for more in ([], ["--benchmark"], ["--shard", "2/2", "--output", tmp_path / "o.json"]):
+            assert infer(*argv, *more) == 2
+            error = capsys.readouterr().err
+            assert f"{tmp_path / 'x.npy'}: the typical body size is " in error
+            assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "o.json").exists()
+
+
 def test_infer_refuses_data_of_the_other_kind(models: Path, tiny_data: Path, capsys) -> None:
     data = eval_clips(tiny_data, "transformed")
     assert infer("--model_file", models / "whole/small.pdmodel", "--data_file", data) == 2
@@ -170,12 +273,7 @@ def test_wrong_data_is_refused_by_name(
     model = models / "whole/small.pdmodel"
     for data, labels, message in (
         (nan, None, "clips 0 to 2: clip 1 of this batch holds NaN or infinity"),
-        (
-            good[:, :, :10],
-            None,
-            "10 frames, 25 joints, 2 persons; the model wants (N, 3, T",
-        ),
-        (good[..., :1], None, "1 persons; the model wants"),
+        (good[..., [0, 1, 0]], None, "3 persons; the model wants (N, 3, T, 25, 2), or fewer"),
         (good[:, :, :, :20], None, "20 joints"),
         (good, ["a", "b", "c"], "label 12; the model has classes 0 to 11"),
     ):

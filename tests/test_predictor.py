@@ -20,6 +20,7 @@ from deploy.engines import engine as engines
 from deploy.engines import probe
 from deploy.predictor import Predictor
 from errors import UserError
+from reader.ntu.prenormalise import transform
 from tests.networks import exported
 from tests.processes import ROOT, run_python
 from tests.small_models import SET, SMALL, eval_clips, logits_by_dygraph, write_weights
@@ -48,12 +49,14 @@ def holding(value: float, dtype: type = np.float32) -> np.ndarray:
         (np.zeros(SHAPE, bool), "an array of bool"),
         ([[1.0], [1.0, 2.0]], "lists of unequal length"),
         (None, "an array of object"),
-        (np.float32(1), r"shape \(\); the model wants \(N, 3, T, 25, 2\), T 16 or more"),
+        (np.float32(1), r"shape \(\); the model wants \(N, 3, T, 25, 2\), or fewer persons"),
         (np.zeros((0, *SHAPE[1:])), r"shape \(0, 3, 16, 25, 2\); the model wants \(N, 3"),
         (np.zeros(SHAPE[1:]), r"shape \(3, 16, 25, 2\); the model wants"),
         (np.zeros((2, 16, 3, 25, 2)), r"shape \(2, 16, 3, 25, 2\); the model wants"),
         (np.zeros((2, 3, 16, 2, 25)), "16 frames, 2 joints, 25 persons; the model wants"),
-        (np.zeros((2, 3, 15, 25, 2)), "15 frames, 25 joints, 2 persons; the model wants"),
+        (np.zeros((2, 3, 0, 25, 2)), r"shape \(2, 3, 0, 25, 2\); the model wants"),
+        (np.zeros((2, 3, 16, 25, 0)), r"shape \(2, 3, 16, 25, 0\); the model wants"),
+        (np.zeros((2, 3, 16, 25, 3)), "16 frames, 25 joints, 3 persons; .*: keep 2 of them"),
         (holding(np.nan), "clip 1 of this batch holds NaN or infinity"),
         (holding(-np.inf), "clip 1 of this batch holds NaN or infinity"),
         (holding(np.inf, np.float16), "clip 1 of this batch holds NaN or infinity"),
@@ -216,6 +219,55 @@ def test_wrong_lengths_are_refused(truncating: Predictor, lengths: list[int], me
     """They would give wrong logits without an error."""
     with pytest.raises(UserError, match=message):
         truncating.run(clips_of([20, 20]), lengths)
+
+
+@pytest.mark.parametrize("name", ["whole", "person", "fixed"])
+def test_short_clips_of_fewer_persons_are_padded(models: Path, name: str) -> None:
+    """To the very logits of clips that are padded by hand, with and without lengths."""
+    model = Predictor.load(models / f"{name}/small.pdmodel", engine="paddle", cpu_threads=1)
+    padded = np.zeros((7, *SHAPE[1:]), np.float32)
+    padded[:, :, :9, :, :1] = np.random.RandomState(0).standard_normal((7, 3, 9, 25, 1))
+    expected = model.run(padded)
+    np.testing.assert_allclose(expected.logits, logits_by_dygraph(models, padded), atol=1e-4)
+    for frames, persons in ((9, 1), (9, 2), (16, 1), (12, 1)):
+        for lengths in (None, [9] * 7):
+            scores = model.run(padded[:, :, :frames, :, :persons], lengths)
+            np.testing.assert_array_equal(scores.logits, expected.logits)
+            np.testing.assert_array_equal(scores.exists, [[True, False]] * 7)
+
+
+def test_padded_clips_are_truncated_and_resampled_like_padded_ones(truncating: Predictor) -> None:
+    clips = clips_of([20, 7, 0, 20])
+    expected = truncating.run(clips)
+    for lengths in (None, [20, 7, 0, 20]):
+        whole, short = (truncating.input.prepare(c, lengths) for c in (clips, clips[:, :, :20]))
+        np.testing.assert_array_equal(short[0], whole[0])
+        assert list(short[1]) == list(whole[1])
+        scores = truncating.run(clips[:, :, :20], lengths)
+        np.testing.assert_allclose(scores.logits, expected.logits, atol=1e-5)
+    pipeline = replace(truncating.pipeline, resample=True)
+    resampling = replace(truncating.input, pipeline=pipeline)
+    one_person = resampling.prepare(clips[:, :, :20, :, :1], None)[0]
+    clips[..., 1] = 0
+    np.testing.assert_array_equal(one_person, resampling.prepare(clips, None)[0])
+
+
+def test_transformed_clips_are_padded_as_the_transform_does(truncating: Predictor) -> None:
+    """It repeats the frames to the end, so a zero-padded tail was never in its training data."""
+    clips = clips_of([20, 20])
+    clips[1, :, :20, :, 1] = clips[1, :, :20, ::-1, 0]  # two persons to the end
+    clips[0, ..., 1] = 0
+    wanted = np.stack([transform(clip)[:, :64] for clip in clips])
+    short = np.stack([transform(clip[:, :20]) for clip in clips])
+    transformed = replace(truncating.input, transform=True)
+    for lengths in (None, [20, 20]):
+        prepared, known = transformed.prepare(short, lengths)
+        np.testing.assert_array_equal(prepared, wanted)
+        assert known == [None, None], "it has no zero-padded tail"
+    left_early = short[:1].copy()
+    left_early[0, :, 4:] = 0
+    prepared, _ = transformed.prepare(left_early, None)
+    np.testing.assert_array_equal(prepared[0], short[0][:, np.arange(64) % 4])
 
 
 def test_resampled_clips_have_no_tail(truncating: Predictor) -> None:

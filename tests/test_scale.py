@@ -86,7 +86,7 @@ class Numbers(paddle.io.Dataset):
         return 50
     def __getitem__(self, n):
         return n
-batches = iter(data_loader(Numbers(), eval_sampler(50, 1), 2))
+batches = iter(data_loader(Numbers(), eval_sampler(50, 1), 2, 8))
 next(batches)
 print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 time.sleep(300)
@@ -250,7 +250,7 @@ def test_every_clip_is_evaluated_once(workers: int) -> None:
 
     for size in (1, 2, 7):
         samplers = [eval_sampler(5, 2, rank=r, world_size=size) for r in range(size)]
-        loaders = [data_loader(Numbers(), sampler, workers) for sampler in samplers]
+        loaders = [data_loader(Numbers(), sampler, workers, 8) for sampler in samplers]
         seen = [[n for batch in loader for n in batch.tolist()] for loader in loaders]
         assert seen == [list(range(rank, 5, size)) for rank in range(size)]
 

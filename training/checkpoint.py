@@ -19,6 +19,8 @@ from errors import UserError
 from model.build import build_network
 from model.network import ClipNetwork
 from safe_io import PathLike, load_pickle, whole_file
+from training import weight_names
+from training.torch_file import is_torch_file, read_torch
 from utils import set_seed
 
 if TYPE_CHECKING:
@@ -45,20 +47,19 @@ def save_checkpoint(path: PathLike, content: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(path: PathLike) -> dict[str, Any]:
-    """Read a checkpoint of this project or of the public Paddle port, or a bare state dict, without
-    running code from it. Returns 'model' (name -> array) and the file's other entries. Raises
+    """Read a checkpoint of this project or of the public Paddle port, or the weights in a file of
+    Paddle or torch (training/weight_names.py), by its content and without running code from it.
+    Returns 'model' (name -> array) and, where the file has that key too, its other entries. Raises
     UserError for any other file."""
+    if is_torch_file(path):
+        content, form = read_torch(path)
+        weights, key = weight_names.find_weights(content, path)
+        place = f"torch's {form} format, {len(weights)} tensors" + f" in '{key}'" * bool(key)
+        logging.info("%s: %s", path, place)
+        return {"model": weight_names.from_torch(weights)}
     content = _without_names(load_pickle(path))
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds a {type(content).__name__}; allowed: a dict of weights")
-    if not isinstance(content.get("model"), dict):
-        content = {"model": content}
-    weights = content["model"]
-    weights.pop("StructuredToParameterName@@", None)
-    odd = [str(k) for k, v in weights.items() if not isinstance(v, np.ndarray)]
-    if odd or not weights:
-        raise UserError(f"{path}: no weights found (not arrays: {', '.join(odd[:5]) or 'all'})")
-    return content
+    weights, key = weight_names.find_weights(content, path)
+    return {**(content if key == "model" else {}), "model": weights}
 
 
 def _without_names(value: Any) -> Any:
@@ -68,6 +69,18 @@ def _without_names(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_names(inner) for key, inner in value.items()}
     return value
+
+
+def _named_as(
+    network: nn.Layer, weights: Mapping[str, np.ndarray], source: PathLike
+) -> dict[str, np.ndarray]:
+    """The weights under the network's names (training/weight_names.py); logs what was changed."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    named, changes = weight_names.for_network(weights, shapes)
+    if changes:
+        done = "; ".join(f"{count} {change}" for change, count in changes.items())
+        logging.info("%s: names of another project: %s", source, done)
+    return named
 
 
 def weights_of(network: nn.Layer) -> dict[str, Any]:
@@ -87,6 +100,7 @@ def load_weights(
     """Load checkpoint weights into a network, all or none. accept: with 'graph' or 'skeleton', the
     adjacency that the weights were trained with replaces the network's. Raises UserError listing
     names that are missing, unexpected or of another shape, and for another adjacency."""
+    weights = _named_as(network, weights, source)
     target, fitting = network.state_dict(), _fitting(network, weights)
     problems = {name: f"missing {name}" for name in target if name not in weights}
     problems.update({n: f"unexpected {n}" for n in weights if n not in target})
@@ -198,6 +212,7 @@ def load_fitting(network: nn.Layer, weights: Mapping[str, np.ndarray], source: P
     their random values. Adjacencies are not weights: they stay those of this network's skeleton.
     Raises UserError where a value that fits is not finite, or less than half of the values fit.
     """
+    weights = _named_as(network, weights, source)
     constants = {name for name, _ in network.named_buffers()}
     target = {n: tensor for n, tensor in network.state_dict().items() if n not in constants}
     ready = {n: array for n, array in _fitting(network, weights).items() if n in target}

@@ -21,10 +21,18 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from errors import UserError
-from safe_io import PathLike, PlainUnpickler, StandIn, pickle_mistakes, without_stand_ins
+from safe_io import (
+    PathLike,
+    PlainUnpickler,
+    StandIn,
+    pickle_mistakes,
+    refuse_pipe,
+    without_stand_ins,
+)
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
+_ZIP, _HEAD = b"PK\x03\x04", 512  # how zip archives begin; bytes that tell the formats apart
 _BFLOAT16 = "bfloat16"  # which NumPy does not have: the upper half of a float32
 _VALUES = {  # of the storage types FloatStorage etc.
     **{"Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": _BFLOAT16, "Bool": "?"},
@@ -131,20 +139,37 @@ class _TorchUnpickler(PlainUnpickler):
         return known
 
 
+def is_torch_file(path: PathLike) -> bool:
+    """Whether a file begins like one of torch's formats, whatever its name is; also true for other
+    zip and tar archives, which `read_torch` refuses by name. Raises UserError for one that cannot
+    be read."""
+    refuse_pipe(path)
+    with pickle_mistakes(path, "a file of weights"), open(path, "rb") as file:
+        head = file.read(_HEAD)
+    magic = _MAGIC_NUMBER.to_bytes(10, "little")
+    return head.startswith(_ZIP) or _is_tar(head) or magic in head[:32]
+
+
+def _is_tar(head: bytes) -> bool:
+    return head[257:262] == b"ustar"
+
+
 def read_torch(path: PathLike) -> tuple[Any, str]:
     """Content of a file of `torch.save`, with NumPy arrays for tensors, and the file's format.
     Arrays may be read-only, and share memory as the tensors did; bfloat16 becomes float32. Raises
     UserError for a missing or damaged file, anything but plain data and tensors, and an unknown
     format."""
+    refuse_pipe(path)
     with pickle_mistakes(path, "a torch file of plain weights"), open(path, "rb") as file:
-        head = file.read(512)
+        head = file.read(_HEAD)
         file.seek(0)
-        if head.startswith(b"PK\x03\x04"):
+        if head.startswith(_ZIP):
             return _read_zip(file), "zip"
-        if head[257:262] == b"ustar":
+        if _is_tar(head):
             raise UserError(
                 f"{path}: a tar archive, torch's format before version 0.2 or a packed folder; "
-                "unpack it, or load it with an old version of torch and save it again"
+                f"unpack it (tar -xf {path}) and name the file of weights in it, or load it with "
+                "an old version of torch and save it again"
             )
         return _read_legacy(file), "legacy"
 

@@ -202,6 +202,21 @@ def test_files_that_are_not_listed(tmp_path: Path):
     assert "WARNING: 1 files are not in index.csv and not used: spare.npy\n" in text
 
 
+def test_files_in_linked_folders_are_listed_or_named(tmp_path: Path):
+    arrays, rows = four_clips()
+    files = {f"real/{file}": array for file, array in arrays.items()}
+    listed = [(f"a_link/{file}", label, split) for file, label, split in rows]
+    source = write_folder(tmp_path / "mine", files, listed)
+    (source / "a_link").symlink_to(source / "real")
+    (source / "real" / "loop").symlink_to(source)
+    assert warned(source, tmp_path) == ", warnings: 0\n"
+    write_folder(tmp_path / "other", {"extra.npy": body(9)}, rows)
+    (source / "z_link").symlink_to(tmp_path / "other")
+    assert "2 files are not in index.csv and not used: z_link/extra.npy, z_link/index.csv" in (
+        warned(source, tmp_path)
+    )
+
+
 def test_a_split_of_another_name(tmp_path: Path):
     arrays, rows = four_clips()
     renamed = [(file, label, split.replace("test", "val")) for file, label, split in rows]

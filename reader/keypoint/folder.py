@@ -21,6 +21,7 @@ import numpy as np
 from errors import UserError
 from reader.clip import BadRecording
 from reader.keypoint.types import Entry, Raw
+from reader.shared import files_below
 
 INDEX = "index.csv"
 SUFFIXES = (".npy", ".npz", ".csv")
@@ -48,15 +49,21 @@ class Folder:
         self.notes = self._unlisted()
 
     def _unlisted(self) -> list[str]:
-        found = set()
-        for folder, _, files in os.walk(self._path):
-            relative = os.path.relpath(folder, self._path)
-            found |= {os.path.normpath(os.path.join(relative, name)) for name in files}
-        listed = {os.path.normpath(file) for entry in self.entries for file in entry.location}
-        extra = sorted(file for file in found - listed - {INDEX} if file.endswith(SUFFIXES))
+        # Compared without symbolic links: a folder is found once, but may be listed by its link.
+        listed = {self._real(file) for entry in self.entries for file in entry.location}
+        listed.add(self._real(INDEX))
+        found = (
+            os.path.relpath(os.path.join(folder, name), self._path)
+            for folder, name in files_below(self._path, skip_unreadable=True)
+            if name.endswith(SUFFIXES)
+        )
+        extra = sorted(file for file in found if self._real(file) not in listed)
         if not extra:
             return []
         return [f"{len(extra)} files are not in {INDEX} and not used: {', '.join(extra[:5])}"]
+
+    def _real(self, file: str) -> str:
+        return os.path.realpath(os.path.join(self._path, file))
 
     def load(self, location: tuple[str, ...]) -> Raw:
         """location: the clip's files. Raises BadRecording."""

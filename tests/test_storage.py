@@ -56,6 +56,31 @@ def test_labels_of_the_public_ports(tmp_path: Path) -> None:
     assert clips.names == ["b.skeleton", "d"] and clips.lengths is None and clips.manifest is None
 
 
+@pytest.mark.parametrize(
+    ("stored", "names"),
+    [
+        (["/data/ntu/b.skeleton", "/data/ntu/c.skeleton"], ["b.skeleton", "c.skeleton"]),
+        (["/data/walk/003.npy", "/data/run/003.npy"], ["walk/003.npy", "run/003.npy"]),
+        (["D:\\walk\\a\\1.npy", "D:\\walk\\b\\1.npy"], ["a/1.npy", "b/1.npy"]),
+        (["/data/walk.v1/3.npy", "/data/walk.v2/3.npy"], ["walk.v1/3.npy", "walk.v2/3.npy"]),
+        (["3.npy", "walk/3.npy"], ["3.npy", "walk/3.npy"]),
+    ],
+)
+def test_paths_of_public_labels_lose_the_folders_that_tell_nothing_apart(
+    tmp_path: Path, stored: list[str], names: list[str]
+) -> None:
+    np.save(tmp_path / "x.npy", np.ones((2, 3, 4, 25, 2), np.float32))
+    (tmp_path / "x_label.pkl").write_bytes(pickle.dumps((stored, [1, 0])))
+    assert open_clips(tmp_path / "x.npy").names == names
+
+
+def test_names_of_this_project_keep_their_folders(tmp_path: Path) -> None:
+    data = write_set(tmp_path, count=3)
+    names = ["walk/003.npy", "run/003.npy", "run/004.npy"]
+    (tmp_path / "eval_label.pkl").write_bytes(pickle.dumps((names, [0, 1, 1], [20] * 3)))
+    assert open_clips(data).names == names
+
+
 def test_data_without_labels(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones((2, 3, 4, 25, 2), np.float32))
     clips = open_clips(tmp_path / "x.npy")

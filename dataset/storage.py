@@ -17,6 +17,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from dataset.labels import class_number
 from errors import UserError
 from safe_io import PathLike, load_pickle, refuse_pipe
 
@@ -146,12 +147,13 @@ def _read_labels(
     if not isinstance(content, (tuple, list)) or len(content) not in (2, 3):
         raise UserError(f"{path}: allowed: a pickle of (names, labels) or (names, labels, lengths)")
     for what, column in zip(("names", "labels", "lengths"), content):
-        is_list = isinstance(column, (list, tuple)) or getattr(column, "ndim", 0) == 1
+        ranks = (1, 2) if what == "labels" else (1,)
+        is_list = isinstance(column, (list, tuple)) or getattr(column, "ndim", 0) in ranks
         if not is_list or len(column) != count:
             size = f"{len(column)}" if is_list else "not a list of"
             raise UserError(f"{path}: {size} {what} for {count} clips in {data_path.name}")
     names = [str(name) for name in content[0]]
-    labels = _integers(path, "labels", content[1])
+    labels = _class_numbers(path, content[1])
     if labels.min() < 0:
         raise UserError(f"{path}: label {labels.min()}; allowed: 0 or more")
     lengths = _integers(path, "lengths", content[2]).tolist() if len(content) == 3 else None
@@ -167,6 +169,22 @@ def _without_folders(names: list[str]) -> list[str]:
         return [path[-1] for path in paths]
     shared = len(os.path.commonprefix([path[:-1] for path in paths]))  # of lists: whole folders
     return ["/".join(path[shared:]) for path in paths]
+
+
+def _class_numbers(path: Path, labels: Any) -> np.ndarray:
+    """(N,) int64 of integers, of arrays (N, 1) and of one-hot (N, num_class)."""
+    values = labels.tolist() if isinstance(labels, np.ndarray) else labels
+    if all(type(value) is int for value in values):  # the usual case, quickly
+        return _integers(path, "labels", values)
+    numbers = [class_number(value) for value in values]
+    usual = np.size(values[0])
+    wrong = [n for n, v in enumerate(values) if numbers[n] is None or np.size(v) != usual]
+    if wrong:
+        shown = " ".join(repr(values[wrong[0]]).split())[:60]
+        raise UserError(
+            f"{path}: label of clip {wrong[0]} is {shown}; allowed: integers, or one-hot vectors"
+        )
+    return _integers(path, "labels", numbers)
 
 
 def _integers(path: Path, what: str, values: Any) -> np.ndarray:

@@ -285,7 +285,10 @@ def test_persons_of_different_length_are_named(tmp_path: Path):
         ("file,label,split\nx\\..\\..\\a.npy,0,train\n", "must be a path inside"),
         ("file,label,split\nC:\\a.npy,0,train\n", "must be a path inside"),
         ("file,label,split\na.txt,0,train\n", "line 2: file is 'a.txt'; must end in .npy, .npz"),
-        ("file,label,split\na.npy,wave,train\n", "line 2: label is 'wave'; must be an integer"),
+        (
+            "file,label,split\na.npy,wave,a\nb.npy,0,a\n",
+            "line 2: label is 'wave'; must be an integer",
+        ),
         ("file,label,split\na.npy,1.5,train\n", "line 2: label is '1.5'; must be an integer"),
         ("file,label,split\n\na.npy,0,\n", "line 3: split is blank"),
         ("file,label,split,fps\na.npy,0,train,fast\n", "line 2: fps is 'fast'"),
@@ -444,8 +447,8 @@ def test_a_pickle_of_pixels_with_scores_and_a_size_a_clip(tmp_path: Path):
         ({"split": {"train": ["a"]}, "annotations": [1]}, r"annotations\[0\] is not a dict"),
         ({"split": {"train": ["a"]}, "annotations": [{}]}, r"annotations\[0\] has no frame_dir"),
         (
-            {"split": {"train": ["a"]}, "annotations": [{"frame_dir": "a", "label": [1]}]},
-            r"a: label is \[1\]; must be an integer",
+            {"split": {"train": ["a"]}, "annotations": [{"frame_dir": "a", "label": [1, 2]}]},
+            r"a: label is \[1, 2\]; must be an integer",
         ),
     ],
 )
@@ -454,6 +457,99 @@ def test_other_pickles_are_refused(tmp_path: Path, content: object, said: str):
     path.write_bytes(pickle.dumps(content))
     with pytest.raises(UserError, match=f"x.pkl: {said}"):
         made(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("ending_in_list", [True, False])
+def test_split_lists_with_file_endings(tmp_path: Path, ending_in_list: bool):
+    clips, splits = two_splits()
+    for clip in clips:
+        clip["frame_dir"] += "" if ending_in_list else ".mp4"
+    if ending_in_list:
+        splits = {split: [f"{name}.avi" for name in names] for split, names in splits.items()}
+    splits["xsub_train"].append("v.1")  # unknown with and without what follows its dot
+    source = write_pickle(tmp_path / "x.pkl", clips, splits)
+    keys = {"train_split": "xsub_train", "eval_split": "xsub_val"}
+    folder = made(source, tmp_path / "out", **keys)
+    names = ["a", "b"] if ending_in_list else ["a.mp4", "b.mp4"]
+    assert load_split(folder, "train")[1:3] == (names, [0, 1])
+    report = (folder / "report.txt").read_text()
+    example = "a.avi = a" if ending_in_list else "a = a.mp4"
+    assert f"split lists: 5 names by file ending, e.g. {example}" in report
+    assert "the splits list 1 clips without annotation: v.1" in report
+
+
+def test_file_endings_that_could_mean_several_clips_stay_unread(tmp_path: Path):
+    clips, _ = two_splits()
+    clips[2]["frame_dir"], clips[3]["frame_dir"] = "c.mp4", "c.avi"
+    splits = {"train": ["a", "b"], "test": ["e", "c", "a.mp4"]}  # a is listed as itself
+    folder = made(write_pickle(tmp_path / "x.pkl", clips, splits), tmp_path / "out")
+    assert load_split(folder, "train")[1] == ["a", "b"]
+    assert load_split(folder, "eval")[1] == ["e"]
+    assert "the splits list 2 clips without annotation: c, a.mp4" in (
+        (folder / "report.txt").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda n: np.int32(n),
+        lambda n: float(n),
+        lambda n: [n],
+        lambda n: np.array([[n]]),
+        lambda n: np.eye(3)[n],
+        lambda n: np.eye(3, dtype=bool)[None, n],
+        lambda n: str(n),
+    ],
+)
+def test_labels_in_every_unambiguous_form(tmp_path: Path, form):
+    clips, splits = two_splits()
+    for n, clip in enumerate(clips):
+        clip["label"] = form(n % 3)
+    source = write_pickle(tmp_path / "x.pkl", clips, splits)
+    keys = {"train_split": "xsub_train", "eval_split": "xsub_val", "num_class": 3}
+    folder = made(source, tmp_path / "out", **keys)
+    assert load_split(folder, "train")[2] + load_split(folder, "eval")[2] == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    "label", [True, 1.5, [0, 0], [1, 1], [1, 0, 0], [], None, "", [[0, 1], [1, 0]], b"a"]
+)
+def test_other_labels_are_named(tmp_path: Path, label: object):
+    clips, splits = two_splits()
+    clips[1]["label"] = label
+    source = write_pickle(tmp_path / "x.pkl", clips, splits)
+    said = f"x.pkl: b: label is {re.escape(repr(label))}; must be an integer, one-hot, or"
+    with pytest.raises(UserError, match=said):
+        made(source, tmp_path / "out", train_split="xsub_train", eval_split="xsub_val")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("names", ["", "walk\nrun\n"])
+def test_names_of_classes_as_labels(tmp_path: Path, names: str, first: int):
+    arrays, rows = four_clips()
+    rows = [(file, ("walk", "run")[label], split) for file, label, split in rows]
+    source = write_folder(tmp_path / "mine", arrays, rows)
+    (tmp_path / "names.txt").write_text(names)
+    keys = {"class_names": str(tmp_path / "names.txt") if names else "", "first_label": first}
+    folder = made(source, tmp_path / "out", **keys)
+    numbers = [0, 1] if names else [1, 0]  # by the file, or sorted
+    assert load_split(folder, "train")[2] == load_split(folder, "eval")[2] == numbers
+    report = " ".join((folder / "report.txt").read_text().split())
+    if names:
+        assert f"names, numbered as in dataset_args.keypoint.class_names: {first} walk," in report
+    else:
+        assert "numbered in sorted order; list them in a file and set" in report
+        assert f"class_names=FILE.txt: {first} run, {first + 1} walk" in report
+
+
+def test_a_name_that_is_no_class_is_named_with_its_line(tmp_path: Path):
+    arrays, rows = four_clips()
+    rows = [(file, ("walk", "runn")[label], split) for file, label, split in rows]
+    source = write_folder(tmp_path / "mine", arrays, rows)
+    (tmp_path / "names.txt").write_text("walk\nrun\n")
+    with pytest.raises(UserError, match="line 3: label is 'runn', not in .*did you mean run"):
+        made(source, tmp_path / "out", class_names=str(tmp_path / "names.txt"))
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path):

@@ -25,7 +25,13 @@ MAY_IMPORT = {
     "dataset": {"dataset", "configs.data"},
     # Hands clips to Paddle's DataLoader.
     "dataset/feeder.py": {"dataset", "paddle"},
-    "reader": {"reader", "dataset.padding", "dataset.protocols", "dataset.skeletons"},
+    "reader": {
+        "reader",
+        "dataset.labels",
+        "dataset.padding",
+        "dataset.protocols",
+        "dataset.skeletons",
+    },
     "model": {"model", "paddle"},
     # Joins the argument dataclasses, the graphs and the networks, which know nothing of each other.
     "model/build.py": {"configs", "dataset", "model", "paddle"},

@@ -52,6 +52,8 @@ def _statistics(evidence: Evidence) -> Iterator[str]:
         f"{spec.num_class} classes, first label {wanted.first_label}, persons kept: "
         f"{spec.num_person}"
     )
+    for remark in evidence.remarks:
+        yield from _wrapped(remark)
     yield from _sizes(evidence)
     yield from _joints(evidence)
     yield from _classes(evidence)

@@ -11,7 +11,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,7 +20,8 @@ import numpy as np
 
 from errors import UserError
 from reader.clip import BadRecording
-from reader.keypoint.types import Entry, Raw
+from reader.keypoint.labels import numbers_of
+from reader.keypoint.types import Entry, Raw, Wanted
 from reader.shared import files_below
 
 INDEX = "index.csv"
@@ -35,15 +36,19 @@ _DAMAGED = (
 
 
 class Folder:
-    """The clips of such a folder. entries: all, in order. notes: irregularities of the list."""
+    """The clips of such a folder. entries: all, in order. notes: irregularities of the list, and
+    remarks: how it was understood, both for the report."""
 
     in_memory = False
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, wanted: Wanted) -> None:
         """Raises UserError, naming the line, if index.csv cannot be used."""
         self._path = path
         index = os.path.join(path, INDEX)
-        self.entries = _stacked(_rows(index), index)
+        rows = _rows(index)
+        where = [f"{index}, line {line}" for line, _ in rows]
+        labels, self.remarks = numbers_of([row["label"] for _, row in rows], where, wanted)
+        self.entries = _stacked(rows, labels, index)
         if not self.entries:
             raise UserError(f"{index}: lists no clips")
         self.notes = self._unlisted()
@@ -96,12 +101,15 @@ def _rows(index: str) -> list[tuple[int, dict[str, str]]]:
     return kept
 
 
-def _stacked(rows: list[tuple[int, dict[str, str]]], index: str) -> list[Entry]:
-    """One Entry per clip: the rows of its persons are combined, person 0 first."""
+def _stacked(
+    rows: Sequence[tuple[int, dict[str, str]]], labels: Sequence[int], index: str
+) -> list[Entry]:
+    """One Entry per clip: the rows of its persons are combined, person 0 first. labels: the number
+    of each row's class."""
     clips: dict[Any, dict[int, Entry]] = {}  # the person's number -> Entry, of each clip
-    for line, row in rows:
+    for (line, row), label in zip(rows, labels):
         where = f"{index}, line {line}"
-        entry, person = _entry(row, where)
+        entry, person = _entry(row, label, where)
         same = clips.setdefault(line if person is None else (entry.name, row["split"]), {})
         if person in same:
             raise UserError(f"{where}: duplicate person {person} of {entry.name}")
@@ -125,7 +133,7 @@ def _combined(same: Mapping[int, Entry], index: str) -> Entry:
     return replace(first, location=tuple(same[person].location[0] for person in persons))
 
 
-def _entry(row: Mapping[str, str], where: str) -> tuple[Entry, int | None]:
+def _entry(row: Mapping[str, str], label: int, where: str) -> tuple[Entry, int | None]:
     """The clip of a row, and the number of its person, if given."""
     path = PurePosixPath(row["file"].replace("\\", "/"))
     outside = path.is_absolute() or ".." in path.parts or ":" in row["file"] or "\0" in row["file"]
@@ -133,8 +141,6 @@ def _entry(row: Mapping[str, str], where: str) -> tuple[Entry, int | None]:
         raise UserError(f"{where}: file is {row['file']!r}; must be a path inside this folder")
     if path.suffix not in SUFFIXES:
         raise UserError(f"{where}: file is {row['file']!r}; must end in {', '.join(SUFFIXES)}")
-    if not re.fullmatch(r"-?\d{1,9}", row["label"]):
-        raise UserError(f"{where}: label is {row['label']!r}; must be an integer")
     if not row["split"]:
         raise UserError(f"{where}: split is blank; must be a name, e.g. train")
     name, person = str(path), None
@@ -148,7 +154,7 @@ def _entry(row: Mapping[str, str], where: str) -> tuple[Entry, int | None]:
         person = int(row["person"])
         name = str(path.with_suffix(""))[: -len(ending)]
     fps = _fps(row.get("fps", ""), where)
-    return Entry(name, int(row["label"]), (row["split"],), fps, (str(path),)), person
+    return Entry(name, label, (row["split"],), fps, (str(path),)), person
 
 
 def _fps(text: str, where: str) -> float:

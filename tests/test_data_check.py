@@ -109,6 +109,30 @@ def test_two_persons_in_one_row_are_recognised(tmp_path: Path):
     )
 
 
+def test_two_persons_of_an_image_in_one_row_are_not_depth_and_visibility(tmp_path: Path):
+    clips = iter(range(9))
+
+    def row(_: np.ndarray) -> np.ndarray:
+        n = next(clips)
+        return np.concatenate([image(n, num_joint=25).reshape(8, 50) + x for x in (0, 0.1)], axis=1)
+
+    line = refused(four(tmp_path, row), tmp_path, unit="normalised", skeleton="ntu-25")
+    assert "100 values per frame = 50 joints x 2" in line
+    assert "if each frame has 2 persons in one row, store them as (M, T, V, C)" in line
+
+
+def test_fourth_values_that_are_no_scores(tmp_path: Path):
+    odd = np.concatenate([body(0), np.full((8, 17, 1), -3, np.float32)], axis=2)
+    line = refused(with_one(tmp_path, odd), tmp_path)
+    assert "odd.npy: 4 values per joint, but the fourth range from -3 to -3; must be scores" in line
+
+
+def test_tables_with_visibility_name_their_layout(tmp_path: Path):
+    line = refused(four(tmp_path, lambda _: np.ones((8, 132))), tmp_path, skeleton="ntu-25")
+    assert "132 values per frame = 33 joints x 4; skeleton is ntu-25" in line
+    assert f"set {KEY}skeleton=mediapipe-33" in line
+
+
 def test_an_unknown_number_of_joints_needs_a_layout(tmp_path: Path):
     source = four(tmp_path, lambda array: array[:, :11])
     line = refused(source, tmp_path)

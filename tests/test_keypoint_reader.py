@@ -136,6 +136,110 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path):
     )
 
 
+# --- tables ----------------------------------------------------------------------------------
+
+
+def table_lines(table: np.ndarray) -> list[str]:
+    return [",".join(f"{value:.9g}" for value in row) for row in table]
+
+
+def numbered(rows: list[str], first: int = 0) -> list[str]:
+    return [f"{n + first},{row}" for n, row in enumerate(rows)]
+
+
+COLUMNS = ",".join(map(str, range(51)))
+NAMES = ",".join(f"j{n}" for n in range(51))
+LINE, COLUMN = "a first line of column numbers was skipped", "a first column of frame numbers was"
+
+
+@pytest.mark.parametrize(
+    ("change", "notes"),
+    [
+        (lambda rows: [COLUMNS, *rows], [LINE]),
+        (lambda rows: [",".join(f"{n}.0" for n in range(1, 52)), *rows], [LINE]),
+        (lambda rows: [f",{COLUMNS}", *numbered(rows)], [LINE, COLUMN]),
+        (lambda rows: [f'"",{COLUMNS}', *numbered(rows, 7)], [LINE, COLUMN]),
+        (lambda rows: [f",{NAMES}", *numbered(rows)], [COLUMN]),
+        (lambda rows: [f"Unnamed: 0,{NAMES}", *numbered(rows, 3)], [COLUMN]),
+        (lambda rows: [f"frame,{NAMES}", *numbered(rows, 1)], [COLUMN]),
+        (lambda rows: numbered(rows), [COLUMN]),
+        (lambda rows: numbered(rows, 1), [COLUMN]),
+    ],
+)
+def test_numbers_of_columns_and_frames_are_skipped_and_said(tmp_path: Path, change, notes: list):
+    array = body(0)
+    source = write_folder(tmp_path / "mine", *four_clips())
+    lines = change(table_lines(array.reshape(8, 51)))
+    (source / "a.csv").write_text("\n".join(lines) + "\n")
+    write_index(source, [("a.csv", 0, "train"), *four_clips()[1]])
+    folder = made(source, tmp_path / "out")
+    np.testing.assert_array_equal(first_clip(folder), on_disk(array[None]))
+    assert load_split(folder, "train")[3] == [8, 8, 8]
+    report = (folder / "report.txt").read_text()
+    for note in (LINE, COLUMN):
+        assert (f"1 clips in .csv files: {note}" in report) == (note in notes)
+
+
+def test_column_numbers_do_not_become_a_score(tmp_path: Path):
+    points = np.concatenate([image(0), np.full((8, 17, 1), 0.5, np.float32)], axis=2)
+    source = one_clip(tmp_path / "mine", points)
+    (source / "a.csv").write_text("\n".join([COLUMNS, *table_lines(points.reshape(8, 51))]))
+    write_index(source, [("a.csv", 0, "train"), ("test0.npy", 0, "test")])
+    folder = made(source, tmp_path / "out", unit="normalised", num_class=1)
+    expected = on_disk(points[None] - np.float32((0.5, 0.5, 0)))
+    np.testing.assert_allclose(first_clip(folder), expected, atol=1e-7)
+
+
+def test_named_and_short_columns_that_count_are_coordinates(tmp_path: Path):
+    array = body(0, 3).astype(np.float64)
+    array[:, 0, 0] = (1, 2, 3)
+    source = one_clip(tmp_path / "mine", array)
+    rows = table_lines(array.reshape(3, 51))
+    (source / "a.csv").write_text("\n".join([NAMES, *rows]))
+    (source / "b.csv").write_text("\n".join(rows[:2]))
+    write_index(source, [("a.csv", 0, "train"), ("b.csv", 1, "train"), ("test0.npy", 0, "test")])
+    data, _, _, lengths = load_split(made(source, tmp_path / "out"), "train")
+    assert lengths == [3, 2]
+    np.testing.assert_allclose(data[0], on_disk(array[None]), atol=1e-7)
+    np.testing.assert_allclose(data[1], on_disk(array[None, :2]), atol=1e-7)
+
+
+def test_joints_with_empty_cells_are_missing(tmp_path: Path):
+    array = body(0)
+    source = one_clip(tmp_path / "mine", array)
+    rows = [row.split(",") for row in table_lines(array.reshape(8, 51))]
+    rows[0][0:3] = ["", "", ""]  # the first line, at its start
+    rows[1][49] = " "  # y of the last joint
+    rows[2] = [""] * 51  # a frame without a person
+    (source / "a.csv").write_text("\n".join(map(",".join, rows)))
+    write_index(source, [("a.csv", 0, "train"), ("test0.npy", 0, "test")])
+    folder = made(source, tmp_path / "out", num_class=1)
+    array[0, 0] = array[1, 16] = array[2] = 0
+    np.testing.assert_array_equal(first_clip(folder), on_disk(array[None]))
+    report = (folder / "report.txt").read_text()
+    assert "1 clips in .csv files: joints with empty cells are missing" in report
+    assert manifest_of(folder)["counters"]["empty_frames"] == 1
+
+
+@pytest.mark.parametrize("is_table", [True, False])
+@pytest.mark.parametrize("unit", ["metre", "normalised"])
+def test_x_y_z_and_visibility(tmp_path: Path, unit: str, is_table: bool):
+    seen = np.full((8, 33, 1), 0.75, np.float32)
+    seen[1, 2] = 0
+    points = body(0, num_joint=33) if unit == "metre" else image(0, num_joint=33)
+    if unit == "normalised":
+        depth = np.random.default_rng(0).normal(scale=0.2, size=(8, 33, 1))
+        points = np.concatenate([points, depth.astype(np.float32)], axis=2)
+    clip = np.concatenate([points, seen], axis=2)
+    source = one_clip(tmp_path / "mine", clip.reshape(8, 132) if is_table else clip)
+    folder = made(source, tmp_path / "out", unit=unit, skeleton="mediapipe-33")
+    expected = points[None]
+    if unit == "normalised":
+        expected = np.concatenate([points[..., :2] - np.float32(0.5), seen], axis=2)[None]
+    expected[0, 1, 2] = 0
+    np.testing.assert_allclose(first_clip(folder), on_disk(expected), atol=1e-7)
+
+
 # --- units -----------------------------------------------------------------------------------
 
 
@@ -343,7 +447,7 @@ def damage(folder: Path) -> dict[str, str]:
     np.save(folder / "object.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     np.save(folder / "text.npy", np.array(["a", "b"]))
     np.save(folder / "flat.npy", np.zeros(51))
-    np.save(folder / "four.npy", np.zeros((8, 17, 4)))
+    np.save(folder / "five.npy", np.zeros((8, 17, 5)))
     np.save(folder / "none.npy", np.zeros((0, 17, 3)))
     np.savez(folder / "two.npz", a=body(0), b=body(0))
     (folder / "cut.npy").write_bytes((folder / "train0.npy").read_bytes()[:-9])
@@ -355,7 +459,7 @@ def damage(folder: Path) -> dict[str, str]:
         "object.npy": "not readable as npy: Object arrays cannot be loaded",
         "text.npy": "an array of <U1; must be numbers",
         "flat.npy": "an array of shape (51,); must be (M persons",
-        "four.npy": "an array of shape (8, 17, 4); must be (M persons",
+        "five.npy": "an array of shape (8, 17, 5); must be (M persons",
         "none.npy": "an array of shape (0, 17, 3); must be (M persons",
         "two.npz": "contains arrays a, b; must be one, or one called keypoint",
         "cut.npy": "not readable as npy",

@@ -54,6 +54,9 @@ def _statistics(evidence: Evidence) -> Iterator[str]:
     )
     for remark in evidence.remarks:
         yield from _wrapped(remark)
+    notes = Counter(note for _, facts in evidence.read() for note in facts.notes)
+    for note, number in notes.items():
+        yield f"{number} clips in .csv files: {note}"
     yield from _sizes(evidence)
     yield from _joints(evidence)
     yield from _classes(evidence)

@@ -1,7 +1,8 @@
 """Arrays of keypoints, in common units and shapes -> one clip.
 
 Allowed shapes are (M, T, V, C), (T, V, C) and (T, V*C). In three dimensions (units metre and
-millimetre) C is 3: x, y, z. In two (pixel, normalised) it is 2, or 3 with the score.
+millimetre) C is 3: x, y, z. In two (pixel, normalised) it is 2, or 3 with the score. In both, it
+may be 4: x, y, z and the score (MediaPipe: visibility); in two dimensions z is not used.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from reader.shared import energy
 
 # Larger values are not coordinates in any unit, and their squares would overflow float32.
 MAX_COORDINATE = 1e6
+MAX_SCORE = 1.5  # OpenPose confidences slightly exceed 1
 
 
 def facts_of(raw: Raw, wanted: Wanted) -> Facts:
@@ -30,17 +32,19 @@ def facts_of(raw: Raw, wanted: Wanted) -> Facts:
         num_value=v * c,
         num_person=m,
         num_frame=t,
-        num_axis=c if is_known else 0,
+        num_axis=min(c, 3 if fits else c) if is_known else 0,
         num_joint=v if is_known else 0,
         fits=fits,
         sha=hashlib.sha256(np.ascontiguousarray(people).data).hexdigest(),
         total_frames=raw.total_frames,
         image_size=raw.image_size or wanted.image_size,
         unusable=int((~(np.abs(people) <= MAX_COORDINATE)).sum()),  # in this form NaN counts
+        notes=raw.notes,
     )
     if not fits or facts.unusable:
         return facts
-    detected = _detected(people, _score(raw, people, wanted), wanted)  # M, T, V
+    people, score = _with_score(raw, people, wanted)
+    detected = _detected(people, score, wanted)  # M, T, V
     if not detected.any():
         return replace(facts, num_person=0)
     bodies = detected.any(axis=2)  # M, T
@@ -73,7 +77,7 @@ def clip_of(raw: Raw, wanted: Wanted) -> Clip:
         raise Unusable(f"{v * c} values per person and frame; {layout}")
     if not np.abs(people).max(initial=0) <= MAX_COORDINATE:  # in this form NaN fails
         raise Unusable(f"coordinates that are NaN or beyond {MAX_COORDINATE:g}")
-    score = _score(raw, people, wanted)
+    people, score = _with_score(raw, people, wanted)
     detected = _detected(people, score, wanted)
     stored = np.where(detected[..., None], _in_unit(raw, people, score, wanted), 0)
     stored = stored.astype(np.float32)
@@ -90,46 +94,73 @@ def clip_of(raw: Raw, wanted: Wanted) -> Clip:
 
 def _people(raw: Raw, wanted: Wanted) -> np.ndarray:
     """The arrays as one (M, T, V, C) float64."""
-    num_joint = wanted.spec.skeleton.num_joint
-    people = [_with_persons(array, num_joint) for array in raw.arrays]
+    people = [_with_persons(array, wanted) for array in raw.arrays]
     shapes = [array.shape[1:] for array in people]
     if len(set(shapes)) > 1:
         raise Unusable(f"arrays (T, V, C) of its persons are {shapes}; must be equal")
     return np.concatenate(people)
 
 
-def _with_persons(array: np.ndarray, num_joint: int) -> np.ndarray:
-    """(M, T, V, C) float64. A table whose columns do not fit the layout gets one joint per column,
-    with C = 1."""
+def _with_persons(array: np.ndarray, wanted: Wanted) -> np.ndarray:
+    """(M, T, V, C) float64; joints with masked values are 0. A table whose columns do not fit the
+    layout gets one joint per column, with C = 1."""
     if array.dtype.kind not in "iuf":
         raise Unusable(f"an array of {array.dtype}; must be numbers")
     shape = array.shape
     if len(shape) == 2:
-        num_axis = next((c for c in (2, 3) if shape[1] == c * num_joint), 1)
+        num_axis = _num_axis(array, wanted)
         array = array.reshape(1, shape[0], shape[1] // num_axis, num_axis)
     elif len(shape) == 3:
         array = array[None]
-    is_known = array.ndim == 4 and (len(shape) == 2 or shape[-1] in (2, 3))
+    is_known = array.ndim == 4 and (len(shape) == 2 or shape[-1] in (2, 3, 4))
     if not is_known or 0 in array.shape:
         raise Unusable(
-            f"an array of shape {shape}; must be (M persons, T frames, V joints, C = 2 or 3), "
+            f"an array of shape {shape}; must be (M persons, T frames, V joints, C = 2, 3 or 4), "
             "(T, V, C) or (T, V*C), without axes of length 0",
         )
+    if isinstance(array, np.ma.MaskedArray):
+        absent = np.ma.getmaskarray(array).any(axis=3, keepdims=True)
+        array = np.where(absent, 0, np.ma.getdata(array))
     return array.astype(np.float64)
 
 
-def _score(raw: Raw, people: np.ndarray, wanted: Wanted) -> np.ndarray:
-    """(M, T, V) scores; 1 if none are given."""
+def _num_axis(table: np.ndarray, wanted: Wanted) -> int:
+    """Values per joint of a table (T, n); 1 if n does not fit the layout.
+
+    In images, four per joint may also be x and y of two persons, all joints of one before those of
+    the other. They are x, y, z and the score if z has both signs, as MediaPipe's has, and the
+    fourth values are scores.
+    """
+    num_joint, num_column = wanted.spec.skeleton.num_joint, table.shape[1]
+    if num_column != 4 * num_joint:
+        return next((c for c in (2, 3) if num_column == c * num_joint), 1)
+    depth, score = table[:, 2::4], table[:, 3::4]
+    has_depth = depth.min() < 0 < depth.max() and score.min() >= 0 and score.max() <= MAX_SCORE
+    return 4 if wanted.is_3d or has_depth else 1
+
+
+def _with_score(raw: Raw, people: np.ndarray, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:
+    """(M, T, V, C=2 or 3) values, as documented above for C up to 3, and (M, T, V) scores, which
+    are 1 if none are given."""
+    score = np.ones(people.shape[:3])
+    if people.shape[3] == 4:
+        score = people[..., 3]
+        if not (score.min() >= 0 and score.max() <= MAX_SCORE):
+            raise Unusable(
+                f"4 values per joint, but the fourth range from {score.min():.4g} to "
+                f"{score.max():.4g}; must be scores (visibility) from 0 to 1"
+            )
+        people = people[..., :3] if wanted.is_3d else people[..., [0, 1, 3]]
+    elif people.shape[3] == 3 and not wanted.is_3d:
+        score = people[..., 2]
     if raw.score is not None:
         if raw.score.dtype.kind not in "iuf" or raw.score.shape != people.shape[:3]:
             raise Unusable(
                 f"keypoint_score is {raw.score.dtype} {raw.score.shape}; must be numbers "
                 f"{people.shape[:3]}, as keypoint is {people.shape}",
             )
-        return np.nan_to_num(raw.score.astype(np.float64))
-    if people.shape[3] == 3 and not wanted.is_3d:
-        return people[..., 2]
-    return np.ones(people.shape[:3])
+        score = np.nan_to_num(raw.score.astype(np.float64))
+    return people, score
 
 
 def _detected(people: np.ndarray, score: np.ndarray, wanted: Wanted) -> np.ndarray:

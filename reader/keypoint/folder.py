@@ -21,6 +21,7 @@ import numpy as np
 from errors import UserError
 from reader.clip import BadRecording
 from reader.keypoint.labels import numbers_of
+from reader.keypoint.table import read_table
 from reader.keypoint.types import Entry, Raw, Wanted
 from reader.shared import files_below
 
@@ -72,7 +73,9 @@ class Folder:
 
     def load(self, location: tuple[str, ...]) -> Raw:
         """location: the clip's files. Raises BadRecording."""
-        return Raw([read_array(os.path.join(self._path, file)) for file in location])
+        found = [read_array(os.path.join(self._path, file)) for file in location]
+        notes = dict.fromkeys(note for _, notes in found for note in notes)
+        return Raw([array for array, _ in found], notes=tuple(notes))
 
 
 def _rows(index: str) -> list[tuple[int, dict[str, str]]]:
@@ -167,36 +170,18 @@ def _fps(text: str, where: str) -> float:
     return fps
 
 
-def read_array(file: str) -> np.ndarray:
-    """The array of a .npy, .npz (its only one, or the one called keypoint) or .csv file (a table
-    of numbers; a header line is skipped). Raises BadRecording."""
+def read_array(file: str) -> tuple[np.ndarray, list[str]]:
+    """The array of a .npy, .npz (its only one, or the one called keypoint) or .csv file, and what
+    was skipped of a table (see `read_table`). Raises BadRecording."""
     try:
         if os.path.getsize(file) > MAX_BYTES:
             raise BadRecording(file, f"more than {MAX_BYTES} bytes")
-        return _read_table(file) if file.endswith(".csv") else _read_numpy(file)
+        return read_table(file) if file.endswith(".csv") else (_read_numpy(file), [])
     except OSError as error:
         raise BadRecording(file, f"cannot be read: {error.strerror or error}") from error
     except _DAMAGED as error:
         reason = " ".join(str(error).split())[:150]
         raise BadRecording(file, f"not readable as {file[-3:]}: {reason}") from error
-
-
-def _read_table(file: str) -> np.ndarray:
-    with open(file, encoding="utf-8-sig") as text:
-        lines = [line for line in text if line.strip()]
-    if lines and not _is_number(lines[0].split(",")[0]):
-        lines = lines[1:]
-    if not lines:
-        raise BadRecording(file, "contains no numbers")
-    return np.loadtxt(lines, delimiter=",", ndmin=2, comments=None)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _read_numpy(file: str) -> np.ndarray:

@@ -50,13 +50,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Raw:
-    """One clip as stored. arrays: one with all persons, or one per person. score: (M, T, V),
-    image_size: (width, height), total_frames: stated beside the arrays; None if not stated."""
+    """One clip as stored. arrays: one with all persons, or one per person; masked where a table has
+    empty cells. score: (M, T, V), image_size: (width, height), total_frames: stated beside the
+    arrays; None if not stated. notes: what was skipped of tables."""
 
     arrays: Sequence[np.ndarray]
     score: np.ndarray | None = None
     image_size: tuple[float, float] | None = None
     total_frames: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Facts:
     fits and has none of these. num_person: persons detected, else persons stored. body_frames:
     number of (person, frame) pairs with a person. missing: (V,) in how many of these the joint is
     missing. low, high: (C,) range of the detected joints. extent: longest side of the bounding box
-    of a person in a typical frame.
+    of a person in a typical frame. notes: those of Raw.
     """
 
     num_value: int
@@ -87,3 +89,4 @@ class Facts:
     low: np.ndarray = field(default_factory=lambda: np.empty(0))
     high: np.ndarray = field(default_factory=lambda: np.empty(0))
     extent: float = 0.0
+    notes: tuple[str, ...] = ()

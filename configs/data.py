@@ -163,6 +163,7 @@ class KeypointArgs(ClipArgs):
     first_label: int = 0
     unit: str = "metre"
     image_size: tuple[int, ...] = ()
+    axes: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -175,6 +176,9 @@ class KeypointArgs(ClipArgs):
         size = self.image_size
         sound = len(size) in (0, 2) and all(side >= 1 for side in size)
         check(sound, key + "image_size", list(size), "[width, height] in pixels, or []")
+        letters = "".join(sorted(self.axes))
+        allowed = "a permutation of MTVC or TVC (persons, frames, joints, coordinates), or ''"
+        check(letters in ("", "CMTV", "CTV"), key + "axes", self.axes, allowed)
         apart = self.train_split != self.eval_split
         check(apart, key + "eval_split", self.eval_split, "a split other than train_split")
 

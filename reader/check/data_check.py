@@ -9,14 +9,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from reader.check import lists, values
+from reader.check import axes, lists, values
 from reader.check.types import Evidence, first_few
 from reader.source import Report
 
 WIDTH = 100  # of the report
 RULES = (
     *(lists.splits, lists.names, lists.labels),
-    *(values.unreadable, values.joints, values.unusable, values.units),
+    *(axes.axes, values.unreadable, values.joints, values.unusable, values.units),
     *(values.empty, values.sizes, lists.copies, lists.rates),
 )
 

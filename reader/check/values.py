@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dataset.skeletons import layout_names, skeleton
+from reader.check.axes import misordered
 from reader.check.types import Evidence, Problem, error, warning
 from reader.keypoint.clip import MAX_COORDINATE, MAX_SCORE
 from reader.keypoint.types import KEY, Facts, Wanted
@@ -44,7 +45,7 @@ def joints(evidence: Evidence) -> Iterator[Problem]:
     """A number of joints other than the layout's."""
     groups = defaultdict(list)
     for item, facts in evidence.read():
-        if not facts.fits:
+        if not facts.fits and not facts.axes:
             groups[facts.num_value, facts.num_joint, facts.num_axis].append(item.name)
     for (num_value, num_joint, num_axis), clips in groups.items():
         shapes = [(num_joint, num_axis)] if num_joint else _shapes(num_value, evidence.wanted)
@@ -151,7 +152,7 @@ def sizes(evidence: Evidence) -> Iterator[Problem]:
 def units(evidence: Evidence) -> Iterator[Problem]:
     """Coordinates in a unit other than the configured one, judged by their range."""
     seen, wanted = evidence.seen(), evidence.wanted
-    if not seen:
+    if not seen or misordered(evidence):
         return
     axes = {facts.num_axis for _, facts in seen}
     if len(axes) > 1:

@@ -2,7 +2,8 @@
 
 Allowed shapes are (M, T, V, C), (T, V, C) and (T, V*C). In three dimensions (units metre and
 millimetre) C is 3: x, y, z. In two (pixel, normalised) it is 2, or 3 with the score. In both, it
-may be 4: x, y, z and the score (MediaPipe: visibility); in two dimensions z is not used.
+may be 4: x, y, z and the score (MediaPipe: visibility); in two dimensions z is not used. Axes in
+another order are transposed first, if the configuration gives that order (`Wanted.axes`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from reader.clip import Clip, Unusable
+from reader.keypoint.axes import in_order, likely_axes, score_in_order
 from reader.keypoint.types import Facts, Raw, Wanted
 from reader.shared import energy
 
@@ -24,9 +26,11 @@ MAX_SCORE = 1.5  # OpenPose confidences slightly exceed 1
 def facts_of(raw: Raw, wanted: Wanted) -> Facts:
     """The facts of one clip for the data check. Raises Unusable for arrays that are not
     keypoints in any layout."""
-    people = _people(raw, wanted)
+    axes, is_excluded = likely_axes(raw, wanted)
+    is_misread = bool(axes) and is_excluded
+    people = _people(raw, replace(wanted, axes=axes[0]) if is_misread else wanted)
     m, t, v, c = people.shape
-    fits = v == wanted.spec.skeleton.num_joint
+    fits = v == wanted.spec.skeleton.num_joint and c > 1 and not is_misread
     is_known = fits or raw.arrays[0].ndim > 2
     facts = Facts(
         num_value=v * c,
@@ -40,6 +44,8 @@ def facts_of(raw: Raw, wanted: Wanted) -> Facts:
         image_size=raw.image_size or wanted.image_size,
         unusable=int((~(np.abs(people) <= MAX_COORDINATE)).sum()),  # in this form NaN counts
         notes=raw.notes,
+        shape=raw.arrays[0].shape,
+        axes=tuple(axes),
     )
     if not fits or facts.unusable:
         return facts
@@ -72,7 +78,7 @@ def clip_of(raw: Raw, wanted: Wanted) -> Clip:
     spec = wanted.spec
     people = _people(raw, wanted)
     m, t, v, c = people.shape
-    if v != spec.skeleton.num_joint:
+    if v != spec.skeleton.num_joint or c == 1:
         layout = f"{spec.skeleton.name} has {spec.skeleton.num_joint} joints"
         raise Unusable(f"{v * c} values per person and frame; {layout}")
     if not np.abs(people).max(initial=0) <= MAX_COORDINATE:  # in this form NaN fails
@@ -106,6 +112,7 @@ def _with_persons(array: np.ndarray, wanted: Wanted) -> np.ndarray:
     layout gets one joint per column, with C = 1."""
     if array.dtype.kind not in "iuf":
         raise Unusable(f"an array of {array.dtype}; must be numbers")
+    array = in_order(array, wanted.axes)
     shape = array.shape
     if len(shape) == 2:
         num_axis = _num_axis(array, wanted)
@@ -154,12 +161,13 @@ def _with_score(raw: Raw, people: np.ndarray, wanted: Wanted) -> tuple[np.ndarra
     elif people.shape[3] == 3 and not wanted.is_3d:
         score = people[..., 2]
     if raw.score is not None:
-        if raw.score.dtype.kind not in "iuf" or raw.score.shape != people.shape[:3]:
+        given = score_in_order(raw.score, wanted.axes)
+        if given.dtype.kind not in "iuf" or given.shape != people.shape[:3]:
             raise Unusable(
-                f"keypoint_score is {raw.score.dtype} {raw.score.shape}; must be numbers "
+                f"keypoint_score is {given.dtype} {given.shape}; must be numbers "
                 f"{people.shape[:3]}, as keypoint is {people.shape}",
             )
-        score = np.nan_to_num(raw.score.astype(np.float64))
+        score = np.nan_to_num(given.astype(np.float64))
     return people, score
 
 

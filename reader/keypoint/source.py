@@ -44,6 +44,7 @@ def keypoint_source(path: str, wanted: Wanted) -> Source:
     about = {
         **{"kind": "keypoint", "source": path, "transform": False, "unit": wanted.unit},
         **{"splits": dict(wanted.splits), "first_label": wanted.first_label},
+        "axes": wanted.axes,
     }
     others = sum(not _items(entry, wanted) for entry in files.entries)
     return Source(

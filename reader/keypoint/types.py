@@ -20,7 +20,8 @@ class Wanted:
 
     splits: 'train' and 'eval' to the names of these splits in the data, '' for none. first_label: 0
     or 1. unit: metre, millimetre, pixel or normalised (0 to 1). image_size: (width, height) of
-    clips that have no size of their own. skip_bad: skip unusable clips.
+    clips that have no size of their own. skip_bad: skip unusable clips. axes:
+    the letter of each axis of the arrays, '' for MTVC or TVC.
     """
 
     spec: DataSpec
@@ -29,6 +30,7 @@ class Wanted:
     unit: str
     image_size: tuple[int, int] | None
     skip_bad: bool
+    axes: str = ""
 
     @property
     def is_3d(self) -> bool:
@@ -72,6 +74,8 @@ class Facts:
     number of (person, frame) pairs with a person. missing: (V,) in how many of these the joint is
     missing. low, high: (C,) range of the detected joints. extent: longest side of the bounding box
     of a person in a typical frame. notes: those of Raw.
+    shape: of the first array as stored. axes: other orders that its axes seem to have
+    (`likely_axes`).
     """
 
     num_value: int
@@ -90,3 +94,5 @@ class Facts:
     high: np.ndarray = field(default_factory=lambda: np.empty(0))
     extent: float = 0.0
     notes: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    axes: tuple[str, ...] = ()

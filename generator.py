@@ -118,7 +118,8 @@ def _source(config: Config, spec: DataSpec) -> Source:
         splits = {"train": args.train_split, "eval": args.eval_split}
         image_size = (args.image_size[0], args.image_size[1]) if args.image_size else None
         skip_bad = args.on_bad_file == "skip"
-        wanted = Wanted(spec, splits, args.first_label, args.unit, image_size, skip_bad, args.up)
+        how = skip_bad, args.up, args.axes
+        wanted = Wanted(spec, splits, args.first_label, args.unit, image_size, *how)
         return keypoint_source(args.source_path, wanted)
     rules = protocol(config.dataset)
     key, path = args.source_path(rules.source)

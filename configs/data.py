@@ -171,6 +171,7 @@ class KeypointArgs(ClipArgs):
     unit: str = "metre"
     image_size: tuple[int, ...] = ()
     up: str = "y"
+    axes: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -186,6 +187,9 @@ class KeypointArgs(ClipArgs):
         check(sound, key + "image_size", list(size), "[width, height] in pixels, or []")
         upright = self.up == "y" or (self.up == "z" and self.num_axis == 3)
         check(upright, key + "up", self.up, "y, or z for unit metre or millimetre")
+        letters = "".join(sorted(self.axes))
+        allowed = "a permutation of MTVC or TVC (persons, frames, joints, coordinates), or ''"
+        check(letters in ("", "CMTV", "CTV"), key + "axes", self.axes, allowed)
         apart = self.train_split != self.eval_split
         check(apart, key + "eval_split", self.eval_split, "a split other than train_split")
 

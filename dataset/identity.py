@@ -26,7 +26,7 @@ Identity = Mapping[str, Any]
 SPACE, IMAGE = "space", "image"
 
 # Settings of a user's own data that decide what the generator writes.
-_KEYPOINT = ("unit", "up", "image_size", "first_label")
+_KEYPOINT = ("unit", "axes", "up", "image_size", "first_label")
 _NOT_LEARNED = ("drop_prob",)  # model_args that do not change what trained weights compute
 _LONGEST = 60  # characters of a value in a message
 

@@ -18,6 +18,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from dataset.labels import class_number
 from errors import UserError
 from safe_io import PathLike, load_pickle, refuse_pipe
 
@@ -82,11 +83,14 @@ def open_clips(data_file: PathLike, label_file: PathLike | None = None) -> ClipS
     path = Path(data_file)
     data = _open_array(path)
     label_path = Path(label_file) if label_file else find_label_file(path)
+    manifest = read_manifest(path.parent)
     names: list[str] = [f"clip-{n}" for n in range(len(data))]
     labels = lengths = None
     if label_path is not None:
         names, labels, lengths = _read_labels(label_path, len(data), path)
-    return ClipSet(path, data, names, labels, lengths, read_manifest(path.parent))
+        # Those of this project are as the user wrote them, and folders may tell clips apart.
+        names = names if manifest is not None else _without_folders(names)
+    return ClipSet(path, data, names, labels, lengths, manifest)
 
 
 def open_split(folder: PathLike, phase: str, command: str) -> ClipSet:
@@ -159,16 +163,44 @@ def _read_labels(
     for what, column in zip(("names", "labels", "lengths"), content):
         if what == "labels" and column is None:  # names alone
             continue
-        is_list = isinstance(column, (list, tuple)) or getattr(column, "ndim", 0) == 1
+        ranks = (1, 2) if what == "labels" else (1,)
+        is_list = isinstance(column, (list, tuple)) or getattr(column, "ndim", 0) in ranks
         if not is_list or len(column) != count:
             size = f"{len(column)}" if is_list else "not a list of"
             raise UserError(f"{path}: {size} {what} for {count} clips in {data_path.name}")
-    names = [str(name).replace("\\", "/").rsplit("/", 1)[-1] for name in content[0]]
-    labels = None if content[1] is None else _integers(path, "labels", content[1])
+    names = [str(name) for name in content[0]]
+    labels = None if content[1] is None else _class_numbers(path, content[1])
     if labels is not None and labels.min() < 0:
         raise UserError(f"{path}: label {labels.min()}; allowed: 0 or more; without labels: None")
     lengths = _integers(path, "lengths", content[2]).tolist() if len(content) == 3 else None
     return names, labels, lengths
+
+
+def _without_folders(names: list[str]) -> list[str]:
+    """File names of the paths in label files of the public code, which differ between machines. If
+    clips in different folders have the same file name, only the folders that all share are
+    dropped."""
+    paths = [name.replace("\\", "/").split("/") for name in names]
+    if len({path[-1] for path in paths}) == len({tuple(path) for path in paths}):
+        return [path[-1] for path in paths]
+    shared = len(os.path.commonprefix([path[:-1] for path in paths]))  # of lists: whole folders
+    return ["/".join(path[shared:]) for path in paths]
+
+
+def _class_numbers(path: Path, labels: Any) -> np.ndarray:
+    """(N,) int64 of integers, of arrays (N, 1) and of one-hot (N, num_class)."""
+    values = labels.tolist() if isinstance(labels, np.ndarray) else labels
+    if all(type(value) is int for value in values):  # the usual case, quickly
+        return _integers(path, "labels", values)
+    numbers = [class_number(value) for value in values]
+    usual = np.size(values[0])
+    wrong = [n for n, v in enumerate(values) if numbers[n] is None or np.size(v) != usual]
+    if wrong:
+        shown = " ".join(repr(values[wrong[0]]).split())[:60]
+        raise UserError(
+            f"{path}: label of clip {wrong[0]} is {shown}; allowed: integers, or one-hot vectors"
+        )
+    return _integers(path, "labels", numbers)
 
 
 def _integers(path: Path, what: str, values: Any) -> np.ndarray:

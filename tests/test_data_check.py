@@ -3,6 +3,7 @@ that have it and the fix."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,131 @@ def test_sound_data_have_no_problems(tmp_path: Path, caplog: pytest.LogCaptureFi
         assert line in caplog.text
 
 
+# --- axes ------------------------------------------------------------------------------------
+
+
+def people(seed: int, num_frame: int, num_axis: int, num_person: int) -> np.ndarray:
+    """(M, T, V=18, C): x, y, z in metres, or normalised x, y[, score]."""
+    make = body if num_axis == 0 else image
+    clip = [make(seed + 7 * n, num_frame, 18) for n in range(num_person)]
+    for n, one in enumerate(clip):
+        one[..., 0] += np.float32(0.2 * (n % 3))
+    if num_axis == 3:
+        score = np.random.default_rng(seed).uniform(0.5, 1, (num_frame, 18, 1))
+        clip = [np.concatenate([one, score], axis=2).astype(np.float32) for one in clip]
+    return np.stack(clip)
+
+
+def ordered(tmp_path: Path, order: str, *shape: int) -> Path:
+    """Four clips (`people`) with their axes in that order."""
+    seeds = iter(range(9))
+
+    def change(_: np.ndarray) -> np.ndarray:
+        clip = people(next(seeds), *shape)
+        clip = clip if "M" in order else clip[0]
+        letters = "MTVC"[-clip.ndim :]
+        return clip.transpose([letters.index(letter) for letter in order])
+
+    return four(tmp_path, change)
+
+
+ORDERS = [
+    "".join(order) for letters in ("MTVC", "TVC") for order in itertools.permutations(letters)
+]
+
+
+@pytest.mark.parametrize("num_axis", [0, 2, 3])  # 0: in space
+@pytest.mark.parametrize("num_person", [1, 2, 3])
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_order_of_the_axes_is_recognised_and_read(
+    tmp_path: Path, order: str, num_person: int, num_axis: int
+):
+    source = ordered(tmp_path, order, 60, num_axis, num_person)
+    keys = {"skeleton": "openpose-18", "num_person": 3, "max_frame": 64}
+    keys["unit"] = "normalised" if num_axis else "metre"
+    usual = "MTVC"[-len(order) :]
+    if order != usual:
+        line = refused(source, tmp_path, **keys)
+        stored = dict(zip("MTVC", people(0, 60, num_axis, num_person).shape))
+        shape = tuple(stored[letter] for letter in order)
+        said = f"axes are not ({', '.join(usual)}): shape {shape} of train0.npy looks like "
+        assert said in line and f"({', '.join(order)})" in line
+        assert line.split(f"set {KEY}axes=")[1].split("; full")[0].split(" or ") == [order]
+        assert "unit=" not in report_of(tmp_path)
+        keys["axes"] = order
+    plain = made(
+        ordered(tmp_path / "plain", usual, 60, num_axis, num_person),
+        tmp_path / "b",
+        **{**keys, "axes": ""},
+    )
+    folder = made(source, tmp_path / "a", **keys)
+    for phase in ("train", "eval"):
+        data = load_split(folder, phase)[0]
+        np.testing.assert_array_equal(data, load_split(plain, phase)[0])
+    assert manifest_of(folder)["axes"] == keys.get("axes", "")
+
+
+def test_three_channels_of_two_persons_are_not_two_coordinates_of_three(tmp_path: Path):
+    """The example of a public bug report, with and without the second person."""
+    source = ordered(tmp_path, "CTVM", 60, 3, 2)
+    for n in range(2):
+        array = np.load(source / f"train{n}.npy")
+        array[..., 1] = 0
+        np.save(source / f"train{n}.npy", array)
+    line = refused(source, tmp_path, skeleton="openpose-18", unit="normalised", max_frame=64)
+    assert "shape (3, 60, 18, 2) of train0.npy looks like (C, T, V, M)" in line
+    assert f"; set {KEY}axes=CTVM" in line
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 2), (3, 8, 2), (8, 2, 3), (2, 1, 18)])
+def test_sizes_that_fit_several_orders_are_read_as_before(
+    tmp_path: Path, shape: tuple[int, int, int]
+):
+    """(T, number of coordinates, M), with as many persons as coordinates, and more than frames."""
+    num_frame, num_axis, num_person = shape
+    if num_person == 18:  # as many as joints
+        num_axis, num_person = 2, 18
+    source = ordered(tmp_path, "MTVC", num_frame, num_axis, num_person)
+    keys = {"skeleton": "openpose-18", "unit": "normalised", "num_person": 3}
+    folder = made(source, tmp_path / "out", **keys)
+    assert load_split(folder, "train")[3] == [num_frame] * 2
+
+
+def test_axes_that_an_array_cannot_have(tmp_path: Path):
+    source = ordered(tmp_path, "MTVC", 8, 0, 1)
+    line = refused(source, tmp_path, skeleton="openpose-18", axes="TVC")
+    assert "an array of shape (1, 8, 18, 3), whose axes cannot be TVC" in line
+
+
+def test_tables_have_no_axes(tmp_path: Path):
+    source = four(tmp_path, lambda array: array.reshape(8, 51))
+    plain = made(source, tmp_path / "plain")
+    folder = made(source, tmp_path / "out", axes="CTVM")
+    np.testing.assert_array_equal(load_split(folder, "eval")[0], load_split(plain, "eval")[0])
+
+
+def test_a_table_with_one_value_per_joint(tmp_path: Path):
+    line = refused(four(tmp_path, lambda array: array[..., 0]), tmp_path)
+    assert "the clips have 17 values per frame, not a multiple of 3 (x, y, z)" in line
+
+
+def test_scores_have_the_axes_of_the_keypoints(tmp_path: Path):
+    clips, score = [], np.full((2, 8, 17), 0.5)
+    score[0, 1, 2] = 0
+    for n in range(4):
+        points = np.stack([image(n), image(n + 9)]).transpose(3, 1, 2, 0)
+        scores = score.transpose(1, 2, 0)
+        clips.append(annotation("abcd"[n], n % 2, points, keypoint_score=scores))
+    source = write_pickle(tmp_path / "x.pkl", clips, {"train": ["a", "b"], "test": ["c", "d"]})
+    keys = {"unit": "normalised", "num_person": 2, "axes": "CTVM"}
+    data = load_split(made(source, tmp_path / "out", **keys), "train")[0]
+    persons = sorted(range(2), key=lambda m: -data[0][2, :8, :, m].sum())
+    assert persons == [0, 1]
+    np.testing.assert_array_equal(data[0][2, :8, :, 0], score[1])
+    np.testing.assert_array_equal(data[0][2, :8, :, 1], score[0])
+    np.testing.assert_allclose(data[0][:2, 0, :, 0].T, image(9)[0] - 0.5, atol=1e-6)
+
+
 # --- joints ----------------------------------------------------------------------------------
 
 
@@ -109,6 +235,30 @@ def test_two_persons_in_one_row_are_recognised(tmp_path: Path):
     assert "if each frame has 2 persons in one row, store them as (M, T, V, C)" in refused(
         source, tmp_path
     )
+
+
+def test_two_persons_of_an_image_in_one_row_are_not_depth_and_visibility(tmp_path: Path):
+    clips = iter(range(9))
+
+    def row(_: np.ndarray) -> np.ndarray:
+        n = next(clips)
+        return np.concatenate([image(n, num_joint=25).reshape(8, 50) + x for x in (0, 0.1)], axis=1)
+
+    line = refused(four(tmp_path, row), tmp_path, unit="normalised", skeleton="ntu-25")
+    assert "100 values per frame = 50 joints x 2" in line
+    assert "if each frame has 2 persons in one row, store them as (M, T, V, C)" in line
+
+
+def test_fourth_values_that_are_no_scores(tmp_path: Path):
+    odd = np.concatenate([body(0), np.full((8, 17, 1), -3, np.float32)], axis=2)
+    line = refused(with_one(tmp_path, odd), tmp_path)
+    assert "odd.npy: 4 values per joint, but the fourth range from -3 to -3; must be scores" in line
+
+
+def test_tables_with_visibility_name_their_layout(tmp_path: Path):
+    line = refused(four(tmp_path, lambda _: np.ones((8, 132))), tmp_path, skeleton="ntu-25")
+    assert "132 values per frame = 33 joints x 4; skeleton is ntu-25" in line
+    assert f"set {KEY}skeleton=mediapipe-33" in line
 
 
 def test_an_unknown_number_of_joints_needs_a_layout(tmp_path: Path):
@@ -214,6 +364,21 @@ def test_files_that_are_not_listed(tmp_path: Path):
     np.save(source / "spare.npy", body(0))
     text = warned(source, tmp_path)
     assert "WARNING: 1 files are not in index.csv and not used: spare.npy\n" in text
+
+
+def test_files_in_linked_folders_are_listed_or_named(tmp_path: Path):
+    arrays, rows = four_clips()
+    files = {f"real/{file}": array for file, array in arrays.items()}
+    listed = [(f"a_link/{file}", label, split) for file, label, split in rows]
+    source = write_folder(tmp_path / "mine", files, listed)
+    (source / "a_link").symlink_to(source / "real")
+    (source / "real" / "loop").symlink_to(source)
+    assert warned(source, tmp_path) == ", warnings: 0\n"
+    write_folder(tmp_path / "other", {"extra.npy": body(9)}, rows)
+    (source / "z_link").symlink_to(tmp_path / "other")
+    assert "2 files are not in index.csv and not used: z_link/extra.npy, z_link/index.csv" in (
+        warned(source, tmp_path)
+    )
 
 
 def test_a_split_of_another_name(tmp_path: Path):

@@ -136,6 +136,110 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path):
     )
 
 
+# --- tables ----------------------------------------------------------------------------------
+
+
+def table_lines(table: np.ndarray) -> list[str]:
+    return [",".join(f"{value:.9g}" for value in row) for row in table]
+
+
+def numbered(rows: list[str], first: int = 0) -> list[str]:
+    return [f"{n + first},{row}" for n, row in enumerate(rows)]
+
+
+COLUMNS = ",".join(map(str, range(51)))
+NAMES = ",".join(f"j{n}" for n in range(51))
+LINE, COLUMN = "a first line of column numbers was skipped", "a first column of frame numbers was"
+
+
+@pytest.mark.parametrize(
+    ("change", "notes"),
+    [
+        (lambda rows: [COLUMNS, *rows], [LINE]),
+        (lambda rows: [",".join(f"{n}.0" for n in range(1, 52)), *rows], [LINE]),
+        (lambda rows: [f",{COLUMNS}", *numbered(rows)], [LINE, COLUMN]),
+        (lambda rows: [f'"",{COLUMNS}', *numbered(rows, 7)], [LINE, COLUMN]),
+        (lambda rows: [f",{NAMES}", *numbered(rows)], [COLUMN]),
+        (lambda rows: [f"Unnamed: 0,{NAMES}", *numbered(rows, 3)], [COLUMN]),
+        (lambda rows: [f"frame,{NAMES}", *numbered(rows, 1)], [COLUMN]),
+        (lambda rows: numbered(rows), [COLUMN]),
+        (lambda rows: numbered(rows, 1), [COLUMN]),
+    ],
+)
+def test_numbers_of_columns_and_frames_are_skipped_and_said(tmp_path: Path, change, notes: list):
+    array = body(0)
+    source = write_folder(tmp_path / "mine", *four_clips())
+    lines = change(table_lines(array.reshape(8, 51)))
+    (source / "a.csv").write_text("\n".join(lines) + "\n")
+    write_index(source, [("a.csv", 0, "train"), *four_clips()[1]])
+    folder = made(source, tmp_path / "out")
+    np.testing.assert_array_equal(first_clip(folder), on_disk(array[None]))
+    assert load_split(folder, "train")[3] == [8, 8, 8]
+    report = (folder / "report.txt").read_text()
+    for note in (LINE, COLUMN):
+        assert (f"1 clips in .csv files: {note}" in report) == (note in notes)
+
+
+def test_column_numbers_do_not_become_a_score(tmp_path: Path):
+    points = np.concatenate([image(0), np.full((8, 17, 1), 0.5, np.float32)], axis=2)
+    source = one_clip(tmp_path / "mine", points)
+    (source / "a.csv").write_text("\n".join([COLUMNS, *table_lines(points.reshape(8, 51))]))
+    write_index(source, [("a.csv", 0, "train"), ("test0.npy", 0, "test")])
+    folder = made(source, tmp_path / "out", unit="normalised", num_class=1)
+    expected = on_disk(points[None] - np.float32((0.5, 0.5, 0)))
+    np.testing.assert_allclose(first_clip(folder), expected, atol=1e-7)
+
+
+def test_named_and_short_columns_that_count_are_coordinates(tmp_path: Path):
+    array = body(0, 3).astype(np.float64)
+    array[:, 0, 0] = (1, 2, 3)
+    source = one_clip(tmp_path / "mine", array)
+    rows = table_lines(array.reshape(3, 51))
+    (source / "a.csv").write_text("\n".join([NAMES, *rows]))
+    (source / "b.csv").write_text("\n".join(rows[:2]))
+    write_index(source, [("a.csv", 0, "train"), ("b.csv", 1, "train"), ("test0.npy", 0, "test")])
+    data, _, _, lengths = load_split(made(source, tmp_path / "out"), "train")
+    assert lengths == [3, 2]
+    np.testing.assert_allclose(data[0], on_disk(array[None]), atol=1e-7)
+    np.testing.assert_allclose(data[1], on_disk(array[None, :2]), atol=1e-7)
+
+
+def test_joints_with_empty_cells_are_missing(tmp_path: Path):
+    array = body(0)
+    source = one_clip(tmp_path / "mine", array)
+    rows = [row.split(",") for row in table_lines(array.reshape(8, 51))]
+    rows[0][0:3] = ["", "", ""]  # the first line, at its start
+    rows[1][49] = " "  # y of the last joint
+    rows[2] = [""] * 51  # a frame without a person
+    (source / "a.csv").write_text("\n".join(map(",".join, rows)))
+    write_index(source, [("a.csv", 0, "train"), ("test0.npy", 0, "test")])
+    folder = made(source, tmp_path / "out", num_class=1)
+    array[0, 0] = array[1, 16] = array[2] = 0
+    np.testing.assert_array_equal(first_clip(folder), on_disk(array[None]))
+    report = (folder / "report.txt").read_text()
+    assert "1 clips in .csv files: joints with empty cells are missing" in report
+    assert manifest_of(folder)["counters"]["empty_frames"] == 1
+
+
+@pytest.mark.parametrize("is_table", [True, False])
+@pytest.mark.parametrize("unit", ["metre", "normalised"])
+def test_x_y_z_and_visibility(tmp_path: Path, unit: str, is_table: bool):
+    seen = np.full((8, 33, 1), 0.75, np.float32)
+    seen[1, 2] = 0
+    points = body(0, num_joint=33) if unit == "metre" else image(0, num_joint=33)
+    if unit == "normalised":
+        depth = np.random.default_rng(0).normal(scale=0.2, size=(8, 33, 1))
+        points = np.concatenate([points, depth.astype(np.float32)], axis=2)
+    clip = np.concatenate([points, seen], axis=2)
+    source = one_clip(tmp_path / "mine", clip.reshape(8, 132) if is_table else clip)
+    folder = made(source, tmp_path / "out", unit=unit, skeleton="mediapipe-33")
+    expected = points[None]
+    if unit == "normalised":
+        expected = np.concatenate([points[..., :2] - np.float32(0.5), seen], axis=2)[None]
+    expected[0, 1, 2] = 0
+    np.testing.assert_allclose(first_clip(folder), on_disk(expected), atol=1e-7)
+
+
 # --- units -----------------------------------------------------------------------------------
 
 
@@ -285,7 +389,10 @@ def test_persons_of_different_length_are_named(tmp_path: Path):
         ("file,label,split\nx\\..\\..\\a.npy,0,train\n", "must be a path inside"),
         ("file,label,split\nC:\\a.npy,0,train\n", "must be a path inside"),
         ("file,label,split\na.txt,0,train\n", "line 2: file is 'a.txt'; must end in .npy, .npz"),
-        ("file,label,split\na.npy,wave,train\n", "line 2: label is 'wave'; must be an integer"),
+        (
+            "file,label,split\na.npy,wave,a\nb.npy,0,a\n",
+            "line 2: label is 'wave'; must be an integer",
+        ),
         ("file,label,split\na.npy,1.5,train\n", "line 2: label is '1.5'; must be an integer"),
         ("file,label,split\n\na.npy,0,\n", "line 3: split is blank"),
         ("file,label,split,fps\na.npy,0,train,fast\n", "line 2: fps is 'fast'"),
@@ -340,7 +447,7 @@ def damage(folder: Path) -> dict[str, str]:
     np.save(folder / "object.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     np.save(folder / "text.npy", np.array(["a", "b"]))
     np.save(folder / "flat.npy", np.zeros(51))
-    np.save(folder / "four.npy", np.zeros((8, 17, 4)))
+    np.save(folder / "five.npy", np.zeros((8, 17, 5)))
     np.save(folder / "none.npy", np.zeros((0, 17, 3)))
     np.savez(folder / "two.npz", a=body(0), b=body(0))
     (folder / "cut.npy").write_bytes((folder / "train0.npy").read_bytes()[:-9])
@@ -352,7 +459,7 @@ def damage(folder: Path) -> dict[str, str]:
         "object.npy": "not readable as npy: Object arrays cannot be loaded",
         "text.npy": "an array of <U1; must be numbers",
         "flat.npy": "an array of shape (51,); must be (M persons",
-        "four.npy": "an array of shape (8, 17, 4); must be (M persons",
+        "five.npy": "an array of shape (8, 17, 5); must be (M persons",
         "none.npy": "an array of shape (0, 17, 3); must be (M persons",
         "two.npz": "contains arrays a, b; must be one, or one called keypoint",
         "cut.npy": "not readable as npy",
@@ -444,8 +551,8 @@ def test_a_pickle_of_pixels_with_scores_and_a_size_a_clip(tmp_path: Path):
         ({"split": {"train": ["a"]}, "annotations": [1]}, r"annotations\[0\] is not a dict"),
         ({"split": {"train": ["a"]}, "annotations": [{}]}, r"annotations\[0\] has no frame_dir"),
         (
-            {"split": {"train": ["a"]}, "annotations": [{"frame_dir": "a", "label": [1]}]},
-            r"a: label is \[1\]; must be an integer",
+            {"split": {"train": ["a"]}, "annotations": [{"frame_dir": "a", "label": [1, 2]}]},
+            r"a: label is \[1, 2\]; must be an integer",
         ),
     ],
 )
@@ -454,6 +561,99 @@ def test_other_pickles_are_refused(tmp_path: Path, content: object, said: str):
     path.write_bytes(pickle.dumps(content))
     with pytest.raises(UserError, match=f"x.pkl: {said}"):
         made(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("ending_in_list", [True, False])
+def test_split_lists_with_file_endings(tmp_path: Path, ending_in_list: bool):
+    clips, splits = two_splits()
+    for clip in clips:
+        clip["frame_dir"] += "" if ending_in_list else ".mp4"
+    if ending_in_list:
+        splits = {split: [f"{name}.avi" for name in names] for split, names in splits.items()}
+    splits["xsub_train"].append("v.1")  # unknown with and without what follows its dot
+    source = write_pickle(tmp_path / "x.pkl", clips, splits)
+    keys = {"train_split": "xsub_train", "eval_split": "xsub_val"}
+    folder = made(source, tmp_path / "out", **keys)
+    names = ["a", "b"] if ending_in_list else ["a.mp4", "b.mp4"]
+    assert load_split(folder, "train")[1:3] == (names, [0, 1])
+    report = (folder / "report.txt").read_text()
+    example = "a.avi = a" if ending_in_list else "a = a.mp4"
+    assert f"split lists: 5 names by file ending, e.g. {example}" in report
+    assert "the splits list 1 clips without annotation: v.1" in report
+
+
+def test_file_endings_that_could_mean_several_clips_stay_unread(tmp_path: Path):
+    clips, _ = two_splits()
+    clips[2]["frame_dir"], clips[3]["frame_dir"] = "c.mp4", "c.avi"
+    splits = {"train": ["a", "b"], "test": ["e", "c", "a.mp4"]}  # a is listed as itself
+    folder = made(write_pickle(tmp_path / "x.pkl", clips, splits), tmp_path / "out")
+    assert load_split(folder, "train")[1] == ["a", "b"]
+    assert load_split(folder, "eval")[1] == ["e"]
+    assert "the splits list 2 clips without annotation: c, a.mp4" in (
+        (folder / "report.txt").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda n: np.int32(n),
+        lambda n: float(n),
+        lambda n: [n],
+        lambda n: np.array([[n]]),
+        lambda n: np.eye(3)[n],
+        lambda n: np.eye(3, dtype=bool)[None, n],
+        lambda n: str(n),
+    ],
+)
+def test_labels_in_every_unambiguous_form(tmp_path: Path, form):
+    clips, splits = two_splits()
+    for n, clip in enumerate(clips):
+        clip["label"] = form(n % 3)
+    source = write_pickle(tmp_path / "x.pkl", clips, splits)
+    keys = {"train_split": "xsub_train", "eval_split": "xsub_val", "num_class": 3}
+    folder = made(source, tmp_path / "out", **keys)
+    assert load_split(folder, "train")[2] + load_split(folder, "eval")[2] == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    "label", [True, 1.5, [0, 0], [1, 1], [1, 0, 0], [], None, "", [[0, 1], [1, 0]], b"a"]
+)
+def test_other_labels_are_named(tmp_path: Path, label: object):
+    clips, splits = two_splits()
+    clips[1]["label"] = label
+    source = write_pickle(tmp_path / "x.pkl", clips, splits)
+    said = f"x.pkl: b: label is {re.escape(repr(label))}; must be an integer, one-hot, or"
+    with pytest.raises(UserError, match=said):
+        made(source, tmp_path / "out", train_split="xsub_train", eval_split="xsub_val")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("names", ["", "walk\nrun\n"])
+def test_names_of_classes_as_labels(tmp_path: Path, names: str, first: int):
+    arrays, rows = four_clips()
+    rows = [(file, ("walk", "run")[label], split) for file, label, split in rows]
+    source = write_folder(tmp_path / "mine", arrays, rows)
+    (tmp_path / "names.txt").write_text(names)
+    keys = {"class_names": str(tmp_path / "names.txt") if names else "", "first_label": first}
+    folder = made(source, tmp_path / "out", **keys)
+    numbers = [0, 1] if names else [1, 0]  # by the file, or sorted
+    assert load_split(folder, "train")[2] == load_split(folder, "eval")[2] == numbers
+    report = " ".join((folder / "report.txt").read_text().split())
+    if names:
+        assert f"names, numbered as in dataset_args.keypoint.class_names: {first} walk," in report
+    else:
+        assert "numbered in sorted order; list them in a file and set" in report
+        assert f"class_names=FILE.txt: {first} run, {first + 1} walk" in report
+
+
+def test_a_name_that_is_no_class_is_named_with_its_line(tmp_path: Path):
+    arrays, rows = four_clips()
+    rows = [(file, ("walk", "runn")[label], split) for file, label, split in rows]
+    source = write_folder(tmp_path / "mine", arrays, rows)
+    (tmp_path / "names.txt").write_text("walk\nrun\n")
+    with pytest.raises(UserError, match="line 3: label is 'runn', not in .*did you mean run"):
+        made(source, tmp_path / "out", class_names=str(tmp_path / "names.txt"))
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path):

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     # Knows the settings of data and of networks.
     "dataset/identity.py": {"dataset", "configs"},
     "reader": {
-        *("reader", "dataset.kinetics_labels"),
+        *("reader", "dataset.kinetics_labels", "dataset.labels"),
         *("dataset.padding", "dataset.protocols", "dataset.skeletons"),
     },
     "model": {"model", "paddle"},

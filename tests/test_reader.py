@@ -281,6 +281,25 @@ def test_a_second_copy_is_dropped_and_counted(tmp_path: Path):
     assert ([r.where for r in found], copies) == ([str(tmp_path / "1" / f"{A}.skeleton")], 1)
 
 
+def test_linked_folders_are_followed_once_each_and_loops_end(tmp_path: Path):
+    names = [f"S001C001P001R001A{n:03d}" for n in range(1, 4)]
+    text = skeleton_text(random_frames(0, 1))
+    root, elsewhere = tmp_path / "recordings", tmp_path / "elsewhere"
+    for folder, name in zip((root, root / "sub", elsewhere / "deep"), names):
+        folder.mkdir(parents=True)
+        (folder / f"{name}.skeleton").write_bytes(text)
+    (root / "linked").symlink_to(elsewhere)
+    (root / "again").symlink_to(elsewhere / "deep")  # the same folder a second time
+    (elsewhere / "deep" / "loop").symlink_to(elsewhere)
+    (root / "sub" / "root").symlink_to(root)
+    (root / "above").symlink_to(tmp_path)
+    found, copies = find_recordings(str(root), "key")
+    assert [recording.name for recording in found] == [f"{name}.skeleton" for name in names]
+    assert copies == 0
+    for recording in found:
+        assert RecordingFiles().read(recording) == text
+
+
 def test_different_recordings_of_one_name_are_refused(tmp_path: Path):
     write_recordings(tmp_path / "1", {A: b"one"})
     write_recordings(tmp_path / "2", {A: b"other"})

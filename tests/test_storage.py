@@ -56,6 +56,49 @@ def test_labels_of_the_public_ports(tmp_path: Path) -> None:
     assert clips.names == ["b.skeleton", "d"] and clips.lengths is None and clips.manifest is None
 
 
+@pytest.mark.parametrize(
+    ("stored", "names"),
+    [
+        (["/data/ntu/b.skeleton", "/data/ntu/c.skeleton"], ["b.skeleton", "c.skeleton"]),
+        (["/data/walk/003.npy", "/data/run/003.npy"], ["walk/003.npy", "run/003.npy"]),
+        (["D:\\walk\\a\\1.npy", "D:\\walk\\b\\1.npy"], ["a/1.npy", "b/1.npy"]),
+        (["/data/walk.v1/3.npy", "/data/walk.v2/3.npy"], ["walk.v1/3.npy", "walk.v2/3.npy"]),
+        (["3.npy", "walk/3.npy"], ["3.npy", "walk/3.npy"]),
+    ],
+)
+def test_paths_of_public_labels_lose_the_folders_that_tell_nothing_apart(
+    tmp_path: Path, stored: list[str], names: list[str]
+) -> None:
+    np.save(tmp_path / "x.npy", np.ones((2, 3, 4, 25, 2), np.float32))
+    (tmp_path / "x_label.pkl").write_bytes(pickle.dumps((stored, [1, 0])))
+    assert open_clips(tmp_path / "x.npy").names == names
+
+
+def test_names_of_this_project_keep_their_folders(tmp_path: Path) -> None:
+    data = write_set(tmp_path, count=3)
+    names = ["walk/003.npy", "run/003.npy", "run/004.npy"]
+    (tmp_path / "eval_label.pkl").write_bytes(pickle.dumps((names, [0, 1, 1], [20] * 3)))
+    assert open_clips(data).names == names
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([[1], [0], [2]]),
+        [[1], [0], [2]],
+        [np.array([1]), np.array([0]), np.array([2])],
+        np.eye(3)[[1, 0, 2]],
+        np.eye(3, dtype=bool)[[1, 0, 2]].tolist(),
+        np.array([1.0, 0.0, 2.0]),
+    ],
+)
+def test_labels_as_columns_and_one_hot(tmp_path: Path, labels: object) -> None:
+    data = write_set(tmp_path, count=3)
+    (tmp_path / "eval_label.pkl").write_bytes(pickle.dumps((["a", "b", "c"], labels)))
+    found = open_clips(data).labels
+    assert found.tolist() == [1, 0, 2] and found.dtype == np.int64
+
+
 def test_data_without_labels(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.ones((2, 3, 4, 25, 2), np.float32))
     clips = open_clips(tmp_path / "x.npy")
@@ -101,6 +144,8 @@ def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
         ((["a"] * 10, [0.5] * 10), "integers"),
         ((["a"] * 10, ["x"] * 10), "integers"),
         ((["a"] * 10, [-1] * 10), "label -1"),
+        ((["a"] * 10, np.ones((10, 2))), r"label of clip 0 is \[1.0, 1.0\]; allowed: integers"),
+        ((["a"] * 10, [[0, 1]] * 9 + [[0, 0, 1]]), r"label of clip 9 is \[0, 0, 1\]"),
         (("abcdefghij", [0] * 10), "not a list of names"),
         ((["a"] * 10, np.array(5)), "not a list of labels"),
         ((["a"] * 10, [0] * 10, [5] * 3), "3 lengths"),

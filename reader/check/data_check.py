@@ -9,14 +9,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from reader.check import body, clips, lists, values
+from reader.check import axes, body, clips, lists, values
 from reader.check.types import Evidence, first_few
 from reader.source import Report
 
 WIDTH = 100  # of the report
 RULES = (
     *(lists.splits, lists.names, lists.labels),
-    *(values.unreadable, values.joints, values.unusable, values.units),
+    *(axes.axes, values.unreadable, values.joints, values.unusable, values.units),
     *(values.empty, body.missing, body.order, body.vertical),
     *(clips.empty_frames, clips.frozen, values.sizes, clips.lengths, lists.copies, lists.rates),
 )
@@ -53,6 +53,11 @@ def _statistics(evidence: Evidence) -> Iterator[str]:
         f"{spec.num_class} classes, first label {wanted.first_label}, persons kept: "
         f"{spec.num_person}"
     )
+    for remark in evidence.remarks:
+        yield from _wrapped(remark)
+    notes = Counter(note for _, facts in evidence.read() for note in facts.notes)
+    for note, number in notes.items():
+        yield f"{number} clips in .csv files: {note}"
     yield from _sizes(evidence)
     yield from _joints(evidence)
     yield from _classes(evidence)

@@ -44,7 +44,8 @@ class Evidence:
     """The input of the rules.
 
     entries: all clips in the data's list. notes: irregularities of the list. items: the clips of
-    the two splits. results: of examining the items, in the same order.
+    the two splits. results: of examining the items, in the same order. remarks: how the
+    list was understood.
     """
 
     path: str
@@ -53,6 +54,7 @@ class Evidence:
     notes: Sequence[str]
     items: Sequence[Item]
     results: Sequence[Facts | BadRecording]
+    remarks: Sequence[str] = ()
 
     def bad(self) -> list[tuple[Item, BadRecording]]:
         """Clips that cannot be read."""

@@ -9,8 +9,9 @@ import numpy as np
 
 from dataset.protocols import LIMITS
 from dataset.skeletons import layout_names, skeleton
+from reader.check.axes import misordered
 from reader.check.types import Evidence, Problem, error, warning
-from reader.keypoint.clip import MAX_COORDINATE
+from reader.keypoint.clip import MAX_COORDINATE, MAX_SCORE
 from reader.keypoint.types import KEY, Facts, Wanted
 
 # Longest side of the bounding box of a typical body. People measure 0.5 to 2 metres, even sitting
@@ -18,7 +19,6 @@ from reader.keypoint.types import KEY, Facts, Wanted
 MAX_METRES, MIN_METRES = 10.0, 0.02
 MIN_BODY_MILLIMETRES = 300.0
 FAR = 30.0  # metres; beyond the range of sensors and most halls
-MAX_SCORE = 1.5  # OpenPose confidences slightly exceed 1
 MAX_NORMALISED = 2.0  # normalised image coordinates are below, pixels above
 MARGIN = 0.1  # of the image size; pose estimators may place joints slightly outside
 _SET_PIXEL = f"set {KEY}unit=pixel {KEY}image_size=[WIDTH,HEIGHT]"
@@ -45,19 +45,22 @@ def joints(evidence: Evidence) -> Iterator[Problem]:
     """A number of joints other than the layout's."""
     groups = defaultdict(list)
     for item, facts in evidence.read():
-        if not facts.fits:
+        if not facts.fits and not facts.axes:
             groups[facts.num_value, facts.num_joint, facts.num_axis].append(item.name)
     for (num_value, num_joint, num_axis), clips in groups.items():
-        shapes = [(num_joint, num_axis)] if num_joint else _shapes(num_value, evidence.wanted.is_3d)
+        shapes = [(num_joint, num_axis)] if num_joint else _shapes(num_value, evidence.wanted)
         what, fix = _misfit(num_value, shapes, evidence.wanted)
         yield _skipped_or_error(evidence, what, fix, clips)
 
 
-def _shapes(num_value: int, is_3d: bool) -> list[tuple[int, int]]:
+def _shapes(num_value: int, wanted: Wanted) -> list[tuple[int, int]]:
     """Possible (joints, values per joint) of a table's columns, the likeliest first."""
-    axes = (3,) if is_3d else (2, 3)
+    axes = (3,) if wanted.is_3d else (2, 3)
     shapes = [(num_value // c, c) for c in axes if num_value % c == 0]
     known = {skeleton(name).num_joint for name in layout_names()}
+    # With x, y, z and score. The layout's own number of joints was tried when reading.
+    if num_value % 4 == 0 and num_value // 4 in known - {wanted.spec.skeleton.num_joint}:
+        shapes.append((num_value // 4, 4))
     return sorted(shapes, key=lambda shape: shape[0] not in known)
 
 
@@ -135,7 +138,7 @@ def sizes(evidence: Evidence) -> Iterator[Problem]:
 def units(evidence: Evidence) -> Iterator[Problem]:
     """Coordinates in a unit other than the configured one, judged by their range."""
     seen, wanted = evidence.seen(), evidence.wanted
-    if not seen:
+    if not seen or misordered(evidence):
         return
     axes = {facts.num_axis for _, facts in seen}
     if len(axes) > 1:

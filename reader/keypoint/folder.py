@@ -11,7 +11,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,7 +20,10 @@ import numpy as np
 
 from errors import UserError
 from reader.clip import BadRecording
-from reader.keypoint.types import Entry, Raw
+from reader.keypoint.labels import numbers_of
+from reader.keypoint.table import read_table
+from reader.keypoint.types import Entry, Raw, Wanted
+from reader.shared import files_below
 
 INDEX = "index.csv"
 SUFFIXES = (".npy", ".npz", ".csv")
@@ -34,33 +37,45 @@ _DAMAGED = (
 
 
 class Folder:
-    """The clips of such a folder. entries: all, in order. notes: irregularities of the list."""
+    """The clips of such a folder. entries: all, in order. notes: irregularities of the list, and
+    remarks: how it was understood, both for the report."""
 
     in_memory = False
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, wanted: Wanted) -> None:
         """Raises UserError, naming the line, if index.csv cannot be used."""
         self._path = path
         index = os.path.join(path, INDEX)
-        self.entries = _stacked(_rows(index), index)
+        rows = _rows(index)
+        where = [f"{index}, line {line}" for line, _ in rows]
+        labels, self.remarks = numbers_of([row["label"] for _, row in rows], where, wanted)
+        self.entries = _stacked(rows, labels, index)
         if not self.entries:
             raise UserError(f"{index}: lists no clips")
         self.notes = self._unlisted()
 
     def _unlisted(self) -> list[str]:
-        found = set()
-        for folder, _, files in os.walk(self._path):
-            relative = os.path.relpath(folder, self._path)
-            found |= {os.path.normpath(os.path.join(relative, name)) for name in files}
-        listed = {os.path.normpath(file) for entry in self.entries for file in entry.location}
-        extra = sorted(file for file in found - listed - {INDEX} if file.endswith(SUFFIXES))
+        # Compared without symbolic links: a folder is found once, but may be listed by its link.
+        listed = {self._real(file) for entry in self.entries for file in entry.location}
+        listed.add(self._real(INDEX))
+        found = (
+            os.path.relpath(os.path.join(folder, name), self._path)
+            for folder, name in files_below(self._path, skip_unreadable=True)
+            if name.endswith(SUFFIXES)
+        )
+        extra = sorted(file for file in found if self._real(file) not in listed)
         if not extra:
             return []
         return [f"{len(extra)} files are not in {INDEX} and not used: {', '.join(extra[:5])}"]
 
+    def _real(self, file: str) -> str:
+        return os.path.realpath(os.path.join(self._path, file))
+
     def load(self, location: tuple[str, ...]) -> Raw:
         """location: the clip's files. Raises BadRecording."""
-        return Raw([read_array(os.path.join(self._path, file)) for file in location])
+        found = [read_array(os.path.join(self._path, file)) for file in location]
+        notes = dict.fromkeys(note for _, notes in found for note in notes)
+        return Raw([array for array, _ in found], notes=tuple(notes))
 
 
 def _rows(index: str) -> list[tuple[int, dict[str, str]]]:
@@ -89,12 +104,15 @@ def _rows(index: str) -> list[tuple[int, dict[str, str]]]:
     return kept
 
 
-def _stacked(rows: list[tuple[int, dict[str, str]]], index: str) -> list[Entry]:
-    """One Entry per clip: the rows of its persons are combined, person 0 first."""
+def _stacked(
+    rows: Sequence[tuple[int, dict[str, str]]], labels: Sequence[int], index: str
+) -> list[Entry]:
+    """One Entry per clip: the rows of its persons are combined, person 0 first. labels: the number
+    of each row's class."""
     clips: dict[Any, dict[int, Entry]] = {}  # the person's number -> Entry, of each clip
-    for line, row in rows:
+    for (line, row), label in zip(rows, labels):
         where = f"{index}, line {line}"
-        entry, person = _entry(row, where)
+        entry, person = _entry(row, label, where)
         same = clips.setdefault(line if person is None else (entry.name, row["split"]), {})
         if person in same:
             raise UserError(f"{where}: duplicate person {person} of {entry.name}")
@@ -118,7 +136,7 @@ def _combined(same: Mapping[int, Entry], index: str) -> Entry:
     return replace(first, location=tuple(same[person].location[0] for person in persons))
 
 
-def _entry(row: Mapping[str, str], where: str) -> tuple[Entry, int | None]:
+def _entry(row: Mapping[str, str], label: int, where: str) -> tuple[Entry, int | None]:
     """The clip of a row, and the number of its person, if given."""
     path = PurePosixPath(row["file"].replace("\\", "/"))
     outside = path.is_absolute() or ".." in path.parts or ":" in row["file"] or "\0" in row["file"]
@@ -126,8 +144,6 @@ def _entry(row: Mapping[str, str], where: str) -> tuple[Entry, int | None]:
         raise UserError(f"{where}: file is {row['file']!r}; must be a path inside this folder")
     if path.suffix not in SUFFIXES:
         raise UserError(f"{where}: file is {row['file']!r}; must end in {', '.join(SUFFIXES)}")
-    if not re.fullmatch(r"-?\d{1,9}", row["label"]):
-        raise UserError(f"{where}: label is {row['label']!r}; must be an integer")
     if not row["split"]:
         raise UserError(f"{where}: split is blank; must be a name, e.g. train")
     name, person = str(path), None
@@ -141,7 +157,7 @@ def _entry(row: Mapping[str, str], where: str) -> tuple[Entry, int | None]:
         person = int(row["person"])
         name = str(path.with_suffix(""))[: -len(ending)]
     fps = _fps(row.get("fps", ""), where)
-    return Entry(name, int(row["label"]), (row["split"],), fps, (str(path),)), person
+    return Entry(name, label, (row["split"],), fps, (str(path),)), person
 
 
 def _fps(text: str, where: str) -> float:
@@ -154,36 +170,18 @@ def _fps(text: str, where: str) -> float:
     return fps
 
 
-def read_array(file: str) -> np.ndarray:
-    """The array of a .npy, .npz (its only one, or the one called keypoint) or .csv file (a table
-    of numbers; a header line is skipped). Raises BadRecording."""
+def read_array(file: str) -> tuple[np.ndarray, list[str]]:
+    """The array of a .npy, .npz (its only one, or the one called keypoint) or .csv file, and what
+    was skipped of a table (see `read_table`). Raises BadRecording."""
     try:
         if os.path.getsize(file) > MAX_BYTES:
             raise BadRecording(file, f"more than {MAX_BYTES} bytes")
-        return _read_table(file) if file.endswith(".csv") else _read_numpy(file)
+        return read_table(file) if file.endswith(".csv") else (_read_numpy(file), [])
     except OSError as error:
         raise BadRecording(file, f"cannot be read: {error.strerror or error}") from error
     except _DAMAGED as error:
         reason = " ".join(str(error).split())[:150]
         raise BadRecording(file, f"not readable as {file[-3:]}: {reason}") from error
-
-
-def _read_table(file: str) -> np.ndarray:
-    with open(file, encoding="utf-8-sig") as text:
-        lines = [line for line in text if line.strip()]
-    if lines and not _is_number(lines[0].split(",")[0]):
-        lines = lines[1:]
-    if not lines:
-        raise BadRecording(file, "contains no numbers")
-    return np.loadtxt(lines, delimiter=",", ndmin=2, comments=None)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _read_numpy(file: str) -> np.ndarray:

@@ -4,14 +4,16 @@ img_shape (height, width)}]}. Scores and image sizes are optional."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
 
 from errors import UserError
 from reader.clip import BadRecording
-from reader.keypoint.types import Entry, Raw
+from reader.keypoint.labels import numbers_of
+from reader.keypoint.types import Entry, Raw, Wanted
 from safe_io import load_pickle
 
 
@@ -20,7 +22,7 @@ class Pickle:
 
     in_memory = True
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, wanted: Wanted) -> None:
         """Raises UserError if the file cannot be read or has another structure."""
         content = load_pickle(path)
         if isinstance(content, list):
@@ -35,24 +37,30 @@ class Pickle:
         if not isinstance(self._annotations, (list, tuple)) or not self._annotations:
             raise UserError(f"{path}: 'annotations' is not a list, or empty")
         splits_of = _splits_of(content["split"], path)
-        self.entries = [self._entry(n, splits_of) for n in range(len(self._annotations))]
-        known = {entry.name for entry in self.entries}
-        lost = [name for name in splits_of if name not in known]
+        names = [self._name(n) for n in range(len(self._annotations))]
+        labels = [annotation.get("label") for annotation in self._annotations]
+        where = [f"{path}: {name}" for name in names]
+        numbers, self.remarks = numbers_of(labels, where, wanted)
+        splits_of, renamed = _with_own_names(splits_of, set(names))
+        self.entries = [
+            Entry(name, number, splits_of.get(name, ()), 0.0, location)
+            for location, (name, number) in enumerate(zip(names, numbers))
+        ]
+        if renamed:
+            example = " = ".join(renamed[0])
+            self.remarks.append(f"split lists: {len(renamed)} names by file ending, e.g. {example}")
+        lost = [name for name in splits_of if name not in set(names)]
         note = f"the splits list {len(lost)} clips without annotation: {', '.join(lost[:5])}"
         self.notes = [note] if lost else []
 
-    def _entry(self, number: int, splits_of: Mapping[str, tuple[str, ...]]) -> Entry:
+    def _name(self, number: int) -> str:
         annotation = self._annotations[number]
         if not isinstance(annotation, dict):
             raise UserError(f"{self._path}: annotations[{number}] is not a dict")
         name = annotation.get("frame_dir", annotation.get("filename"))
         if not isinstance(name, str):
             raise UserError(f"{self._path}: annotations[{number}] has no frame_dir (a string)")
-        label = _integer(annotation.get("label"))
-        if label is None:
-            shown = repr(annotation.get("label"))[:60]
-            raise UserError(f"{self._path}: {name}: label is {shown}; must be an integer")
-        return Entry(name, label, splits_of.get(name, ()), 0.0, number)
+        return name
 
     def load(self, location: int) -> Raw:
         """location: index of the annotation. Raises BadRecording."""
@@ -95,3 +103,30 @@ def _splits_of(content: Any, path: str) -> dict[str, tuple[str, ...]]:
         for name in dict.fromkeys(map(str, names)):
             splits[name] = (*splits.get(name, ()), split)
     return splits
+
+
+def _with_own_names(
+    splits: Mapping[str, tuple[str, ...]], names: Set[str]
+) -> tuple[dict[str, tuple[str, ...]], list[tuple[str, str]]]:
+    """The splits under the clips' own names where either has a file ending that the other lacks;
+    and the (listed, own) names of these. Where several clips could be meant, nothing is changed."""
+    unlisted = names - set(splits)
+    named: dict[str, list[str]] = {}
+    for name in sorted(unlisted):
+        for key in {name, _stem(name)}:
+            named.setdefault(key, []).append(name)
+    own, renamed = {}, []
+    for listed, where in splits.items():
+        found = named.get(listed) or named.get(_stem(listed), [])
+        if listed not in names and len(found) == 1 and found[0] not in own:
+            own[found[0]] = where
+            renamed.append((listed, found[0]))
+        else:
+            own[listed] = where
+    return own, renamed
+
+
+def _stem(name: str) -> str:
+    """Without a file ending: letters and digits after the last dot, and not digits only, which
+    end names like 'take_1.5'."""
+    return re.sub(r"(?<=[^/\\])\.(?!\d+$)\w{1,8}$", "", name)

@@ -34,11 +34,12 @@ def keypoint_source(path: str, wanted: Wanted) -> Source:
 
     Raises UserError for a path without such data, and if the list is damaged.
     """
-    files = _open(path)
+    files = _open(path, wanted)
     items = [item for entry in files.entries for item in _items(entry, wanted)]
 
     def judge(results: Iterable[Facts | BadRecording]) -> Report:
-        return check(Evidence(path, wanted, files.entries, files.notes, items, list(results)))
+        lists = files.entries, files.notes, items
+        return check(Evidence(path, wanted, *lists, list(results), files.remarks))
 
     others = sum(not _items(entry, wanted) for entry in files.entries)
     return Source(
@@ -60,7 +61,7 @@ def _items(entry: Entry, wanted: Wanted) -> Sequence[Item]:
     ]
 
 
-def _open(path: str) -> Files:
+def _open(path: str, wanted: Wanted) -> Files:
     key = f"{KEY}source_path"
     fix = f"give a pickle of pyskl or mmaction2, or a folder with {INDEX}: --set {key}=PATH"
     if not path or not os.path.exists(path):
@@ -68,7 +69,7 @@ def _open(path: str) -> Files:
     if os.path.isdir(path):
         if not os.path.isfile(os.path.join(path, INDEX)):
             raise UserError(f"{key} is {path!r}, a folder without {INDEX} (docs/data.md); {fix}")
-        return Folder(path)
+        return Folder(path, wanted)
     if not path.endswith((".pkl", ".pickle")):
         raise UserError(f"{key} is {path!r}, neither a folder nor a .pkl file; {fix}")
-    return Pickle(path)
+    return Pickle(path, wanted)

@@ -21,7 +21,7 @@ class Wanted:
     splits: 'train' and 'eval' to the names of these splits in the data, '' for none. first_label: 0
     or 1. unit: metre, millimetre, pixel or normalised (0 to 1). image_size: (width, height) of
     clips that have no size of their own. skip_bad: skip unusable clips. up: the vertical axis of
-    the data, y or z.
+    the data, y or z. axes: the letter of each axis of the arrays, '' for MTVC or TVC.
     """
 
     spec: DataSpec
@@ -31,6 +31,7 @@ class Wanted:
     image_size: tuple[int, int] | None
     skip_bad: bool
     up: str = "y"
+    axes: str = ""
 
     @property
     def is_3d(self) -> bool:
@@ -52,13 +53,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Raw:
-    """One clip as stored. arrays: one with all persons, or one per person. score: (M, T, V),
-    image_size: (width, height), total_frames: stated beside the arrays; None if not stated."""
+    """One clip as stored. arrays: one with all persons, or one per person; masked where a table has
+    empty cells. score: (M, T, V), image_size: (width, height), total_frames: stated beside the
+    arrays; None if not stated. notes: what was skipped of tables."""
 
     arrays: Sequence[np.ndarray]
     score: np.ndarray | None = None
     image_size: tuple[float, float] | None = None
     total_frames: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ class Facts:
     missing. low, high: (C,) range of the detected joints. extent: longest side of the bounding box
     of a person in a typical frame. pose: (V, 2 or 3) float32, a person in the frame with the most
     detected joints, nearest the middle of the clip; NaN where a joint is missing. empty_frames:
-    number of frames without a person. is_frozen: no joint moves in any of several frames.
+    number of frames without a person. is_frozen: no joint moves in any of several frames. notes:
+    those of Raw. shape: of the first array as stored. axes: other orders that its axes seem to have
+    (`likely_axes`).
     """
 
     num_value: int
@@ -94,3 +99,6 @@ class Facts:
     pose: np.ndarray = field(default_factory=lambda: np.empty(0))
     empty_frames: int = 0
     is_frozen: bool = False
+    notes: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    axes: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from errors import UserError
 from reader.clip import BadRecording
-from reader.shared import read_file
+from reader.shared import files_below, read_file
 
 SUFFIX = ".skeleton"
 # The longest recordings of NTU RGB+D have a few MB. A larger file is not a recording, and reading
@@ -39,8 +39,9 @@ class Recording:
 
 
 def find_recordings(path: str, key: str) -> tuple[list[Recording], int]:
-    """All `.skeleton` files in a zip archive, or in a folder, its subfolders and their archives,
-    sorted by name; and the number of further copies of the same recording, which were dropped.
+    """All `.skeleton` files in a zip archive, or in a folder, its subfolders (symbolic links are
+    followed) and their archives, sorted by name; and the number of further copies of the same
+    recording, which were dropped.
 
     key: the setting of `path`, for messages. Raises UserError for a path that is missing or has no
     recordings, a damaged archive, and recordings with equal names and different sizes.
@@ -61,18 +62,14 @@ def find_recordings(path: str, key: str) -> tuple[list[Recording], int]:
 
 
 def _below(root: Path) -> Iterator[Recording]:
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename}: cannot be listed: {error.strerror}") from error
-
-    for folder, _, files in os.walk(root, onerror=refuse):
-        for name in files:
-            file = os.path.join(folder, name)
-            if _is_recording(name):
-                # A dangling symbolic link has no size; reading it fails later with its name.
-                size = os.path.getsize(file) if os.path.exists(file) else 0
-                yield Recording(name, file, "", size)
-            elif name.lower().endswith(".zip") and not name.startswith("."):
-                yield from _in_archive(file)
+    for folder, name in files_below(str(root)):
+        file = os.path.join(folder, name)
+        if _is_recording(name):
+            # A dangling symbolic link has no size; reading it fails later with its name.
+            size = os.path.getsize(file) if os.path.exists(file) else 0
+            yield Recording(name, file, "", size)
+        elif name.lower().endswith(".zip") and not name.startswith("."):
+            yield from _in_archive(file)
 
 
 def _in_archive(file: str) -> Iterator[Recording]:

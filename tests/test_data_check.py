@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dataset.protocols import DataSpec
+from dataset.skeletons import skeleton
 from errors import UserError
+from reader.keypoint.axes import likely_axes
+from reader.keypoint.types import Raw, Wanted
+from safe_io import load_pickle
 from tests.keypoint_data import (
     annotation,
     body,
@@ -153,6 +158,17 @@ def test_three_channels_of_two_persons_are_not_two_coordinates_of_three(tmp_path
     assert f"; set {KEY}axes=CTVM" in line
 
 
+def test_clips_that_fit_two_orders_are_decided_by_the_others(tmp_path: Path):
+    source = ordered(tmp_path, "CTVM", 60, 0, 1)
+    np.save(source / "train0.npy", people(0, 18, 0, 1).transpose(3, 1, 2, 0))
+    keys = {"skeleton": "openpose-18", "max_frame": 64}
+    line = refused(source, tmp_path, **keys)
+    assert "shape (3, 18, 18, 1) of train0.npy looks like (C, T, V, M), as openpose-18" in line
+    assert line.endswith(f"axes=CTVM; full report: {tmp_path}/out/original/mine/report.txt")
+    folder = made(source, tmp_path / "out", **keys, axes="CTVM")
+    assert load_split(folder, "train")[3] == [18, 60]
+
+
 @pytest.mark.parametrize("shape", [(1, 5, 2), (3, 8, 2), (8, 2, 3), (2, 1, 18)])
 def test_sizes_that_fit_several_orders_are_read_as_before(
     tmp_path: Path, shape: tuple[int, int, int]
@@ -165,6 +181,21 @@ def test_sizes_that_fit_several_orders_are_read_as_before(
     keys = {"skeleton": "openpose-18", "unit": "normalised", "num_person": 3}
     folder = made(source, tmp_path / "out", **keys)
     assert load_split(folder, "train")[3] == [num_frame] * 2
+
+
+@pytest.mark.parametrize("num_axis", [2, 3])
+def test_real_recordings_in_every_order(samples: Path, num_axis: int):
+    """Of Kinect v1, and their x and y; as they are, none looks misordered."""
+    annotations = load_pickle(samples / "samples/utd_mhad/utd_mhad.pkl")["annotations"]
+    spec = DataSpec("mine", 2, skeleton("kinect-20"), 1, 128, ("", ""))
+    unit = "metre" if num_axis == 3 else "normalised"
+    wanted = Wanted(spec, {}, 0, unit, None, False)
+    for clip in annotations[::40]:
+        points = clip["keypoint"][..., :num_axis]
+        for order in ("".join(axes) for axes in itertools.permutations("MTVC")):
+            array = points.transpose(["MTVC".index(letter) for letter in order])
+            found, _ = likely_axes(Raw([array]), wanted)
+            assert found == ([] if order == "MTVC" else [order])
 
 
 def test_axes_that_an_array_cannot_have(tmp_path: Path):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 
 from reader.check.types import Evidence, Problem, error
 from reader.keypoint.types import KEY, Facts
 from reader.source import Item
+
+ORDERS = ["".join(axes) for known in ("MTVC", "TVC") for axes in itertools.permutations(known)]
 
 
 def misordered(evidence: Evidence) -> list[tuple[Item, Facts]]:
@@ -23,8 +26,11 @@ def misordered(evidence: Evidence) -> list[tuple[Item, Facts]]:
 def axes(evidence: Evidence) -> Iterator[Problem]:
     """Arrays in another order than (M, T, V, C)."""
     groups = defaultdict(list)
-    for item, facts in misordered(evidence):
-        groups[facts.axes].append((item.name, facts.shape))
+    found = misordered(evidence)
+    # Clips with as many frames as joints fit more orders than the others do.
+    shared = [order for order in ORDERS if found and all(order in f.axes for _, f in found)]
+    for item, facts in found:
+        groups[tuple(shared) or facts.axes].append((item.name, facts.shape))
     spec = evidence.wanted.spec.skeleton
     for orders, clips in groups.items():
         shape = clips[0][1]

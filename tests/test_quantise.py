@@ -167,7 +167,7 @@ def test_mistakes_are_one_line(copied: Path, tiny_data: Path, tmp_path: Path, ca
         (tmp_path / "foreign.onnx", train, "allowed: a model that was written by: python"),
         (tmp_path / "absent.onnx", train, "cannot be read"),
         (copied.with_name("m_int8.onnx"), train, "is int8 already; allowed: a float32 model"),
-        (copied, transformed, "is transformed, the model wants original"),
+        (copied, transformed, "transform is True, the model says False"),
         (copied, tmp_path / "nan.npy", "holds NaN or infinity"),
     ):
         assert run(model, "--data_file", data) == 2

@@ -183,14 +183,14 @@ def test_loaders(tmp_path: Path, workers: int) -> None:
     smaller than a batch still gives one."""
     clips = open_clips(write_set(tmp_path))
     feeder = feeder_of(clips, inputs="JB", num_frame=12)
-    loader = data_loader(feeder, eval_sampler(10, 4), workers)
+    loader = data_loader(feeder, eval_sampler(10, 4), workers, feeder.item_bytes)
     seen = [n for _, _, index in loader for n in index.tolist()]
     assert seen == list(range(10))
 
     def order(epoch: int, batch: int = 4) -> list[list[int]]:
         sampler = StepSampler(10, batch)
         sampler.set_epoch(epoch)
-        return [index.tolist() for _, _, index in data_loader(feeder, sampler, workers)]
+        return [index.tolist() for _, _, index in data_loader(feeder, sampler, workers, 8)]
 
     first = order(1)
     assert [len(b) for b in first] == [4, 4] and first == order(1) and first != order(2)

@@ -121,10 +121,10 @@ def sizes(evidence: Evidence) -> Iterator[Problem]:
     most = max((facts.num_person for _, facts in sound), default=spec.num_person)
     many = [item.name for item, facts in sound if facts.num_person > spec.num_person]
     if many:
-        kept = "the most motion" if evidence.wanted.is_3d else "the highest scores"
+        chosen = "the most motion" if evidence.wanted.is_3d else "the highest scores"
         yield warning(
             f"{len(many)} clips have up to {most} persons, but num_person is {spec.num_person}: "
-            f"the persons with {kept} are kept",
+            f"the persons with {chosen} are kept",
             f"set {KEY}num_person={min(most, LIMITS[1])} to keep more",
             many,
         )

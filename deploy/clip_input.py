@@ -12,14 +12,13 @@ from numpy.typing import ArrayLike
 
 from dataset import identity
 from dataset.padding import joint_exists, valid_length
-from dataset.pipeline import ClipPipeline
+from dataset.pipeline import LARGEST, ClipPipeline, unusable
 from dataset.skeletons import Skeleton, from_mapping
 from dataset.storage import ClipSet
 from deploy.exporting.contracts import CONTRACTS
 from deploy.meta import StaticMeta
 from errors import UserError
 
-LARGEST = 1e9  # coordinate, in any unit; leaves float32 room for what a network multiplies
 # Size of a body: above the first it is not in metres, from the second on in millimetres.
 MAX_METRES, MIN_MILLIMETRES = 10.0, 300.0
 MAX_SCORE = 1.5  # third values of joints in an image; OpenPose's slightly exceed 1
@@ -200,11 +199,7 @@ def real_numbers(clips: ArrayLike) -> np.ndarray:
 def check_range(clips: np.ndarray) -> None:
     """Raises UserError for NaN, infinity and numbers too large for a coordinate."""
     for n, clip in enumerate(clips):
-        low, high = float(clip.min()), float(clip.max())
-        if not np.isfinite([low, high]).all():
-            raise UserError(f"clip {n} of this batch holds NaN or infinity")
-        if max(-low, high) > LARGEST:
-            found = f"{max(-low, high):.3g}; allowed: coordinates up to {LARGEST:g}"
+        if found := unusable(clip):
             raise UserError(f"clip {n} of this batch holds {found}")
 
 

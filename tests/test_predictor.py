@@ -14,8 +14,8 @@ import pytest
 
 import configs
 import export as export_cli
+from dataset.pipeline import LARGEST
 from dataset.storage import open_clips
-from deploy.clip_input import LARGEST
 from deploy.engines import engine as engines
 from deploy.engines import probe
 from deploy.predictor import Predictor

@@ -15,7 +15,7 @@ from configs.model import EfficientGCNArgs, ModelArgs
 # Settings in which data, weights, models and the configuration may differ where `accept` names them
 # (dataset/identity.py).
 DIFFERENCES = (
-    *("dataset", "source", "unit", "axes", "up", "image_size", "first_label", "splits"),
+    *("dataset", "unit", "axes", "up", "image_size", "first_label", "splits"),
     *("openpose_match", "transform", "skeleton", "num_person", "max_frame", "class_names"),
     *("model_type", "model_args", "inputs", "num_frame", "resample", "centre", "coordinates"),
     *("train_split", "graph", "train_clips"),

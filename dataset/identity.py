@@ -104,12 +104,12 @@ def compare(
     """Raises UserError where two identities differ in a setting that both state, with both values.
 
     source: the file of the first, other: whose the second is, fix: what to do, for the message.
-    accept: settings whose difference is deliberate.
+    accept: settings whose difference is deliberate. The source is compared by `other_source`.
     """
     different = [
         name
         for name in wanted
-        if name in stored and name not in accept and not _same(name, stored[name], wanted[name])
+        if name in stored and name not in {*accept, "source"} and stored[name] != wanted[name]
     ]
     if different:
         found = "; ".join(_shown(name, stored[name], wanted[name], other) for name in different[:4])
@@ -120,16 +120,16 @@ def compare(
         )
 
 
+def other_source(stored: Identity, wanted: Identity) -> bool:
+    """Whether data were made from other recordings than those of a configuration that names any."""
+    paths = [identity.get("source") for identity in (stored, wanted)]
+    named = all(isinstance(path, str) and path for path in paths)
+    return named and os.path.realpath(str(paths[0])) != os.path.realpath(str(paths[1]))
+
+
 def _plain(value: Any) -> Any:
     """Tuples as lists, as a file gives them back."""
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _same(name: str, first: Any, second: Any) -> bool:
-    if name == "source" and isinstance(first, str):
-        # A configuration for data that were made elsewhere need not state it.
-        return not second or os.path.realpath(first) == os.path.realpath(second)
-    return bool(first == second)
 
 
 def _shown(name: str, first: Any, second: Any, other: str) -> str:

@@ -26,6 +26,14 @@ def test_help(name: str) -> None:
     assert done.returncode == 0 and "python benchmarks/" in done.stdout, done.stderr
 
 
+def test_feeder() -> None:
+    done = bench("bench_feeder", "--rounds", "2")
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^  (\S.*?)  +([\d.e+]+) /s ", done.stdout, re.MULTILINE)
+    assert [name for name, _ in rows] == ["without the check", "with the check"]
+    assert all(float(rate) > 0 for _, rate in rows)
+
+
 @pytest.mark.slow
 def test_startup() -> None:
     done = bench("bench_startup", "--rounds", "1")

@@ -71,7 +71,6 @@ def error_of(argv: list[str], capsys: pytest.CaptureFixture[str], program=cli) -
         ({"skeleton": "halpe"}, "skeleton is 'coco-17', the configuration says", "skeleton"),
         ({"unit": "millimetre"}, "unit is 'metre', the configuration says 'millimetre'", "unit"),
         ({"max_frame": 20}, "max_frame is 16, the configuration says 20", "max_frame"),
-        ({"source_path": "x.pkl"}, "the configuration says 'x.pkl'", "source"),
         ({"first_label": 1}, "first_label is 0, the configuration says 1", "first_label"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
@@ -110,9 +109,14 @@ def test_the_command_in_the_error_makes_the_right_data(own: Path, tmp_path: Path
         shutil.rmtree(tmp_path / "npy")
 
 
-def test_a_source_that_is_not_stated_is_not_compared(own: Path) -> None:
-    argv = ["-c", "1001", "-np", "--set", *keys(own, source_path=""), *SHORT]
-    assert cli.main(argv) == 0
+def test_another_source_is_a_warning(own: Path, capsys) -> None:
+    """-gd may name it alone, and a run may move; a source that is not stated is not compared."""
+    for source, found in (("x.pkl", True), ("", False), (own / "source/../source", False)):
+        capsys.readouterr()
+        argv = ["-c", "1001", "-np", "--set", *keys(own, source_path=source), *SHORT]
+        assert cli.main(argv) == 0
+        warned = f"was made from {own / 'source'}; the configuration says x.pkl"
+        assert (warned in capsys.readouterr().out) == found
 
 
 def test_the_source_of_a_benchmark_may_move(tiny_keys: list[str]) -> None:
@@ -260,7 +264,7 @@ def test_a_run_moves_to_another_machine(
 
     (tmp_path / "9.yaml").write_text("base: 1001\n")
     moved = keys(tmp_path, eval_batch_size=3, num_workers=1, on_bad_file="skip")
-    resume = ["-np", "-r", "-pp", str(first), "--accept", "source", "--set", *moved, *SHORT]
+    resume = ["-np", "-r", "-pp", str(first), "--set", *moved, *SHORT]
     capsys.readouterr()
     assert cli.main(["-c", str(tmp_path / "9.yaml"), *resume]) == 0
     assert "after epoch 1" in capsys.readouterr().out

@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from training.checkpoint import load_network, save_checkpoint, weights_of
 
     network = load_network(config, data_spec(config.dataset, config.data.own_layout))
-    save_checkpoint(args.output, {"model": weights_of(network)})
+    weights = weights_of(network)
+    save_checkpoint(args.output, {"model": weights})
+    print(f"{len(weights)} tensors loaded into {config.model_type}")
     print(f"{args.output} written; python main.py -c {args.config} -e -pp {args.output}")
     return 0
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from paddle import nn
-from paddle.io import BatchSampler
+from paddle.io import BatchSampler, DataLoader
 from paddle.optimizer import Adam, Momentum, Optimizer
 from paddle.optimizer.lr import LambdaDecay
 
@@ -120,17 +120,17 @@ class Initializer:
         feeder, (rank, size, _) = self._feeder("train", training=True), self.world
         batch, accumulate = self.args.train_batch_size, self.config.accumulate
         sampler = StepSampler(len(feeder), batch, rank=rank, world_size=size, accumulate=accumulate)
-        return Data(
-            feeder, sampler, data_loader(feeder, sampler, self.args.num_workers, feeder.item_bytes)
-        )
+        return Data(feeder, sampler, self._loader(feeder, sampler))
 
     def _eval_data(self, split: str) -> Data[BatchSampler]:
         feeder, (rank, size, _) = self._feeder(split, training=False), self.world
         batch = self.args.eval_batch_size
         sampler = eval_sampler(len(feeder), batch, rank=rank, world_size=size)
-        return Data(
-            feeder, sampler, data_loader(feeder, sampler, self.args.num_workers, feeder.item_bytes)
-        )
+        return Data(feeder, sampler, self._loader(feeder, sampler))
+
+    def _loader(self, feeder: ClipFeeder, sampler: BatchSampler) -> DataLoader:
+        item_bytes = feeder.item_bytes * self.world.size  # ranks share a machine's memory
+        return data_loader(feeder, sampler, self.args.num_workers, item_bytes)
 
     def _scheduler(self, steps_per_epoch: int) -> LambdaDecay:
         name = self.config.lr_scheduler

@@ -23,9 +23,9 @@ _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 class ClipFeeder(Dataset):
-    """Item n: (clip tensor (M*V, I*C, T) float32, label int64, n int64). Of a clip that no network
-    can use, the number is -1 - n (see `check`): an error raised in a worker process of Paddle
-    reaches the user as a traceback.
+    """Item n: (clip tensor (M*V, I*C, T) float32, label int64, `number` of n). Whoever takes a
+    batch calls `check`: an error raised in a worker process of Paddle reaches the user as a
+    traceback.
 
     The augmentation of clip n depends only on the seed, the epoch and n, so it is independent of
     the number of worker processes and of resuming.
@@ -69,10 +69,13 @@ class ClipFeeder(Dataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.int64, np.int64]:
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        raw = self.clips.data[index]
-        clip = self.pipeline.prepare(raw, self.skeleton, rng)
+        clip = self.pipeline.prepare(self.clips.data[index], self.skeleton, rng)
         tensor = self.pipeline.features(clip, self.skeleton)
-        return tensor, self.labels[index], np.int64(-1 - index if unusable(raw) else index)
+        return tensor, self.labels[index], self.number(index)
+
+    def number(self, index: int) -> np.int64:
+        """The number of a clip in a batch: its index, or -1 - index if no network can use it."""
+        return np.int64(-1 - index if unusable(self.clips.data[index]) else index)
 
     def check(self, numbers: np.ndarray) -> None:
         """Raises UserError where one of the numbers of a batch (N,) is that of an unusable clip."""

@@ -137,9 +137,9 @@ def _shown(name: str, first: Any, second: Any, other: str) -> str:
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         keys = [key for key in second if key not in first or first[key] != second[key]]
         if name == "skeleton":
-            return f"{name} is {first.get('name')!r}, {other} says {second['name']!r}"[:200] + (
-                f" with other {keys[0]}" if keys and first.get("name") == second["name"] else ""
-            )
+            same_name = keys and first.get("name") == second["name"]
+            text = f"{name} is {_short(first)}, {other} says {_short(second)}"
+            return text + (f" with other {keys[0]}" if same_name else "")
         key = keys[0] if keys else next(key for key in first if key not in second)
         return _shown(f"{name}.{key}", first.get(key), second.get(key), other)
     if isinstance(first, list) and isinstance(second, list):

@@ -241,6 +241,7 @@ def test_wrong_arguments_end_in_one_line(
     two = [write(tmp_path / f"two{n}", ["a"], [0], [[1.0, n]]) for n in (2, 3)]
     for argv, message in (
         ([a], "1 score file; allowed: 2 or more"),
+        ([a, b, "--accept", "datset"], "--accept datset: did you mean dataset?"),
         ([a, b, "--weights", "1"], "--weights has 1 entries for 2 score files"),
         ([a, b, "--validate", a], "--validate has 1 entries for 2 score files"),
         ([a, b, "--weights", "0", "0"], "allowed: 0 or more, and not all 0"),

@@ -253,6 +253,7 @@ def write(path: Path, streams: Streams, scores: np.ndarray) -> None:
 
 
 def _check_arguments(args: argparse.Namespace) -> None:
+    identity.check_accepted(args.accept)
     num = len(args.files)
     if num < 2:
         raise UserError("1 score file; allowed: 2 or more")

@@ -11,7 +11,6 @@ import numpy as np
 import paddle
 
 from dataset.feeder import ClipFeeder
-from dataset.pipeline import unusable
 from errors import UserError
 from model.network import ClipNetwork
 from training.session import Session
@@ -72,7 +71,7 @@ def static_batches(
     clip."""
     lengths = feeder.clips.tail_lengths
     for indices in bar:
-        feeder.check(np.array([-1 - n if unusable(feeder.clips.data[n]) else n for n in indices]))
+        feeder.check(np.array([feeder.number(n) for n in indices]))
         known = [lengths[n] for n in indices] if lengths else None
         try:
             logits = predictor.run(feeder.clips.data[indices], known).logits

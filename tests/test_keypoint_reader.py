@@ -240,6 +240,14 @@ def test_x_y_z_and_visibility(tmp_path: Path, unit: str, is_table: bool):
     np.testing.assert_allclose(first_clip(folder), on_disk(expected), atol=1e-7)
 
 
+def test_visibility_does_not_keep_a_clip_from_being_rotated(tmp_path: Path):
+    points, seen = body(0, num_joint=33), np.ones((8, 33, 1), np.float32)
+    lying = np.stack([points[..., 0], -points[..., 2], points[..., 1]], axis=2)  # z is vertical
+    source = one_clip(tmp_path / "mine", np.concatenate([lying, seen], axis=2))
+    folder = made(source, tmp_path / "out", skeleton="mediapipe-33", up="z")
+    np.testing.assert_allclose(first_clip(folder), on_disk(points[None]), atol=1e-6)
+
+
 # --- units -----------------------------------------------------------------------------------
 
 

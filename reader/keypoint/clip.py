@@ -109,9 +109,9 @@ def _people(raw: Raw, wanted: Wanted) -> np.ndarray:
     if len(set(shapes)) > 1:
         raise Unusable(f"arrays (T, V, C) of its persons are {shapes}; must be equal")
     stacked = np.concatenate(people)
-    if wanted.up == "z" and stacked.shape[3] == 3:
-        x, y, z = np.moveaxis(stacked, 3, 0)
-        return np.stack([x, z, -y], axis=3)  # a rotation about x, no mirror image
+    if wanted.up == "z" and stacked.shape[3] >= 3:
+        x, y, z, *score = np.moveaxis(stacked, 3, 0)
+        return np.stack([x, z, -y, *score], axis=3)  # a rotation about x, no mirror image
     return stacked
 
 

@@ -58,7 +58,7 @@ class Initializer:
         train = self._train_data()
         evaluation = None if self._lacks_clips("eval") else self._eval_data("eval")
         if evaluation is None:
-            logging.warning("No evaluation clips: training without evaluation, no best.pdparams")
+            logging.info("No evaluation clips: training without evaluation, no best.pdparams")
         config = self.config if load_weights else replace(self.config, pretrained_path="")
         network = load_network(config, self.spec)
         if config.sync_bn:
@@ -98,7 +98,7 @@ class Initializer:
             logging.warning("%s has no manifest.json: taken as %s data", folder, args.data_folder)
         else:
             stored, wanted = identity.of_manifest(clips.manifest), identity.of_data(args, self.spec)
-            if identity.other_source(stored, wanted):
+            if self.world.main and identity.other_source(stored, wanted):
                 # No error: where recordings lie differs between machines, and -gd may name them.
                 text = "%s was made from %s; the configuration says %s"
                 logging.warning(text, folder, stored["source"], wanted["source"])

@@ -12,14 +12,14 @@ import struct
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, ClassVar, Union
+from typing import IO, Any, ClassVar
 
 import numpy as np
 import yaml
 
 from errors import UserError
 
-PathLike = Union[str, "os.PathLike[str]"]
+PathLike = str | os.PathLike[str]
 MAX_YAML_VALUES = 100_000  # of one file; an aliased value counts once per reference
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Union
+from typing import Any, ClassVar
 
 from configs.checks import ConfigError, check, one_of
 
@@ -203,7 +203,7 @@ class KeypointArgs(ClipArgs):
         return {name: value for name, value in asdict(self).items() if name in names}
 
 
-DataArgs = Union[NTUArgs, KineticsArgs, KeypointArgs]
+DataArgs = NTUArgs | KineticsArgs | KeypointArgs
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from dataclasses import dataclass
-from typing import ClassVar, Union
+from typing import ClassVar
 
 from configs.checks import check, one_of
 
@@ -90,7 +90,7 @@ class STGCNArgs:
         check(odd, key + "kernel_size", self.kernel_size, "an odd number of frames")
 
 
-ModelArgs = Union[EfficientGCNArgs, STGCNArgs]
+ModelArgs = EfficientGCNArgs | STGCNArgs
 
 
 def model_args_type(model_type: str) -> type[ModelArgs]:

@@ -11,7 +11,7 @@ import numpy as np
 
 def joint_exists(clip: np.ndarray) -> np.ndarray:
     """Which joints are not zero: (C, T, V, M) -> (T, V, M) bool."""
-    return clip.any(axis=0)
+    return np.any(clip, axis=0)
 
 
 def valid_frames(clip: np.ndarray) -> tuple[int, int]:

@@ -83,9 +83,7 @@ class PartAttention(nn.Layer):
         inner, out_channel = channel // reduct_ratio, channel * len(parts)
         self.fcn = nn.Sequential(*squeeze(channel, inner, out_channel, bias=bias))
         num_joint = sum(len(part) for part in parts)
-        members = paddle.zeros([self.num_part, num_joint])
-        for row, part in enumerate(parts):
-            members[row, list(part)] = 1.0
+        members = paddle.to_tensor([[float(v in part) for v in range(num_joint)] for part in parts])
         self.register_buffer("members", members, persistable=False)  # (parts, V) of 0 and 1
 
     def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Union
+from typing import ClassVar
 
 import pytest
 from paddle import Tensor
@@ -70,7 +70,7 @@ def build_toy(args: ToyArgs, model_type: str, layout: Skeleton, shape: Shape) ->
 def toy(monkeypatch: pytest.MonkeyPatch, tiny_data: Path, tmp_path: Path) -> Path:
     """The family is known; its configuration file, of one epoch on a few short clips."""
     known = configs.model.ModelArgs
-    monkeypatch.setattr(configs.model, "ModelArgs", Union[known, ToyArgs])
+    monkeypatch.setattr(configs.model, "ModelArgs", known | ToyArgs)
     monkeypatch.setitem(build.FAMILIES, ToyArgs, build_toy)
     file = tmp_path / "toy.yaml"
     file.write_text(

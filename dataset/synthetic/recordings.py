@@ -67,7 +67,7 @@ def recording(
     if rng.random() < 0.15:
         _add_furniture(tracks, setup, camera, cast[0], rng)
     if rng.random() < 0.08:
-        first, length = rng.integers(num_frame), rng.integers(1, 4)
+        first, length = int(rng.integers(num_frame)), int(rng.integers(1, 4))
         for track in tracks:
             _hide(track, first, first + length)
     return file_text(tracks)

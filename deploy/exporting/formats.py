@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 PARAMS = ".pdiparams"
-Shape = Sequence[Union[int, str]]  # a dynamic axis has a name instead of a size
+Shape = Sequence[int | str]  # a dynamic axis has a name instead of a size
 
 
 class Format(NamedTuple):

@@ -227,7 +227,7 @@ def _normalised(evidence: Evidence, low: np.ndarray, high: np.ndarray) -> Iterat
             "rescale them to 0 to 1, with 0 at the left and top edges",
         )
         return
-    outside = (low[:, :2] < -0.5).any(axis=1) | (high[:, :2] > 1.5).any(axis=1)
+    outside = np.any((low[:, :2] < -0.5) | (high[:, :2] > 1.5), axis=1)
     clips = [item.name for (item, _), is_outside in zip(evidence.seen(), outside) if is_outside]
     what = f"{len(clips)} clips have joints far outside the image"
     yield warning(what, "write 0 for such joints", clips)

@@ -53,7 +53,7 @@ def facts_of(raw: Raw, wanted: Wanted) -> Facts:
     detected = _detected(people, score, wanted)  # M, T, V
     if not detected.any():
         return replace(facts, num_person=0)
-    bodies = detected.any(axis=2)  # M, T
+    bodies = np.any(detected, axis=2)  # M, T
     joints = people[detected]
     num_space = 3 if wanted.is_3d else 2
     return replace(

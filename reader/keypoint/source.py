@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar, Union
+from typing import TypeVar
 
 from errors import UserError
 from reader.check.data_check import check
@@ -17,7 +17,7 @@ from reader.keypoint.pickle_file import Pickle
 from reader.keypoint.types import KEY, Entry, Facts, Raw, Wanted
 from reader.source import Check, Item, Report, Source
 
-Files = Union[Folder, Pickle]
+Files = Folder | Pickle
 Result = TypeVar("Result")
 
 

@@ -1,5 +1,6 @@
 # make demo | make test | make check: each sets up what it needs, again only when the pins change.
-PYTHON ?= python3
+# make PYTHON=/path/to/python: that one, instead of the search of tools/find_python.sh.
+PYTHON ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 
@@ -9,10 +10,8 @@ help:  ## list these targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -e 's/:.*## /\t/'
 
 $(VENV)/ready: requirements.txt requirements-dev.txt constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 9) <= sys.version_info < (3, 13))' || \
-	  { echo "$(PYTHON) must be Python 3.9 to 3.12; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
-	rm -rf $(VENV)
-	$(PYTHON) -m venv $(VENV)
+	@python="$$(tools/find_python.sh $(PYTHON))" && \
+	  echo "setting up $(VENV)/ with $$python" && rm -rf $(VENV) && "$$python" -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
@@ -28,6 +27,8 @@ lint: setup  ## format, lint and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/shellcheck .ci/run tools/*.sh test_tipc/*.sh
+	$(VENV)/bin/hadolint Dockerfile
 
 check: lint  ## format, lint, types and the fast tests
 	$(RUN) -m pytest -n auto --dist loadfile -m "not slow"
@@ -37,4 +38,4 @@ format: setup  ## format the code
 	$(VENV)/bin/ruff check --fix .
 
 clean:  ## remove the environment and what the demo made
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) .uv demo

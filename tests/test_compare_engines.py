@@ -23,7 +23,7 @@ NAMES = [f"{n} ({suffix})" for suffix in (".pdmodel", ".onnx") for n in CPU_ENGI
 
 
 @pytest.fixture(scope="module")
-def both(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def both(converter: None, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One model as .pdmodel and as .onnx, without suffix."""
     folder = tmp_path_factory.mktemp("both")
     for file in (models / "person").iterdir():

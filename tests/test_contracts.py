@@ -147,6 +147,7 @@ def test_metadata_of_an_unknown_contract_are_refused(models: Path, tmp_path: Pat
         read_meta(tmp_path / "m.pdmodel")
 
 
+@pytest.mark.usefixtures("converter")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "layout", "config", "key"),

@@ -131,6 +131,7 @@ def test_the_same_weights_in_every_disguise(
     assert "another project" not in caplog.text, "own weights are loaded without a word"
 
 
+@pytest.mark.usefixtures("converter")
 def test_a_torch_file_is_exported_and_evaluated(
     models: Path, tmp_path: Path, tiny_data: Path, capsys
 ) -> None:

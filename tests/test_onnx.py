@@ -33,7 +33,7 @@ FORMS = {"whole": [], "chip": ["--batch_size", "1", "--whole_clips", "--per_pers
 
 
 @pytest.fixture(scope="module")
-def onnx_models(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def onnx_models(converter: None, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`<form>/small.onnx` of the same weights as `models`, and `json/small.json`."""
     folder = tmp_path_factory.mktemp("onnx")
     argv = ["-c", "9001", "-pp", str(models / "small.pdparams"), *SET]
@@ -228,6 +228,7 @@ def test_a_failure_of_the_converter_is_one_line(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("converter")
 def test_export_installs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Paddle2ONNX's default optimizer, 'polygraphy', installs packages while it runs."""
     given = {}
@@ -245,6 +246,19 @@ def test_a_5d_einsum_json_is_caught(tmp_path: Path) -> None:
     problems = inspect_program(tmp_path / "new/m.json", border_rank=5).problems
     assert problems == ["operator einsum"]
     assert "has rank 5" in inspect_program(tmp_path / "new/m.json").problems[0]
+
+
+def test_a_missing_converter_is_one_line(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """As on Python 3.13; nothing is written."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    argv = ["-c", "9001", "-pp", str(models / "small.pdparams"), *SET, "--format", "onnx"]
+    argv += ["--save_dir", str(tmp_path / "out")]
+    assert run_command(lambda: export_cli.main(argv)) == 2
+    error = capsys.readouterr().err
+    assert "has no release for Python 3.13" in error and "--format paddle" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_json_and_pdmodel_share_no_weights_file(
@@ -272,6 +286,7 @@ PARTS += [f"model_args.layer_type={t}" for t in ("Basic", "Bottleneck", "Sep")]
 PARTS += [f"model_args.act_type={t}" for t in ACTIVATIONS]
 
 
+@pytest.mark.usefixtures("converter")
 @pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_exports_for_chips(tmp_path: Path, part: str) -> None:

@@ -278,6 +278,7 @@ def test_resampled_clips_have_no_tail(truncating: Predictor) -> None:
     assert known == [None, None]
 
 
+@pytest.mark.usefixtures("converter")
 def test_a_changed_onnx_file_is_refused(models: Path, tmp_path: Path) -> None:
     """Its weights, and the metadata inside."""
     weights = ["-c", "9001", "-pp", str(models / "small.pdparams"), *SET]

@@ -24,7 +24,7 @@ BAD = dataclasses.replace(GOOD, accuracies=(0.900, 0.885))
 
 
 @pytest.fixture(scope="module")
-def float32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def float32(converter: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("float32")
     write_weights(configs.load("9001", SMALL), folder / "small.pdparams")
     argv = ["-c", "9001", "-pp", str(folder / "small.pdparams"), *SET, "--per_person"]

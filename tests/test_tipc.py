@@ -237,10 +237,3 @@ def test_a_chain_without_commands_fails(project: Path) -> None:
     edit(project, {37: "infer_model:"})
     code = bash(project, "test_train_inference_python", CONFIG, "whole_infer").returncode
     assert code == 1
-
-
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-def test_shellcheck_finds_nothing() -> None:
-    scripts = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "test_tipc").glob("*.sh"))
-    done = run_process(["shellcheck", "-x", *scripts])
-    assert done.returncode == 0, done.stdout

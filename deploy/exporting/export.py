@@ -42,6 +42,10 @@ def export_network(
     left in save_dir.
     """
     check_options(config, options)
+    if options.format == "onnx":
+        from deploy.exporting.onnx_export import check_converter
+
+        check_converter()
     weights, chosen = config.pretrained_path, FORMATS[options.format]
     if save_dir and save_dir.exists() and not save_dir.is_dir():
         raise UserError(f"--save_dir {save_dir} is a file; allowed: a folder")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import platform
 import re
 import subprocess
 import sys
@@ -20,6 +22,16 @@ from deploy.meta import StaticMeta
 from deploy.onnx_file import read_onnx
 from errors import UserError
 from safe_io import whole_file
+
+
+def check_converter() -> None:
+    """Raises UserError where Paddle2ONNX is not installed: it has no release for Python 3.13."""
+    if importlib.util.find_spec("paddle2onnx") is None:
+        raise UserError(
+            "--format onnx: Paddle2ONNX is not installed, and has no release for Python 3.13 (this "
+            f"is {platform.python_version()}); choose --format paddle or json, or set up with: "
+            "make clean; make PYTHON=python3.12 setup"
+        )
 
 
 def write_onnx(program: Path, target: Path, meta: StaticMeta, shapes: Mapping[str, Shape]) -> None:

@@ -30,7 +30,7 @@ def check_converter() -> None:
         raise UserError(
             "--format onnx: Paddle2ONNX is not installed, and has no release for Python 3.13 (this "
             f"is {platform.python_version()}); choose --format paddle or json, or set up with: "
-            "make clean; make PYTHON=python3.12 setup"
+            "rm -r .venv; make PYTHON=python3.12 setup"
         )
 
 

@@ -1,5 +1,4 @@
-# CPU only. docker build -t skeleton . && docker run skeleton      runs the demo
-# docker run -v "$PWD/data:/home/user/app/data" skeleton python main.py -c 2001
+# CPU only; runs the demo: docker build -t skeleton . && docker run skeleton
 FROM python:3.12.11-slim-bookworm
 
 # Paddle needs OpenMP's runtime. Debian keeps one version of a package: a pinned one disappears.

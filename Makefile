@@ -10,7 +10,7 @@ help:  ## list these targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -e 's/:.*## /\t/'
 
 $(VENV)/ready: requirements.txt requirements-dev.txt constraints.txt
-	@python="$$(tools/find_python.sh $(PYTHON))" && \
+	@python="$$(tools/find_python.sh $(if $(PYTHON),"$(PYTHON)"))" && \
 	  echo "setting up $(VENV)/ with $$python" && rm -rf $(VENV) && "$$python" -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@

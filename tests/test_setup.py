@@ -14,7 +14,7 @@ from tests.processes import ROOT, run_process
 BASE = sys._base_executable
 OTHER_VERSION = "#!/bin/sh\nexit 1\n"  # as the check answers for an unsuitable interpreter
 SHIM = "#!/bin/sh\necho 'pyenv: not selected' >&2\nexit 127\n"
-# Installs a made-up uv, which "fetches" the interpreter that runs these tests.
+# Unsuitable, with pip: it installs a made-up uv, which "fetches" the interpreter of these tests.
 WITH_PIP = f"""#!/bin/sh
 [ "$1 $2 $3 $4" = "-m pip install --target" ] || exit 1
 mkdir -p "$5/bin"
@@ -26,6 +26,15 @@ case "$2" in
 esac
 END
 chmod +x "$5/bin/uv"
+"""
+# The same with venv instead of pip, as a distribution may have it: the environment brings pip.
+WITH_VENV = """#!/bin/sh
+case "$1 $2" in
+  "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
+  "-m pip") [ "$0" = .uv/package/bin/python ] &&
+    exec pip_of_this_test -m pip install --target .uv/package ;;
+  *) exit 1 ;;
+esac
 """
 
 
@@ -40,7 +49,19 @@ class Project:
         shutil.copy(ROOT / "Makefile", folder)
         for name in ("requirements.txt", "requirements-dev.txt", "constraints.txt"):
             (folder / name).touch()
-        for tool in ("bash", "sh", "env", "dirname", "rm", "mkdir", "cat", "chmod", "ln", "touch"):
+        for tool in (
+            "bash",
+            "sh",
+            "env",
+            "dirname",
+            "rm",
+            "mkdir",
+            "cat",
+            "cp",
+            "chmod",
+            "ln",
+            "touch",
+        ):
             (self.bin / tool).symlink_to(str(shutil.which(tool)))
 
     def add(self, name: str, content: str) -> None:
@@ -48,7 +69,9 @@ class Project:
         (self.bin / name).chmod(0o755)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return run_process(command, cwd=self.folder, environ={"PATH": str(self.bin)})
+        """Without what a surrounding `make PYTHON=...` passes on to the make that is run here."""
+        outer = dict.fromkeys(("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "PYTHON"))
+        return run_process(command, cwd=self.folder, environ={**outer, "PATH": str(self.bin)})
 
     def search(self, *names: str) -> subprocess.CompletedProcess[str]:
         return self.run("tools/find_python.sh", *names)
@@ -81,8 +104,10 @@ def test_an_activated_environment_gives_its_base(project: Project) -> None:
     assert real(done.stdout) == real(BASE) and ".venv" not in done.stdout
 
 
-def test_uv_fetches_one_into_the_project(project: Project) -> None:
-    project.add("python3", WITH_PIP)
+@pytest.mark.parametrize("python", [WITH_PIP, WITH_VENV])
+def test_uv_fetches_one_into_the_project(project: Project, python: str) -> None:
+    project.add("python3", python)
+    project.add("pip_of_this_test", WITH_PIP)
     done = project.search()
     assert done.returncode == 0 and real(done.stdout) == real(BASE)
     assert "fetching Python 3.12 with uv into .uv/" in done.stderr
@@ -100,6 +125,14 @@ def test_without_any_the_way_out_is_named(project: Project, uv: str | None) -> N
     assert "Python 3.10 to 3.13 with the modules venv and ensurepip is missing" in done.stderr
     assert "make PYTHON=/path/to/python" in done.stderr
     assert not (project.folder / ".uv").exists() and not (project.folder / ".venv").exists()
+
+
+def test_an_interpreter_may_lie_in_a_folder_with_a_space(project: Project) -> None:
+    folder = project.folder / "my python"
+    folder.mkdir()
+    (folder / "python3").write_text(OTHER_VERSION)
+    done = project.run(str(shutil.which("make")), f"PYTHON={folder}/python3", "setup")
+    assert done.returncode == 2 and f"{folder}/python3 is no Python 3.10" in done.stderr
 
 
 def test_a_named_interpreter_is_the_only_one_tried(project: Project) -> None:

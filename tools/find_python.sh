@@ -3,7 +3,7 @@
 #
 # Without an argument: the first suitable one on PATH, else one that uv fetches into .uv/. Candidates
 # are run, because version managers put launchers on PATH that fail for versions not selected.
-# Prints one line and exits with 2 where there is none; nothing is left behind then.
+# Where there is none, the last line says what to do, the exit code is 2, and nothing is left behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,7 +46,7 @@ fetch() {
   local uv
   uv="$(find_uv)" || return 1
   export UV_PYTHON_INSTALL_DIR="$PWD/.uv/python"
-  "$uv" python install --quiet --no-bin "$FETCHED" >&2 || return 1
+  "$uv" python install --no-bin "$FETCHED" >&2 || return 1
   suitable "$("$uv" python find --managed-python "$FETCHED")"
 }
 

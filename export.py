@@ -35,6 +35,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--batch_size", type=int, default=0, help="static batch axis (default: dynamic)")
     add("--per_person", action="store_true", help="input of one person: skips empty person slots")
     add("--with_feature", action="store_true", help="second output: feature (P, C', T', V)")
+    add("--dilated", action="store_true", help="with stream: an answer for every frame")
     add("--whole_clips", action="store_true", help="static T, one input: no truncated clips")
     add(
         "--format", choices=FORMATS, default="paddle",
@@ -43,7 +44,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     add(
         "--contract", choices=CONTRACTS, default="clips",
-        help="ailia: data (1, C, T, V, M) -> output, feature, for the public sample of ST-GCN",
+        help="ailia: data (1, C, T, V, M) -> output, feature, for the public sample of ST-GCN; "
+        "stream: the next frames of a live recording, docs/streaming.md",
     )  # fmt: skip
     add("--no_cpu_setup", action="store_true", help="skip CPU tuning (threads, malloc)")
     return parser.parse_args(argv)
@@ -66,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     spec = data_spec(config.dataset, config.data.own_layout)
     options = ExportOptions(**{f.name: getattr(args, f.name) for f in fields(ExportOptions)})
     program = export_network(load_network(config, spec), config, spec, options, args.save_dir)
-    if CONTRACTS[args.contract].predictor:
-        logging.info("Next: python infer.py --model_file %s --data_file DATA.npy", program)
+    stream = " --stream" if args.contract == "stream" else ""
+    if CONTRACTS[args.contract].predictor or stream:
+        logging.info("Next: python infer.py%s --model_file %s --data_file DATA.npy", stream, program)
     return 0
 
 

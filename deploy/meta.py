@@ -19,12 +19,13 @@ from dataset.skeletons import from_mapping
 from deploy.exporting.contracts import CONTRACTS
 from deploy.exporting.formats import FORMATS, Sizes, static_shape
 from errors import UserError
+from model.streaming.plan import Plan
 from safe_io import PathLike, file_hash, read_yaml_file, whole_file
 
 if TYPE_CHECKING:
     import onnx
 
-FORMAT = 4
+FORMAT = 5
 CHECKSUM = "checksum"  # key of the file: SHA-256 over all of its others
 
 
@@ -35,7 +36,8 @@ class StaticMeta:
     `per_person`. clip_persons: persons of a whole clip. normalisation: of the coordinates on disk.
     batch_size, tail_margin, tail_stride: see `Sizes`. weights: name of their file, or 'fresh' for
     random ones. contract: a key of CONTRACTS. program_sha256, params_sha256: of the model's two
-    files, '' where there is no such file; of an .onnx file without its metadata."""
+    files, '' where there is no such file; of an .onnx file without its metadata. stream: of a
+    streaming network (`Plan.to_mapping`), else empty."""
 
     config: str
     model_type: str
@@ -58,11 +60,16 @@ class StaticMeta:
     contract: str = "clips"
     program_sha256: str = ""
     params_sha256: str = ""
+    stream: dict[str, Any] = dataclasses.field(default_factory=dict)
     format: int = FORMAT
 
     def clip_pipeline(self) -> ClipPipeline:
         """From a clip to the model's input. Raises UserError for an invalid mapping."""
         return ClipPipeline.from_mapping(self.pipeline, "pipeline of the model's metadata")
+
+    def plan(self) -> Plan:
+        """Of a streaming network. Raises UserError for an invalid mapping."""
+        return Plan.from_mapping(self.stream, "stream of the model's metadata")
 
     def identity(self) -> dict[str, Any]:
         """What data must share with the model's training data (dataset/identity.py)."""
@@ -79,7 +86,8 @@ class StaticMeta:
         pipeline = self.clip_pipeline()
         channels, frames = sum(pipeline.channels), pipeline.num_frame
         tail = self.tail_margin, self.tail_stride
-        return Sizes(self.batch_size, self.persons, num_joint, channels, frames, *tail)
+        plan = self.plan() if self.stream else None
+        return Sizes(self.batch_size, self.persons, num_joint, channels, frames, *tail, plan)
 
     def input_shapes(self, num_joint: int) -> list[list[int]]:
         """Of the model's inputs in order, -1 for a dynamic axis."""

@@ -100,14 +100,14 @@ class STGCN(ClipNetwork):
         )
         self.fcn = Conv2D(channel, shape.num_class, 1)
 
-    def _adjacencies(self) -> list[Tensor]:
+    def adjacencies(self) -> list[Tensor]:
         """(K, V, V) of each block, multiplied by its edge importance."""
         weights = list(self.edge_importance)
         return [self.A * w for w in weights] if weights else [self.A] * len(self.st_gcn_networks)
 
     def fold(self) -> None:
         """Fold graph convolutions and their BatchNorms into constants (model/fold.py)."""
-        for block, adjacency in zip(self.st_gcn_networks, self._adjacencies()):
+        for block, adjacency in zip(self.st_gcn_networks, self.adjacencies()):
             conv, norm = block.gcn.conv, block.tcn[0]
             affine = batch_norm_affine(norm)
             block.gcn = FoldedGraphConv(adjacency, conv.weight, conv.bias, *affine)
@@ -118,12 +118,15 @@ class STGCN(ClipNetwork):
     def timings(self) -> tuple[Timing, ...]:
         return timings_of(self.st_gcn_networks)
 
-    def trunk(self, clips: Tensor, tail: Tail | None) -> Tensor:
+    def normalised(self, clips: Tensor) -> Tensor:
+        """Clip tensor -> input of the first block, (P, C, T, V)."""
         v, c = self.num_joint, clips.shape[2]
         x = clips.reshape([-1, v * c, 1, 0])  # (P, V*C, 1, T), V slow: one statistic per joint
-        x = self.data_bn(x).reshape([-1, v, c, 0])  # (P, V, C, T)
-        x = split_persons(x, v)  # (P, C, T, V)
-        for block, adjacency in zip(self.st_gcn_networks, self._adjacencies()):
+        return split_persons(self.data_bn(x).reshape([-1, v, c, 0]), v)
+
+    def trunk(self, clips: Tensor, tail: Tail | None) -> Tensor:
+        x = self.normalised(clips)
+        for block, adjacency in zip(self.st_gcn_networks, self.adjacencies()):
             x = block(x, adjacency)
         return x
 

@@ -99,8 +99,8 @@ TOY = Contract(
     summary="takes frames and gives probabilities",
     inputs=lambda s: {"frames": ("batch", s.frames, s.channels, s.persons * s.joints)},
     outputs=("probabilities",),
-    wrapper=lambda network, with_feature: TimeFirst(network),
-    output_axes={"probabilities": {0: "batch"}},
+    wrapper=lambda network, options: TimeFirst(network),
+    batch_outputs=lambda name: True,
     options=frozenset({"per_person"}),
 )
 

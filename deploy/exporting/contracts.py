@@ -4,8 +4,10 @@ clips   clips (N, M*V, I*C, T), and cut (N, 1, 1, 1) where clips may be truncate
         -> logits (N, num_class), and feature (P, C', T', V) if requested
 ailia   data (1, C, T, V, M), T and M dynamic
         -> output (1, num_class, T', V, M), feature (1, C', T', V, M)
+stream  frames (P, V, I*C, chunk), mask (P, 1, S, 1), and the states, each (P, C, frames, V)
+        -> logits (P, num_class), and the states after this step (model/streaming/)
 
-All tensors of the first have rank 4. The second follows a public sample of ST-GCN: rank 5 at the
+All tensors of the first and the last have rank 4. The second follows a public sample of ST-GCN: rank 5 at the
 inputs and outputs, rank 4 inside; the mean of `output` over T', V and M is the clip's logits.
 
 A contract is one row of CONTRACTS and a wrapper (deploy/exporting/wrappers.py). Wrappers need
@@ -15,13 +17,14 @@ Paddle and are imported by export only: inference reads shapes from the table an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from configs.schema import Config
 from deploy.exporting.formats import Shape, Sizes
 from errors import UserError
+from model.streaming.state import FRAMES, MASK
 
 if TYPE_CHECKING:
     from deploy.exporting.wrappers import Wrapper
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
 class ExportOptions:
     """format: a key of FORMATS (deploy/exporting/formats.py). contract: a key of CONTRACTS.
     batch_size: fixed N; 0: dynamic. per_person: the input holds one person. with_feature: adds the
-    output `feature`. whole_clips: T is static, and clips cannot be truncated."""
+    output `feature`. whole_clips: T is static, and clips cannot be truncated. dilated: a streaming
+    network gives an answer for every frame."""
 
     format: str = "paddle"
     contract: str = "clips"
@@ -40,6 +44,7 @@ class ExportOptions:
     per_person: bool = False
     with_feature: bool = False
     whole_clips: bool = False
+    dilated: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,9 @@ class Contract:
     """summary: what it takes and gives, for messages; follows its name.
     inputs: sizes of the model -> shape of each input, in order.
     outputs: names, in order, without `feature` where that is an option.
-    wrapper: (network, with_feature) -> the layer that is traced.
-    output_axes: names of dynamic axes in ONNX files, by output and axis; others get made-up names.
+    wrapper: (network, options) -> the layer that is traced.
+    batch_outputs: those whose first axis is that of the input's batch; other dynamic axes get
+    made-up names in ONNX files.
     border_rank: largest rank of inputs and outputs. Inside the graph it is always 4.
     options: fields of ExportOptions that it allows, beyond format and contract.
     truncates: clips may be truncated, where the network allows it.
@@ -58,8 +64,8 @@ class Contract:
     summary: str
     inputs: Callable[[Sizes], dict[str, Shape]]
     outputs: tuple[str, ...]
-    wrapper: Callable[[ClipNetwork, bool], Wrapper]
-    output_axes: Mapping[str, Mapping[int, str]] = dataclasses.field(default_factory=dict)
+    wrapper: Callable[[ClipNetwork, ExportOptions], Wrapper]
+    batch_outputs: Callable[[str], bool] = lambda name: False
     border_rank: int = 4
     options: frozenset[str] = frozenset()
     truncates: bool = False
@@ -75,16 +81,31 @@ def _clip_inputs(sizes: Sizes) -> dict[str, Shape]:
     return {"clips": (batch, joints, sizes.channels, "frames"), "cut": (batch, 1, 1, 1)}
 
 
-def _clip_wrapper(network: ClipNetwork, with_feature: bool) -> Wrapper:
+def _clip_wrapper(network: ClipNetwork, options: ExportOptions) -> Wrapper:
     from deploy.exporting.wrappers import ClipWrapper
 
-    return ClipWrapper(network, with_feature)
+    return ClipWrapper(network, options.with_feature)
 
 
-def _ailia_wrapper(network: ClipNetwork, with_feature: bool) -> Wrapper:
+def _ailia_wrapper(network: ClipNetwork, options: ExportOptions) -> Wrapper:
     from deploy.exporting.wrappers import ScoreMaps
 
     return ScoreMaps(network)
+
+
+def _stream_inputs(sizes: Sizes) -> dict[str, Shape]:
+    batch, plan = sizes.batch or "batch", sizes.plan
+    assert plan is not None  # of every model of this contract
+    shapes: dict[str, Shape] = {FRAMES: (batch, sizes.joints, sizes.channels, plan.chunk)}
+    if plan.slots:
+        shapes[MASK] = (batch, 1, sum(slot.frames.count for slot in plan.slots), 1)
+    return {**shapes, **{name: (batch, *shape) for name, shape in plan.states.items()}}
+
+
+def _stream_wrapper(network: ClipNetwork, options: ExportOptions) -> Wrapper:
+    from deploy.exporting.wrappers import StreamWrapper
+
+    return StreamWrapper(network, options.dilated)
 
 
 CONTRACTS: dict[str, Contract] = {
@@ -93,7 +114,7 @@ CONTRACTS: dict[str, Contract] = {
         inputs=_clip_inputs,
         outputs=("logits",),
         wrapper=_clip_wrapper,
-        output_axes={"logits": {0: "batch"}},
+        batch_outputs=lambda name: name == "logits",
         options=frozenset({"batch_size", "per_person", "with_feature", "whole_clips"}),
         truncates=True,
         predictor=True,
@@ -106,6 +127,14 @@ CONTRACTS: dict[str, Contract] = {
         border_rank=5,
         accepts=lambda config: config.model_type == "ST-GCN" and len(config.data.inputs) == 1,
         networks="ST-GCN with one input branch, e.g. -c 1005",
+    ),
+    "stream": Contract(
+        summary="takes the next frames of one person and gives logits",
+        inputs=_stream_inputs,
+        outputs=("logits",),
+        wrapper=_stream_wrapper,
+        batch_outputs=lambda name: True,
+        options=frozenset({"batch_size", "dilated"}),
     ),
 }
 

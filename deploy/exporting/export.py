@@ -19,9 +19,11 @@ from deploy.exporting.formats import FORMATS, PARAMS, Format
 from deploy.exporting.graph_check import check_graph
 from deploy.exporting.static_export import write_json, write_static
 from deploy.exporting.verify import prove
+from deploy.exporting.wrappers import Wrapper
 from deploy.meta import StaticMeta, meta_path
 from errors import UserError
 from model.network import ClipNetwork
+from model.streaming.plan import Plan
 from safe_io import file_hash, whole_file
 from utils import num_cores
 
@@ -56,19 +58,26 @@ def export_network(
     _refuse_shared_params(target, chosen)
     reference = copy.deepcopy(network)
     reference.eval()
-    reference.persons = 1 if options.per_person else spec.num_person
-    meta = static_meta(reference, config, spec, options)
+    streams = options.contract == "stream"
+    reference.persons = 1 if options.per_person or streams else spec.num_person
+    wrapper = CONTRACTS[options.contract].wrapper(reference, options)
+    meta = static_meta(reference, config, spec, options, wrapper.plan)
     with tempfile.TemporaryDirectory() as folder:
-        _write_proven(reference, meta, spec.skeleton.num_joint, options, Path(folder) / name)
+        _write_proven(wrapper, meta, spec.skeleton.num_joint, options.format, Path(folder) / name)
         publish(Path(folder) / name, target, chosen.files)
     logging.info("Static model: %s%s", target, ", ".join(reversed(chosen.files)))
     return Path(f"{target}{chosen.program}")
 
 
 def static_meta(
-    network: ClipNetwork, config: Config, spec: DataSpec, options: ExportOptions
+    network: ClipNetwork,
+    config: Config,
+    spec: DataSpec,
+    options: ExportOptions,
+    plan: Plan | None,
 ) -> StaticMeta:
-    """The metadata of a network's static model, without hashes of its files."""
+    """The metadata of a network's static model, without hashes of its files. plan: of a streaming
+    network."""
     args, weights, geometry = config.data, config.pretrained_path, network.geometry
     contract = CONTRACTS[options.contract]
     # A clip not longer than the margin cannot be truncated: the graph would slice behind its end.
@@ -83,41 +92,45 @@ def static_meta(
         pipeline=ClipPipeline.from_config(args, training=False).to_mapping(),
         persons=network.persons,
         clip_persons=spec.num_person,
-        per_person=options.per_person,
+        per_person=options.per_person or plan is not None,
         transform=args.transform,
         normalisation="2s-AGCN: centred, rotated, looped" if args.transform else "none",
         batch_size=options.batch_size,
         tail_margin=geometry.tail_margin if truncates else 0,
         tail_stride=geometry.stride if truncates else 0,
-        outputs=[*contract.outputs, *["feature"] * options.with_feature],
+        outputs=[
+            *contract.outputs,
+            *["feature"] * options.with_feature,
+            *(f"{name}_next" for name in (plan.states if plan else ())),
+        ],
         contract=options.contract,
         class_names=list(spec.class_names),
         weights=Path(weights).name if weights else "fresh",
         weights_sha256=file_hash(weights) if weights else "",
         paddle_version=paddle.version.full_version,
+        stream=plan.to_mapping() if plan else {},
     )
 
 
 def _write_proven(
-    reference: ClipNetwork, meta: StaticMeta, num_joint: int, options: ExportOptions, draft: Path
+    wrapper: Wrapper, meta: StaticMeta, num_joint: int, kind: str, draft: Path
 ) -> None:
     """Write all files of a model as `draft` + ending. Raises UserError where the model violates
     the rules of its graph or differs from the network."""
     contract, sizes = CONTRACTS[meta.contract], meta.sizes(num_joint)
     shapes = contract.inputs(sizes)
     written = Path(f"{draft}.pdmodel")
-    program = Path(f"{draft}{FORMATS[options.format].program}")
-    write_static(contract.wrapper(copy.deepcopy(reference), options.with_feature), draft, shapes)
-    if options.format == "json":
+    program = Path(f"{draft}{FORMATS[kind].program}")
+    write_static(copy.deepcopy(wrapper), draft, shapes)
+    if kind == "json":
         write_json(written, program)
-    elif options.format == "onnx":
+    elif kind == "onnx":
         from deploy.exporting.onnx_export import write_onnx
 
         write_onnx(written, program, meta, shapes)
     check_graph(program, contract.border_rank)
-    inputs = contract.wrapper(reference, options.with_feature).dummy_inputs(sizes)
-    prove(program, inputs, meta.outputs, num_cores())
-    if options.format != "onnx":  # which has its metadata inside
+    prove(program, wrapper.dummy_inputs(sizes), meta.outputs, num_cores())
+    if kind != "onnx":  # which has its metadata inside
         hashes = file_hash(program), file_hash(f"{draft}{PARAMS}")
         meta = dataclasses.replace(meta, program_sha256=hashes[0], params_sha256=hashes[1])
         meta.save(meta_path(program))

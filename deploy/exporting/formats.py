@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from model.streaming.plan import Plan
+
 PARAMS = ".pdiparams"
 Shape = Sequence[int | str]  # a dynamic axis has a name instead of a size
 
@@ -29,7 +31,8 @@ FORMATS = {
 class Sizes:
     """What shapes follow from. batch: N, 0 where it is dynamic. persons: M of the input. joints: V.
     channels: I*C of all branches. frames: T of a whole clip. tail_margin, tail_stride: how far a
-    clip with a zero-padded tail may be truncated (model/timing.py); 0, 0: not at all."""
+    clip with a zero-padded tail may be truncated (model/timing.py); 0, 0: not at all. plan: of a
+    streaming network, else None."""
 
     batch: int
     persons: int
@@ -38,6 +41,7 @@ class Sizes:
     frames: int
     tail_margin: int = 0
     tail_stride: int = 0
+    plan: Plan | None = None
 
 
 def static_shape(shape: Shape) -> list[int]:

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def write_onnx(program: Path, target: Path, meta: StaticMeta, shapes: Mapping[st
     with the converter's reason where it fails."""
     model = _simplified(_converted(program))
     _name_border(model.graph, list(shapes), meta.outputs)
-    _name_axes(model.graph, shapes, CONTRACTS[meta.contract].output_axes)
+    _name_axes(model.graph, shapes, CONTRACTS[meta.contract].batch_outputs)
     model.producer_name, model.producer_version = "paddle2onnx", metadata.version("paddle2onnx")
     model.graph.name = meta.model_type
     meta.embed(model)
@@ -118,12 +118,12 @@ def _name_border(graph: onnx.GraphProto, inputs: list[str], outputs: list[str]) 
 
 
 def _name_axes(
-    graph: onnx.GraphProto, shapes: Mapping[str, Shape], outputs: Mapping[str, Mapping[int, str]]
+    graph: onnx.GraphProto, shapes: Mapping[str, Shape], batch_outputs: Callable[[str], bool]
 ) -> None:
     """Name the dynamic axes of inputs and outputs; axes of one name have equal sizes."""
     del graph.value_info[:]  # refers to axes by the converter's names
     for value in [*graph.input, *graph.output]:
-        names = dict(outputs.get(value.name, {}))
+        names = {0: "batch"} if batch_outputs(value.name) else {}
         shape = enumerate(shapes.get(value.name, ()))
         names.update({axis: size for axis, size in shape if isinstance(size, str)})
         for axis, size in enumerate(value.type.tensor_type.shape.dim):

@@ -26,7 +26,7 @@ def write_static(layer: Wrapper, target: Path, shapes: Mapping[str, Shape]) -> N
     layer.eval()
     fold_network(layer)
     specs = [InputSpec(static_shape(shape), "float32", name) for name, shape in shapes.items()]
-    paddle.jit.save(layer, str(target), specs)
+    paddle.jit.save(layer, str(target), layer.arranged(specs))
     if not all(Path(f"{target}{suffix}").is_file() for suffix in (".pdiparams", ".pdmodel")):
         raise UserError(
             f"Paddle {paddle.version.full_version} wrote no .pdmodel; unset FLAGS_enable_pir_api, "

@@ -13,17 +13,28 @@ from paddle import Tensor, nn
 from deploy.exporting.formats import Sizes
 from deploy.exporting.verify import DummyInput
 from model.network import ClipNetwork
+from model.streaming.network import StreamingNetwork
+from model.streaming.plan import Plan
+from model.streaming.state import StreamState, advance
 
 BATCH_SIZES = (1, 3)  # compared with the network where the batch axis is dynamic
 AILIA_SIZES = ((32, 2), (50, 1), (9, 3))  # T and M
+PROVEN_STEPS = 3  # at the start, at the end and in the middle of a stream, each
 
 
 class Wrapper(nn.Layer):
-    """A network with the inputs and outputs of a contract: `forward` is traced."""
+    """A network with the inputs and outputs of a contract: `forward` is traced. plan: of a
+    streaming network, else None."""
 
-    def __init__(self, network: ClipNetwork) -> None:
+    plan: Plan | None = None
+
+    def __init__(self, network: nn.Layer) -> None:
         super().__init__()
         self.network = network
+
+    def arranged(self, inputs: list[Any]) -> list[Any]:
+        """The inputs of the contract as the arguments of `forward`."""
+        return inputs
 
     def dummy_inputs(self, sizes: Sizes) -> list[DummyInput]:
         """Random inputs of several shapes, and the network's answers in dygraph. The network must
@@ -78,6 +89,43 @@ class ScoreMaps(Wrapper):
             clip = data[0].transpose(3, 2, 0, 1).reshape(1, -1, sizes.channels, t)  # (1, M*V, C, T)
             maps = answers(self.network.extract_feature, clip)  # (M, C', T', V)
             found.append(DummyInput({"data": data}, [x.transpose(1, 2, 3, 0)[None] for x in maps]))
+        return found
+
+
+class StreamWrapper(Wrapper):
+    """See `StreamingNetwork.forward`."""
+
+    def __init__(self, network: ClipNetwork, dilated: bool) -> None:
+        super().__init__(StreamingNetwork(network, dilated=dilated))
+        self.plan: Plan = self.network.plan
+
+    def forward(self, frames: Tensor, others: list[Tensor]) -> list[Tensor]:
+        return self.network(frames, others)
+
+    def arranged(self, inputs: list[Any]) -> list[Any]:
+        return [inputs[0], inputs[1:]]
+
+    def dummy_inputs(self, sizes: Sizes) -> list[DummyInput]:
+        """Steps of a stream of random frames that is a little longer than the receptive field, at
+        its start, in the middle and at its end, with the states that the network had there."""
+        plan, rng = self.plan, np.random.RandomState(0)
+        length = plan.receptive_field + 2 * plan.chunk + 1
+        last = plan.steps(length) - 1
+        wanted = {k + n for k in (0, last // 2, last) for n in range(-PROVEN_STEPS, PROVEN_STEPS)}
+        found: list[DummyInput] = []
+
+        def record(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+            expected = self.network.run(feeds)
+            if step in wanted:
+                found.append(DummyInput(feeds, expected))
+            return expected
+
+        for batch in (sizes.batch,) if sizes.batch else BATCH_SIZES:
+            state = StreamState(plan, rows=batch)
+            for step in range(last + 1):
+                frames = rng.standard_normal((batch, sizes.joints, sizes.channels, plan.chunk))
+                known = length if (step + 1) * plan.chunk > length else None
+                advance(record, plan, [state], [frames.astype(np.float32)], [known])
         return found
 
 

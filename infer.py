@@ -1,7 +1,9 @@
-"""Static inference: predictions, accuracy and speed of an exported model on a clip file.
+"""Static inference: predictions, accuracy and speed of an exported model on a clip file; with
+--stream, answers and latencies of a streaming model that gets the frames one step at a time.
 
 python infer.py --model_file xsub.pdmodel --data_file tiny_eval.npy
 python infer.py --model_file xsub.pdmodel --data_file all.npy --shard 3/8 --output part3.json
+python infer.py --stream --model_file step.pdmodel --data_file walk.csv
 """
 
 from __future__ import annotations
@@ -11,18 +13,29 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploy.engines.engine import AUTO, ENGINES
 from errors import UserError, run_command
+from safe_io import file_hash
 from utils import check_least, new_parser, num_cores, prepare_environment, setup_logging
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from deploy.clip_input import ClipInput
+
+UNITS = ("metre", "millimetre", "normalised")  # of a recording
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = new_parser(__doc__)
     files = parser.add_argument_group("files")
     files.add_argument("--model_file", type=Path, required=True, help=".pdmodel, .json or .onnx")
-    files.add_argument("--data_file", type=Path, required=True, help=".npy, (N, 3, T, V, M) metres")
+    files.add_argument(
+        "--data_file", type=Path, required=True,
+        help=".npy, (N, 3, T, V, M) metres; with --stream also a recording",
+    )  # fmt: skip
     files.add_argument("--params_file", type=Path, help="default: .pdiparams beside the model")
     files.add_argument(
         "--label_file", type=Path, help="default: X_label.pkl or X.pkl beside X_data.npy or X.npy"
@@ -50,6 +63,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     run.add_argument("--topk", type=int, default=5, help="classes listed for each clip")
     run.add_argument("--no_cpu_setup", action="store_true", help="skip CPU tuning (MKL, malloc)")
     run.add_argument("--benchmark", action="store_true", help="measure speed instead of predicting")
+    live = parser.add_argument_group("streaming models (docs/streaming.md)")
+    live.add_argument("--stream", action="store_true", help="play the data as if they were live")
+    live.add_argument("--real_frames", action="store_true", help="of a clip without its padding")
+    live.add_argument(
+        "--unit", choices=UNITS, default="", help="of a recording (default metre; 2-D: normalised)"
+    )
+
     run.add_argument("-np", "--no_progress_bar", action="store_true", help="no lines for batches")
     return parser.parse_args(argv)
 
@@ -60,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from deploy import predictions
 
     part, parts = check(args)
+    if args.stream:
+        return stream(args)
     clips = open_clips(args.data_file, args.label_file)
     prepare_environment(not args.no_cpu_setup)  # Paddle is imported by engines that need it
     setup_logging()
@@ -92,6 +114,80 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def stream(args: argparse.Namespace) -> int:
+    """Play clips or a recording through a streaming model."""
+    from dataset.storage import open_clips
+    from deploy import predictions
+    from deploy.stream_play import Playback
+    from deploy.stream_predictor import StreamPredictor
+
+    prepare_environment(not args.no_cpu_setup)
+    setup_logging()
+    predictor = StreamPredictor.load(
+        args.model_file,
+        params_file=args.params_file,
+        engine="gpu" if args.use_gpu else args.engine,
+        cpu_threads=args.cpu_threads,
+    )
+    play = Playback(predictor, args.topk, None if args.no_progress_bar else print_answer)
+    if is_recording(args.data_file):
+        rows = [play.frames(recording_of(args, predictor.input), args.data_file.name)]
+    else:
+        if args.unit:
+            raise UserError("--unit is for recordings; data files are in metres")
+        clips = open_clips(args.data_file, args.label_file)
+        predictor.check_data(clips, args.accept)
+        rows = [play.clip(clips, n, real_frames=args.real_frames) for n in range(len(clips))]
+    result = predictions.Part(
+        predictor.engine.name,
+        file_hash(args.model_file),
+        str(args.data_file),
+        0,
+        len(rows),
+        len(rows),
+        rows,
+    )
+    if args.output:
+        predictions.write(args.output, result)
+    if play.missing:
+        print(f"{play.missing} joints were NaN and taken as missing")
+    print(play.latency_line())
+    print(predictions.accuracy_line(result))
+    return 0
+
+
+def is_recording(path: Path) -> bool:
+    """Whether it is one recording, not a data file: a data file is a 5-D .npy."""
+    if path.suffix != ".npy":
+        return True
+    import numpy as np
+
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False).ndim < 5
+    except (OSError, ValueError, EOFError, AttributeError):  # open_clips says what is wrong
+        return False
+
+
+def recording_of(args: argparse.Namespace, input_: ClipInput) -> np.ndarray:
+    """(3, T, V, M) of --data_file. Raises UserError where its model cannot take a recording."""
+    from deploy.stream_input import whole_clips
+    from reader.recording import read_recording
+
+    if args.real_frames or args.label_file:
+        raise UserError("--real_frames and --label_file are for data files, not for a recording")
+    if reason := whole_clips(input_):
+        raise UserError(
+            f"{args.model_file}: cannot take a recording as it comes: {reason}; play a data file, "
+            "or train without, e.g. -c 4101"
+        )
+    is_3d = input_.pipeline.num_axis == 3
+    unit = args.unit or ("metre" if is_3d else "normalised")
+    if is_3d == (unit == "normalised"):
+        allowed = "metre, millimetre" if is_3d else "normalised"
+        raise UserError(f"--unit is {unit}; allowed for this model: {allowed}")
+    return read_recording(args.data_file, input_.skeleton, input_.clip_persons, unit)
+
+
 def check(args: argparse.Namespace) -> tuple[int, int]:
     """(I, N) of --shard I/N. Raises UserError for arguments that are not allowed."""
     from dataset.identity import check_accepted
@@ -105,9 +201,22 @@ def check(args: argparse.Namespace) -> tuple[int, int]:
     part, parts = (int(number) for number in match.groups()) if match else (0, 0)
     if not 1 <= part <= parts:
         raise UserError(f"--shard is {args.shard!r}; allowed: I/N, the part from 1 to N, e.g. 3/8")
+    if args.stream:
+        refused = ("benchmark", "shard", "inputs", "batch_size")
+        defaults = {"benchmark": False, "shard": "1/1", "inputs": "", "batch_size": 16}
+        if given := [name for name in refused if getattr(args, name) != defaults[name]]:
+            raise UserError(f"--stream plays one clip after another; leave out --{given[0]}")
+    elif args.real_frames or args.unit:
+        raise UserError("--real_frames and --unit need --stream")
     if parts > 1 and (args.output is None or args.output.suffix != ".json" or args.benchmark):
         raise UserError(f"--shard {args.shard} needs --output FILE.json, and no --benchmark")
     return part, parts
+
+
+def print_answer(name: str, best: dict[str, Any], seconds: float) -> None:
+    """'walk.csv, frame 96: drink water 0.981 (3.9 ms)', of the mean over the last positions."""
+    latency = f"{1000 * seconds:.1f} ms"
+    print(f"{name}, frame {best['frame']}: {best['name']} {best['probability']:.3f} ({latency})")
 
 
 def print_batch(rows: list[dict[str, Any]]) -> None:

@@ -48,6 +48,10 @@ class ClipSet:
     def __len__(self) -> int:
         return len(self.data)
 
+    def label(self, index: int) -> int | None:
+        """Of a clip; None without labels."""
+        return None if self.labels is None else int(self.labels[index])
+
     @property
     def tail_lengths(self) -> list[int] | None:
         """Frames of each clip before its zero-padded tail; None where that is not known: for data

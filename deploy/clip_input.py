@@ -129,7 +129,7 @@ def input_of(meta: StaticMeta, shapes: list[list[int]]) -> ClipInput:
             "of their own (docs/export.md); export again with --contract clips"
         )
     layout = from_mapping(meta.skeleton, "skeleton of .meta.yaml")
-    expected = meta.input_shapes(layout.num_joint)
+    expected = list(meta.inputs(layout.num_joint).values())
     if shapes != expected:
         raise UserError(
             f"the model takes {shapes}, its .meta.yaml says {expected}: they do not belong "

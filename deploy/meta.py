@@ -89,10 +89,10 @@ class StaticMeta:
         plan = self.plan() if self.stream else None
         return Sizes(self.batch_size, self.persons, num_joint, channels, frames, *tail, plan)
 
-    def input_shapes(self, num_joint: int) -> list[list[int]]:
-        """Of the model's inputs in order, -1 for a dynamic axis."""
+    def inputs(self, num_joint: int) -> dict[str, list[int]]:
+        """Name -> shape of the model's inputs in order, -1 for a dynamic axis."""
         shapes = CONTRACTS[self.contract].inputs(self.sizes(num_joint))
-        return [static_shape(shape) for shape in shapes.values()]
+        return {name: static_shape(shape) for name, shape in shapes.items()}
 
     def check_files(self, program: Path, params: Path) -> None:
         """Raises UserError where a file is not the one that was exported. Missing files are left to

@@ -23,7 +23,7 @@ from errors import UserError
 from report import write_csv
 from safe_io import file_hash, whole_file
 
-Row = dict[str, Any]  # one clip: name, label, label_name, top, persons; see `_row_of`
+Row = dict[str, Any]  # one clip: name, label, label_name, top, persons; see `row_of`
 
 SAME = ("model", "data")  # what all parts of a run have in common
 KEYS = {*SAME, "engine", "shard", "accuracy", "clips"}
@@ -117,7 +117,10 @@ def run_job(
         except UserError as error:
             raise UserError(f"{clips.path}, clips {start} to {stop - 1}: {error}") from error
         indices = range(start, stop)
-        batch = [_row_of(predictor, clips, scores, n, i, job.topk) for n, i in enumerate(indices)]
+        batch = [
+            row_of(predictor.class_names, clips.names[i], clips.label(i), scores, n, job.topk)
+            for n, i in enumerate(indices)
+        ]
         rows += batch
         if on_batch:
             on_batch(batch)
@@ -125,23 +128,28 @@ def run_job(
     return Part(name, model, str(job.data), job.start, job.stop, len(clips), rows)
 
 
-def _row_of(
-    predictor: Predictor, clips: ClipSet, scores: Scores, n: int, index: int, topk: int
-) -> Row:
-    """A clip's name, label, best classes with probability, and the class of each person where the
-    model is per person. n: its row of the scores. index: its number in the file."""
-    logits = scores.logits[n].astype(np.float64)
+def top_classes(logits: np.ndarray, class_names: Sequence[str], topk: int) -> list[Row]:
+    """The best classes of logits (num_class,), best first: class, name, probability."""
+    logits = logits.astype(np.float64)
     probability = np.exp(logits - logits.max())
     probability /= probability.sum()
     best = np.argsort(-logits, kind="stable")[:topk]
-    names = predictor.class_names or [f"class {c}" for c in range(len(logits))]
-    row: Row = {"name": clips.names[index]}
-    if clips.labels is not None:
-        label = int(clips.labels[index])
-        row.update(label=label, label_name=names[label] if label < len(names) else f"class {label}")
-    row["top"] = [
+    names = class_names or [f"class {c}" for c in range(len(logits))]
+    return [
         {"class": int(c), "name": names[c], "probability": round(probability[c], 6)} for c in best
     ]
+
+
+def row_of(
+    class_names: Sequence[str], name: str, label: int | None, scores: Scores, n: int, topk: int
+) -> Row:
+    """A clip's name, label, best classes with probability, and the class of each person where the
+    model is per person. n: its row of the scores."""
+    names = class_names or [f"class {c}" for c in range(scores.logits.shape[1])]
+    row: Row = {"name": name}
+    if label is not None:
+        row.update(label=label, label_name=names[label] if label < len(names) else f"class {label}")
+    row["top"] = top_classes(scores.logits[n], names, topk)
     if scores.person_logits is not None:
         classes = scores.person_logits[n].argmax(axis=1)
         row["persons"] = [

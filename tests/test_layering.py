@@ -45,7 +45,7 @@ MAY_IMPORT = {
         *("generator", "initializer", "processor"),
     },
     "export.py": {"configs", "dataset", "training", "deploy", "utils"},
-    "infer.py": {"dataset", "deploy", "utils"},
+    "infer.py": {"dataset", "deploy", "reader", "utils"},
     # Programs that nothing imports.
     "tools": {*OURS, "paddle"},
     "benchmarks": {*OURS, "paddle"},

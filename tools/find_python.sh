@@ -20,10 +20,13 @@ fail() {
 # interpreter, as the one in an activated .venv/ disappears when that is made anew.
 suitable() {
   "$1" -c '
-import ensurepip, sys, venv
+import ensurepip, os, sys, venv
 if sys.implementation.name != "cpython" or not (3, 10) <= sys.version_info < (3, 14):
     sys.exit(1)
-print(sys._base_executable)' 2>/dev/null
+if sys.prefix != sys.base_prefix and sys.version_info < (3, 11):  # whose _base_executable is its own
+    print(os.path.join(sys.base_prefix, "bin", "python3.10"))
+else:
+    print(sys._base_executable)' 2>/dev/null
 }
 
 # Prints the path of uv: the one on PATH, else installed into .uv/ by any Python that can.

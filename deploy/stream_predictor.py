@@ -1,0 +1,334 @@
+"""Live frames -> answers: many independent streams over one exported step (contract `stream`).
+
+predictor = StreamPredictor.load("xsub.pdmodel")
+for frames in camera:  # (3, F, V, M) metres, F 1 or more
+    for answer in predictor.push(frames):
+        print(answer.frame, predictor.class_names[answer.mean.argmax()])
+clip_logits = predictor.flush()[-1].clip  # as of the clip network
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from dataset.skeletons import from_mapping
+from dataset.storage import ClipSet
+from deploy.clip_input import ClipInput, check_data
+from deploy.engines.engine import AUTO, Engine, open_engine
+from deploy.meta import StaticMeta, read_meta
+from deploy.stream_input import StreamInput
+from errors import UserError
+from model.streaming.plan import Plan
+from model.streaming.state import StreamState, advance
+from safe_io import PathLike, whole_file
+from utils import num_cores
+
+DEFAULT_STREAM = "0"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """frame: the position of the stream that the logits belong to; it came `delay` frames before
+    the newest. logits: (num_class,) of this position. mean: over the last positions, as many as a
+    training clip has, fewer at the start. clip: only of the last answer of a flushed stream: the
+    logits that the clip network gives for the whole stream; else None. persons: the same of each
+    person slot, (M, num_class)."""
+
+    frame: int
+    logits: np.ndarray
+    mean: np.ndarray
+    clip: np.ndarray | None = None
+    persons: np.ndarray | None = None
+
+
+class RunningMean:
+    """Mean of the last `size` rows (M, num_class), at a constant cost for each, in float64; before
+    there are as many, the mean of those."""
+
+    def __init__(self, size: int, shape: tuple[int, ...]) -> None:
+        self.ring = np.zeros((size, *shape), np.float32)
+        self.total = np.zeros(shape)
+        self.count = np.zeros((), np.int64)
+
+    def push(self, row: np.ndarray) -> np.ndarray:
+        oldest = self.ring[self.count % len(self.ring)]
+        self.total += row
+        self.total -= oldest
+        oldest[:] = row
+        self.count += 1
+        return self.total / min(int(self.count), len(self.ring))
+
+
+class Stream:
+    """One stream: its input, its state and its sums of logits. window: positions of the mean."""
+
+    def __init__(self, input_: ClipInput, plan: Plan, num_class: int, window: int) -> None:
+        rows = input_.clip_persons
+        self.plan = plan
+        self.input = StreamInput(input_)
+        self.state = StreamState(plan, rows)
+        layout, channels = input_.skeleton, sum(input_.pipeline.channels)
+        self.waiting = np.zeros((rows, layout.num_joint, channels, 0), np.float32)
+        self.mean = RunningMean(window, (rows, num_class))
+        self.total = np.zeros((rows, num_class))  # over the positions of the clip network
+        self.count = np.zeros((), np.int64)
+        self.length: int | None = None  # known once the stream has ended
+
+    @property
+    def is_ready(self) -> bool:
+        return self.waiting.shape[-1] >= self.plan.chunk
+
+    def add(self, features: np.ndarray) -> None:
+        """Features (M, V, I*C, F) of its next frames."""
+        self.waiting = np.concatenate([self.waiting, features], axis=-1)
+
+    def end(self) -> None:
+        """No more frames: what is missing for all positions is added as frames behind the end."""
+        self.add(self.input.finish())
+        self.length = self.state.first + self.waiting.shape[-1]
+        if self.length:
+            missing = self.plan.steps(self.length) * self.plan.chunk - self.length
+            self.add(np.zeros((*self.waiting.shape[:-1], max(missing, 0)), np.float32))
+
+    def next_chunk(self) -> tuple[np.ndarray, int | None]:
+        """The frames of its next step, and the length of the stream where they reach its end."""
+        chunk = self.plan.chunk
+        frames, self.waiting = self.waiting[..., :chunk], self.waiting[..., chunk:]
+        ends = self.length is not None and self.state.first + chunk > self.length
+        return np.ascontiguousarray(frames), self.length if ends else None
+
+    def answer(self, logits: np.ndarray, length: int | None) -> list[Answer]:
+        """The answer of the step that has just been made: none before the first position."""
+        frame = self.plan.position(self.state.first - self.plan.chunk, length)
+        if frame is None:
+            return []
+        mean = self.mean.push(logits).mean(axis=0)
+        if frame % self.plan.stride == 0:
+            self.total += logits
+            self.count += 1
+        return [Answer(frame, logits.mean(axis=0), mean)]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All arrays by name, for a file; `load` reads them."""
+        found = {
+            "waiting": self.waiting,
+            "mean.ring": self.mean.ring,
+            "mean.total": self.mean.total,
+            "mean.count": self.mean.count,
+            "total": self.total,
+            "count": self.count,
+        }
+        found.update({f"input.{name}": a for name, a in self.input.arrays().items()})
+        found.update({f"state.{name}": a for name, a in self.state.arrays().items()})
+        return found
+
+    def load(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
+        """Raises UserError, starting with `where`, for anything but the arrays of a stream of the
+        same model."""
+        own = self.arrays()
+        for name in ("waiting", "mean.ring", "mean.total", "mean.count", "total", "count"):
+            given, axes = arrays.get(name), -1 if name == "waiting" else None
+            if (
+                given is None
+                or given.shape[:axes] != own[name].shape[:axes]
+                or given.dtype != own[name].dtype
+                or not np.isfinite(given).all()
+            ):
+                raise UserError(f"{where}: {name} is missing or of another model")
+        self.input.load(_part(arrays, "input."), where)
+        self.state.load(_part(arrays, "state."), where)
+        self.waiting, self.total = arrays["waiting"], arrays["total"].copy()
+        self.mean.ring[:], self.mean.total[:] = arrays["mean.ring"], arrays["mean.total"]
+        self.mean.count[...], self.count[...] = arrays["mean.count"], arrays["count"]
+
+
+class StreamPredictor:
+    """Streams over one engine. Streams never share state. Not thread-safe: use one predictor per
+    thread. window: frames of the running mean (default: those of a training clip). Raises UserError
+    where engine and metadata do not fit together."""
+
+    def __init__(self, engine: Engine, meta: StaticMeta, window: int | None = None) -> None:
+        if not meta.stream:
+            raise UserError(
+                f"the model follows the {meta.contract} contract, which takes whole clips; export "
+                "again with --contract stream"
+            )
+        layout = from_mapping(meta.skeleton, "skeleton of .meta.yaml")
+        expected = meta.inputs(layout.num_joint)
+        if engine.inputs != expected:
+            raise UserError(
+                f"the model takes {engine.inputs}, its .meta.yaml says {expected}: they do not "
+                "belong together; export again"
+            )
+        self.engine, self.meta, self.plan = engine, meta, meta.plan()
+        self.class_names = meta.class_names
+        self.input = ClipInput(layout, meta.clip_pipeline(), meta.clip_persons)
+        self.input = dataclasses.replace(self.input, transform=meta.transform)
+        window = window or self.input.pipeline.num_frame
+        self._window = max(window // self.plan.output.spacing, 1)
+        self._streams: dict[str, Stream] = {}
+        self._pool = ThreadPoolExecutor(engine.max_concurrency)
+
+    @classmethod
+    def load(
+        cls,
+        model_file: PathLike,
+        *,
+        params_file: PathLike | None = None,
+        engine: str = AUTO,
+        cpu_threads: int | None = None,
+        window: int | None = None,
+    ) -> StreamPredictor:
+        """model_file: .pdmodel, .json or .onnx, written by export.py --contract stream. Other
+        arguments: see `Predictor.load` and the class. Raises UserError."""
+        model_file = Path(model_file)
+        params_file = Path(params_file or model_file.parent / f"{model_file.stem}.pdiparams")
+        meta = read_meta(model_file)
+        if meta:
+            meta.check_files(model_file, params_file)
+        opened = open_engine(model_file, params_file, engine, cpu_threads or num_cores())
+        if meta is None:
+            raise UserError(f"{model_file}: has no .meta.yaml; export again with --contract stream")
+        return cls(opened, meta, window)
+
+    @property
+    def streams(self) -> list[str]:
+        """Of which frames have come and that have not ended."""
+        return list(self._streams)
+
+    def check_data(self, clips: ClipSet, accept: Collection[str] = ()) -> None:
+        """Raises UserError where a data set does not fit the model. accept: settings that may
+        differ (dataset/identity.py)."""
+        self.input.check_shape(clips.data.shape, str(clips.path))
+        check_data(clips, self.meta, accept)
+        self.input.check_metres(clips.data, str(clips.path))
+
+    def push(self, frames: ArrayLike, stream_id: str = DEFAULT_STREAM) -> list[Answer]:
+        """The next frames of a stream, (3, F, V, M): see `StreamInput.push`. A new stream_id starts
+        a stream. Returns an answer for every step that they complete."""
+        return self.push_all({stream_id: frames})[stream_id]
+
+    def push_all(self, frames: Mapping[str, ArrayLike]) -> dict[str, list[Answer]]:
+        """The next frames of several streams, which run in batches. Raises UserError, naming the
+        stream, where frames cannot be used; those of the streams before it have been taken."""
+        for stream_id, given in frames.items():
+            stream = self._streams.get(stream_id) or self._new()
+            try:
+                features = stream.input.push(given)
+            except UserError as error:
+                raise UserError(f"stream {stream_id}: {error}") from error
+            self._streams[stream_id] = stream
+            stream.add(features)
+        return self._run(list(frames))
+
+    def flush(self, stream_id: str = DEFAULT_STREAM) -> list[Answer]:
+        """End a stream, and release it. Returns the answers that were still on their way; the last
+        one has the logits of the clip network for the whole stream. Raises UserError for a stream
+        without frames."""
+        stream = self._open(stream_id)
+        stream.end()
+        answers = self._run([stream_id])[stream_id]
+        del self._streams[stream_id]
+        persons = stream.total / stream.count
+        last = dataclasses.replace(answers[-1], clip=persons.mean(axis=0), persons=persons)
+        return [*answers[:-1], last]
+
+    def reset(self, stream_id: str = DEFAULT_STREAM) -> None:
+        """Forget a stream, if there is one: its next frames start a new one."""
+        self._streams.pop(stream_id, None)
+
+    def missing(self, stream_id: str = DEFAULT_STREAM) -> int:
+        """Joints of a stream that came as NaN. Raises UserError for a stream without frames."""
+        return self._open(stream_id).input.missing
+
+    def save(self, path: PathLike, stream_id: str = DEFAULT_STREAM) -> None:
+        """Write the state of a stream (.npz), for `restore`."""
+        arrays = self._open(stream_id).arrays()
+        arrays["model"] = np.array(self._identity())
+        with whole_file(path) as file:
+            np.savez(file, **arrays)
+
+    def restore(self, path: PathLike, stream_id: str = DEFAULT_STREAM) -> None:
+        """Go on with a saved stream. Raises UserError for a state of another model, and for a file
+        that `save` did not write."""
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                arrays = {name: content[name] for name in content.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+            raise UserError(f"{path}: not readable as a stream's state: {error}") from error
+        if str(arrays.get("model")) != self._identity():
+            raise UserError(f"{path}: the state of another model; start the stream again")
+        stream = self._new()
+        stream.load(arrays, str(path))
+        self._streams[stream_id] = stream
+
+    def _identity(self) -> str:
+        return self.meta.program_sha256 + self.meta.params_sha256
+
+    def _new(self) -> Stream:
+        return Stream(self.input, self.plan, len(self.class_names), self._window)
+
+    def _open(self, stream_id: str) -> Stream:
+        if stream_id not in self._streams:
+            known = ", ".join(self._streams) or "none"
+            raise UserError(f"stream {stream_id}: no frames have come; open streams: {known}")
+        return self._streams[stream_id]
+
+    def _run(self, stream_ids: list[str]) -> dict[str, list[Answer]]:
+        """Steps until none of these streams has the frames of another."""
+        answers: dict[str, list[Answer]] = {stream_id: [] for stream_id in stream_ids}
+        while ready := [name for name in stream_ids if self._streams[name].is_ready]:
+            parts = self._batches(ready)
+            shared = len(parts) > 1
+            for part, logits in zip(parts, self._pool.map(self._step, parts, [shared] * len(parts))):
+                for name, (rows, length) in zip(part, logits):
+                    answers[name] += self._streams[name].answer(rows, length)
+        return answers
+
+    def _batches(self, ready: list[str]) -> list[list[str]]:
+        """Streams that run together: as many batches as threads may run."""
+        rows = self.input.clip_persons
+        fixed = self.meta.batch_size
+        if fixed and fixed < rows:
+            raise UserError(f"a batch of {fixed} is smaller than {rows} persons; export again")
+        size = max(-(-len(ready) // self.engine.max_concurrency), 1)
+        size = min(size, fixed // rows) if fixed else size
+        return [ready[start : start + size] for start in range(0, len(ready), size)]
+
+    def _step(self, names: list[str], shared: bool) -> list[tuple[np.ndarray, int | None]]:
+        """One step of streams in one batch: the logits of each, (M, num_class), and its length
+        where it is known."""
+        streams = [self._streams[name] for name in names]
+        chunks = [stream.next_chunk() for stream in streams]
+        lengths = [length for _, length in chunks]
+        states = [stream.state for stream in streams]
+
+        def run(feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+            return self._run_batch(feeds, exclusive=not shared)
+
+        logits = advance(run, self.plan, states, [frames for frames, _ in chunks], lengths)
+        return list(zip(logits, lengths))
+
+    def _run_batch(self, feeds: dict[str, np.ndarray], exclusive: bool) -> list[np.ndarray]:
+        """A model of a fixed batch size gets zeros for the missing rows."""
+        count = len(next(iter(feeds.values())))
+        empty = self.meta.batch_size - count
+        if empty > 0:
+            feeds = {n: np.pad(x, [(0, empty)] + [(0, 0)] * 3) for n, x in feeds.items()}
+        outputs = self.engine.run(feeds, exclusive=exclusive)
+        if not np.isfinite(outputs[0][:count]).all():
+            raise UserError("the model answers with NaN or infinity: its files are damaged")
+        return [y[:count] for y in outputs] if empty > 0 else outputs
+
+
+def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    cut = len(prefix)
+    return {name[cut:]: array for name, array in arrays.items() if name.startswith(prefix)}

@@ -56,9 +56,7 @@ def build_stgcn(args: STGCNArgs, model_type: str, layout: Skeleton, shape: Shape
     return network
 
 
-def build_rt_stgcn(
-    args: RTSTGCNArgs, model_type: str, layout: Skeleton, shape: Shape
-) -> RTSTGCN:
+def build_rt_stgcn(args: RTSTGCNArgs, model_type: str, layout: Skeleton, shape: Shape) -> RTSTGCN:
     """See `Builder`. The adjacency is that of ST-GCN: the public code's own one has entries of up
     to 1000, and no weights were published that need it."""
     network = RTSTGCN(

@@ -65,16 +65,18 @@ class FrameNorm(nn.Layer):
         return centred / paddle.sqrt(variance + self.epsilon) * self.scale + self.bias
 
 
-LONGEST_BAND = 1024  # frames; the band matrix of a longer clip costs more than a convolution
+# The longest clip, in frames per tap, for which a product with a band matrix is faster than a
+# convolution (docs/performance.md), and in frames, so that the matrix stays below 64 MB.
+FRAMES_PER_TAP, LONGEST_BAND = 40, 4096
 
 
 class CausalSum(nn.Layer):
     """Sum of frames t, t - dilation, ..., `timing.kernel` of them, with zeros before the clip,
     (P, C, T, V) -> (P, C, T, V).
 
-    In training it is a product with a band matrix of ones (docs/performance.md); a difference of
-    cumulative sums would accumulate rounding errors. `fold` switches to the export form, a
-    depthwise convolution with ones, because the size of the matrix depends on T.
+    In training it is a product with a band matrix of ones, for long clips a depthwise convolution
+    with ones. `fold` switches to the convolution as the export form, because the size of the matrix
+    depends on T. A difference of cumulative sums would accumulate rounding errors.
     """
 
     def __init__(self, channel: int, timing: Timing) -> None:
@@ -86,7 +88,7 @@ class CausalSum(nn.Layer):
         if self.folded:
             return self._convolve(x, self.ones)
         t = x.shape[2]
-        if t > LONGEST_BAND:
+        if t > min(FRAMES_PER_TAP * self.timing.kernel, LONGEST_BAND):
             return self._convolve(x, paddle.ones(self._kernel_shape))
         return paddle.matmul(paddle.to_tensor(self.band(t)), x)
 
@@ -95,7 +97,7 @@ class CausalSum(nn.Layer):
         frame = np.arange(num_frame)
         back = frame[:, None] - frame  # frames from input to output
         taps, spacing = self.timing.kernel, self.timing.dilation
-        return ((back % spacing == 0) & (0 <= back) & (back < taps * spacing)).astype(np.float32)
+        return ((back % spacing == 0) & (back >= 0) & (back < taps * spacing)).astype(np.float32)
 
     def fold(self) -> None:
         """Switch to the export form."""

@@ -32,7 +32,7 @@ import numpy as np
 import configs
 from benchmarks import common
 from benchmarks.common import Start
-from configs.model import EfficientGCNArgs
+from configs.model import EfficientGCNArgs, STGCNArgs
 from dataset.protocols import data_spec
 from errors import UserError, run_command
 from utils import prepare_process
@@ -125,8 +125,10 @@ def torch_variant(code: str, persons: int, start: Start) -> Variant:
     network: nn.Module
     if isinstance(model, EfficientGCNArgs):
         network = EfficientGCN(model, persons, start)
-    else:
+    elif isinstance(model, STGCNArgs):
         network = STGCN(model, persons, start)
+    else:
+        raise TypeError(f"no PyTorch form of {type(model).__name__}")
     load_ours(network, start.weights)
     sgd = torch.optim.SGD(network.parameters(), 0.01, 0.9, nesterov=True)
 

@@ -90,7 +90,37 @@ class STGCNArgs:
         check(odd, key + "kernel_size", self.kernel_size, "an odd number of frames")
 
 
-ModelArgs = EfficientGCNArgs | STGCNArgs
+@dataclass(frozen=True)
+class RTSTGCNArgs:
+    """`model_args` of RT-ST-GCN."""
+
+    model_types: ClassVar[tuple[str, ...]] = ("RT-ST-GCN",)
+
+    strategy: str = "spatial"
+    edge_importance: bool = True
+    residual: bool = True
+    drop_prob: float = 0.0
+    kernel_size: int = 9
+    in_channel: int = 64
+    block_args: tuple[tuple[int, int], ...] = (
+        *((64, 1),) * 3,
+        *((128, 2), (128, 1), (128, 1)),
+        *((256, 2), (256, 1), (256, 1)),
+    )
+
+    def __post_init__(self) -> None:
+        key = "model_args."
+        check(bool(self.block_args), key + "block_args", [], "at least one block")
+        for n, (channel, spacing) in enumerate(self.block_args):
+            ok, allowed = channel >= 1 and spacing >= 1, "[channel >= 1, tap spacing >= 1]"
+            check(ok, f"{key}block_args[{n}]", [channel, spacing], allowed)
+        one_of(key + "strategy", self.strategy, *STRATEGIES)
+        check(0 <= self.drop_prob < 1, key + "drop_prob", self.drop_prob, "0 to below 1")
+        check(self.kernel_size >= 1, key + "kernel_size", self.kernel_size, "1 or more")
+        check(self.in_channel >= 1, key + "in_channel", self.in_channel, "1 or more")
+
+
+ModelArgs = EfficientGCNArgs | STGCNArgs | RTSTGCNArgs
 
 
 def model_args_type(model_type: str) -> type[ModelArgs]:

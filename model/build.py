@@ -11,7 +11,7 @@ from typing import Any
 
 from paddle import nn
 
-from configs.model import EfficientGCNArgs, STGCNArgs
+from configs.model import EfficientGCNArgs, RTSTGCNArgs, STGCNArgs
 from configs.schema import Config
 from dataset.features import branch_channels
 from dataset.graph import adjacency, efficientgcn_adjacency
@@ -21,10 +21,11 @@ from errors import UserError
 from model import attention as att
 from model.efficientgcn import Block, EfficientGCN, Parts, SpatialGraphLayer
 from model.network import ClipNetwork, Shape
+from model.rt_stgcn import RTSTGCN, causal
 from model.stgcn import STGCN
 from model.temporal import TemporalBasic, TemporalBottleneck, TemporalSep, TemporalSG
 from model.timing import Timing
-from model.weight_init import init_efficientgcn, init_stgcn
+from model.weight_init import init_efficientgcn, init_rt_stgcn, init_stgcn
 
 # (arguments, model_type, joint layout, sizes) -> network with random weights.
 Builder = Callable[[Any, str, Skeleton, Shape], ClipNetwork]
@@ -52,6 +53,22 @@ def build_stgcn(args: STGCNArgs, model_type: str, layout: Skeleton, shape: Shape
     blocks = [(c, Timing.centred(args.kernel_size, stride)) for c, stride in args.block_args]
     network = STGCN(shape, graph, blocks, args.edge_importance, args.drop_prob)
     init_stgcn(network)
+    return network
+
+
+def build_rt_stgcn(args: RTSTGCNArgs, model_type: str, layout: Skeleton, shape: Shape) -> RTSTGCN:
+    """See `Builder`. The adjacency is that of ST-GCN: the public code's own one has entries of up
+    to 1000, and no weights were published that need it."""
+    network = RTSTGCN(
+        shape,
+        adjacency(layout, args.strategy, true_hops=True),
+        args.in_channel,
+        [(c, causal(args.kernel_size, spacing)) for c, spacing in args.block_args],
+        args.drop_prob,
+        edge_importance=args.edge_importance,
+        residual=args.residual,
+    )
+    init_rt_stgcn(network)
     return network
 
 
@@ -100,7 +117,11 @@ def build_efficientgcn(
     return network
 
 
-FAMILIES: dict[type, Builder] = {EfficientGCNArgs: build_efficientgcn, STGCNArgs: build_stgcn}
+FAMILIES: dict[type, Builder] = {
+    EfficientGCNArgs: build_efficientgcn,
+    STGCNArgs: build_stgcn,
+    RTSTGCNArgs: build_rt_stgcn,
+}
 
 # Layers of EfficientGCN by their names in configurations.
 TEMPORAL_LAYERS: dict[str, Callable[[EfficientGCNArgs, int, Timing], nn.Layer]] = {

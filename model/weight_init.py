@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from paddle import nn
-from paddle.nn.initializer import Constant, Normal
+from paddle.nn.initializer import Constant, Normal, Uniform
 
 
 def init_efficientgcn(network: nn.Layer) -> None:
@@ -31,3 +31,14 @@ def init_stgcn(network: nn.Layer) -> None:
                 Constant(0.0)(layer.bias)
         elif isinstance(layer, nn.BatchNorm2D) and layer.weight is not None:
             Normal(1.0, 0.02)(layer.weight)
+
+
+def init_rt_stgcn(network: nn.Layer) -> None:
+    """Convolutions, all 1x1: weights and biases uniform, up to 1 / sqrt(input channels) on either
+    side of 0, as torch draws them by default."""
+    for layer in network.sublayers():
+        if isinstance(layer, nn.Conv2D):
+            bound = 1 / math.sqrt(layer.weight.shape[1])
+            Uniform(-bound, bound)(layer.weight)
+            if layer.bias is not None:
+                Uniform(-bound, bound)(layer.bias)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import paddle
 
-from configs.model import EfficientGCNArgs, STGCNArgs
+from configs.model import EfficientGCNArgs, RTSTGCNArgs, STGCNArgs
 from configs.schema import Config
 from dataset.protocols import data_spec
 from dataset.skeletons import Skeleton, skeleton
@@ -17,6 +17,7 @@ from deploy.exporting.export import export_network
 from model import build
 from model.efficientgcn import EfficientGCN
 from model.network import ClipNetwork, Shape
+from model.rt_stgcn import RTSTGCN
 from model.stgcn import STGCN
 from training.checkpoint import load_network
 
@@ -39,6 +40,15 @@ def stgcn(
     """changes: of `model_args`."""
     shape = Shape((channels,), persons, num_class)
     return build.build_stgcn(STGCNArgs(**changes), "ST-GCN", layout, shape)
+
+
+def rt_stgcn(
+    layout: Skeleton = NTU_25, num_class: int = 60, persons: int = 2, channels: int = 3,
+    **changes: Any,
+) -> RTSTGCN:  # fmt: skip
+    """changes: of `model_args`."""
+    shape = Shape((channels,), persons, num_class)
+    return build.build_rt_stgcn(RTSTGCNArgs(**changes), "RT-ST-GCN", layout, shape)
 
 
 def network_of(config: Config) -> ClipNetwork:
@@ -75,13 +85,12 @@ def randomise(network: paddle.nn.Layer, seed: int = 0) -> None:
     for key in sorted(torch_name, key=torch_name.get):
         shape = state[key].shape
         r = rng.standard_normal(shape)
-        is_norm = key.rpartition(".")[0] + "._mean" in state
         if key.endswith("_variance"):
             value = 1 + 0.1 * np.abs(r)
-        elif key.startswith("edge_importance") or (key.endswith("weight") and is_norm):
-            value = 1 + 0.1 * r
         elif key.endswith("weight") and len(shape) >= 4:
             value = r / np.sqrt(np.prod(shape[1:]))
+        elif "edge_importance" in key or key.endswith("weight"):  # weight: of a normalisation
+            value = 1 + 0.1 * r
         else:
             value = 0.1 * r
         state[key].set_value(value.astype(np.float32))

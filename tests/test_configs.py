@@ -21,8 +21,8 @@ PROTOCOLS = ["ntu-xsub", "ntu-xview", "ntu-xsub120", "ntu-xset120"]
 
 def test_numbering() -> None:
     streams = [n + tens for tens in (0, 10, 20, 30) for n in range(1001, 1006)]
-    own = [1101, 1111, 1121, 1131, 2101]
-    expected = [str(n) for n in (*streams, *range(2001, 2025), *own, 9001)]
+    own = [1101, 1111, 1121, 1131, 2101, 4201]
+    expected = [str(n) for n in (*streams, *range(2001, 2025), *own, 4211, 9001)]
     assert sorted(expected) == NAMES
     for name in (str(n) for n in (*range(1001, 1005), *range(2001, 2025))):
         config = configs.load(name)
@@ -131,6 +131,23 @@ def test_another_family_starts_its_model_args_afresh() -> None:
         "model_type": "ST-GCN",
     }
     assert configs.load("2001", late).model_args.strategy == "uniform"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"model_args.block_args": []}, "at least one block"),
+        ({"model_args.block_args": [[64, 0]]}, r"block_args\[0\] is \[64, 0\].*tap spacing >= 1"),
+        ({"model_args.kernel_size": 0}, "model_args.kernel_size is 0; allowed: 1 or more"),
+        ({"model_args.in_channel": 0}, "model_args.in_channel is 0; allowed: 1 or more"),
+        ({"model_args.drop_prob": 1}, "0 to below 1"),
+        ({"model_args.strategy": "far"}, "allowed: uniform, distance, spatial"),
+        ({"model_args.max_hop": 2}, "max_hop is unknown"),
+    ],
+)
+def test_wrong_values_of_rt_stgcn_are_refused(override: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        configs.load("4211", override)
 
 
 @pytest.mark.parametrize(
@@ -257,6 +274,6 @@ def test_every_key_is_explained() -> None:
         nested = [leaves(v) if isinstance(v, dict) else {k} for k, v in tree.items()]
         return set().union(*nested)
 
-    for name in ("1001", "2001"):
+    for name in ("1001", "2001", "4201"):
         for key in leaves(yaml.safe_load(configs.dump(configs.load(name)))):
             assert f"`{key}`" in page, key

@@ -124,7 +124,7 @@ def test_export_changes_no_network(tmp_path: Path) -> None:
         np.testing.assert_array_equal(after[name].numpy(), value)
 
 
-EXPORTABLE = [["-c", "1001", "--set", "dataset_args.ntu.num_frame=16"]]
+EXPORTABLE = [["-c", "1001", "--set", "dataset_args.ntu.num_frame=16"], ["-c", "4201"]]
 EXPORTABLE += [["-c", "9001", *SET, f"model_args.att_type={t}"] for t in ("pa", "ca", "fa", "ja")]
 EXPORTABLE += [
     ["-c", "9001", *SET, f"model_args.layer_type={t}", "model_args.att_type=none"]

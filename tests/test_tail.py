@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
-from networks import SMALL, efficientgcn, randomise, stgcn
+from networks import SMALL, efficientgcn, randomise, rt_stgcn, stgcn
 
 from dataset.pipeline import ClipPipeline
 from dataset.skeletons import skeleton
@@ -24,6 +24,11 @@ EFFICIENTGCN += [{"kernel_size": (3, 2)}, {"fusion_stage": 0}, {"fusion_stage": 
 def small_stgcn(kernel_size: int = 5) -> paddle.nn.Layer:
     blocks = ((8, 1), (16, 2), (16, 1), (16, 2))
     return stgcn(num_class=12, channels=18, kernel_size=kernel_size, block_args=blocks)
+
+
+def small_rt_stgcn(kernel_size: int) -> paddle.nn.Layer:
+    blocks = ((8, 1), (16, 2), (16, 1), (16, 2))
+    return rt_stgcn(num_class=12, channels=18, kernel_size=kernel_size, block_args=blocks)
 
 
 def clip_of(real: int) -> np.ndarray:
@@ -55,6 +60,11 @@ def test_every_length_of_stgcn(kernel_size: int) -> None:
     check_every_length(ready(small_stgcn(kernel_size)))
 
 
+@pytest.mark.parametrize("kernel_size", [3, 8])
+def test_every_length_of_rt_stgcn(kernel_size: int) -> None:
+    check_every_length(ready(small_rt_stgcn(kernel_size)))
+
+
 def check_every_length(network: paddle.nn.Layer) -> None:
     """From no real frame to no padding: exact at the margin and one stride above, wrong at half."""
     margin, stride = network.geometry.tail_margin, network.geometry.stride
@@ -73,11 +83,16 @@ def check_every_length(network: paddle.nn.Layer) -> None:
     assert wrong > 1e-4
 
 
-@pytest.mark.parametrize("name", ["EfficientGCN", "ST-GCN"])
+@pytest.mark.parametrize("name", ["EfficientGCN", "ST-GCN", "RT-ST-GCN"])
 def test_the_margin_is_the_smallest(name: str) -> None:
-    """One stride less is wrong. Basic layers: in depthwise ones, outer frames weigh little."""
-    dense = {**SMALL, "layer_type": "Basic"}
-    network = ready(small_stgcn() if name == "ST-GCN" else efficientgcn(branches=3, **dense))
+    """One stride less is wrong. Basic layers: in depthwise ones, outer frames weigh little, and so
+    do they in sums of many taps."""
+    networks = {
+        "EfficientGCN": lambda: efficientgcn(branches=3, **{**SMALL, "layer_type": "Basic"}),
+        "ST-GCN": small_stgcn,
+        "RT-ST-GCN": lambda: small_rt_stgcn(kernel_size=2),
+    }
+    network = ready(networks[name]())
     margin, stride = network.geometry.tail_margin, network.geometry.stride
     clip = clip_of(40)
     whole, short = logits(network, clip), logits(network, clip, 40 + margin - stride)

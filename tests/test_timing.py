@@ -9,7 +9,7 @@ import pytest
 from configs.model import LAYER_TYPES
 from model.network import ClipNetwork
 from model.timing import Geometry, Timing, compose
-from tests.networks import SMALL, efficientgcn, measured_geometry, randomise, stgcn
+from tests.networks import SMALL, efficientgcn, measured_geometry, randomise, rt_stgcn, stgcn
 
 BLOCKS = ((8, 1), (16, 2), (16, 1), (16, 2))
 
@@ -37,12 +37,16 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("EfficientGCN", {"att_type": "none", "kernel_size": (3, 2)}),
 ]
 NETWORKS += [("ST-GCN", {"block_args": BLOCKS, "kernel_size": k}) for k in (3, 9)]
+NETWORKS += [("RT-ST-GCN", {"block_args": BLOCKS, "kernel_size": k}) for k in (1, 4, 9)]
 
 
 @pytest.mark.parametrize(("family", "changes"), NETWORKS, ids=str)
 def test_measured(family: str, changes: dict[str, Any]) -> None:
+    network: ClipNetwork
     if family == "ST-GCN":
-        network: ClipNetwork = stgcn(persons=1, num_class=5, **changes)
+        network = stgcn(persons=1, num_class=5, **changes)
+    elif family == "RT-ST-GCN":
+        network = rt_stgcn(persons=1, num_class=5, **changes)
     else:
         network = efficientgcn(persons=1, branches=1, **{**SMALL, **changes})
     randomise(network)

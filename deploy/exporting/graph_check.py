@@ -21,9 +21,9 @@ OPSET = 12
 # Operators of RKNN Toolkit2 (1.6) that CANN supports too; the less usual ones were looked up in its
 # list (docs/export.md). None computes shapes: the graph compiles as it is once its axes have sizes.
 CHIP_OPERATORS = {
-    *("Add", "Clip", "Concat", "Conv", "GlobalAveragePool", "HardSigmoid", "MatMul", "Mul"),
+    *("Add", "Clip", "Concat", "Conv", "Div", "GlobalAveragePool", "HardSigmoid", "MatMul", "Mul"),
     *("ReduceMax", "ReduceMean", "Relu", "Reshape", "Sigmoid", "Slice", "Softmax", "Split"),
-    *("Squeeze", "Sub", "Transpose", "Unsqueeze"),
+    *("Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze"),
 }
 
 # Operator type -> count; rank of every tensor; names of the inputs and outputs; other problems.

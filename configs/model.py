@@ -9,7 +9,11 @@ from typing import ClassVar
 from configs.checks import check, one_of
 
 ACT_TYPES = ("relu", "relu6", "hswish", "swish")
-ATT_TYPES = ("stja", "pa", "ca", "fa", "ja", "none")
+CAUSAL = "-causal"
+ATT_TYPES = (
+    *("stja", "pa", "ca", "fa", "ja", "none"),
+    *("stja-causal", "pa-causal", "ca-causal", "ja-causal"),
+)
 LAYER_TYPES = ("Basic", "Bottleneck", "Sep", "SG")
 STRATEGIES = ("uniform", "distance", "spatial")
 Blocks = tuple[tuple[int, int, float], ...]  # channel, stride, depth of each
@@ -34,6 +38,11 @@ class EfficientGCNArgs:
     reduct_ratio: int = 2
     bias: bool = True
     edge: bool = True
+
+    @property
+    def causal(self) -> bool:
+        """The attention gates each frame by means over the frames up to it."""
+        return self.att_type.endswith(CAUSAL)
 
     def __post_init__(self) -> None:
         key = "model_args."

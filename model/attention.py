@@ -4,6 +4,10 @@
 paper compares it with. Where the public Paddle port differs (joint attention pools by maximum, part
 attention cannot run), this module follows the original. 'fa' has no sigmoid in either code. For
 truncated clips (model/tail.py), means over frames are those of the whole clip.
+
+In the causal form of an attention, frame t is gated by the mean over frames 0 to t instead, so that
+frames can be processed as they arrive. Parameters are the same. 'fa' has no mean over frames, and
+no causal form.
 """
 
 from __future__ import annotations
@@ -15,20 +19,52 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from model.conv import Conv2D
-from model.layers import ACTIVATIONS, conv_norm, mean_over_frames, temporal_conv
+from model.layers import (
+    ACTIVATIONS,
+    conv_norm,
+    cumulative_mean,
+    mean_over_frames,
+    temporal_conv,
+)
 from model.tail import Tail
 from model.timing import Timing, timings_of
 
 
-def pooled_frames(x: Tensor, tail: Tail | None) -> Tensor:
-    """x, or for truncated clips its mean over the frames of the whole clip, (P, C, 1, V)."""
-    return x if tail is None else tail.mean(x)
+class MeanGate(nn.Layer):
+    """Multiplies x by a gate that depends on the mean over its frames.
+
+    causal: on the cumulative mean. A frame's output then depends on no later frame, and a form for
+    streams only needs the cumulative mean of the frames so far and `gated`.
+    """
+
+    def __init__(self, *, causal: bool) -> None:
+        super().__init__()
+        self.causal = causal
+
+    def gated(self, x: Tensor, mean: Tensor) -> Tensor:
+        """x times its gate, (P, C, T, V) -> (P, C, T, V). mean: over all frames, (P, C, 1, V), or
+        causal: the cumulative mean, (P, C, T, V). In evaluation, frame t of the result depends on
+        frame t of both alone."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
+        """tail: of truncated clips, not causal ones (`ClipNetwork.truncates`)."""
+        if self.causal:
+            return self.gated(x, cumulative_mean(x))
+        return self.gated(x, mean_over_frames(x, self.training, tail))
+
+
+class LastAxisMean(nn.Layer):
+    """Mean over the last axis, (P, C, T, V) -> (P, C, T, 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(axis=3, keepdim=True)
 
 
 def squeeze(in_channel: int, inner: int, out_channel: int, *, bias: bool = True) -> list[nn.Layer]:
-    """Layers of a bottleneck on the mean over T and V, (P, C, T, V) -> (P, C', 1, 1)."""
+    """Layers of a bottleneck on the mean over the last axis, (P, C, T, V) -> (P, C', T, 1)."""
     return [
-        nn.AdaptiveAvgPool2D(1),
+        LastAxisMean(),
         Conv2D(in_channel, inner, 1, bias_attr=bias),
         nn.BatchNorm2D(inner),
         nn.ReLU(),
@@ -36,22 +72,23 @@ def squeeze(in_channel: int, inner: int, out_channel: int, *, bias: bool = True)
     ]
 
 
-class STJointAttention(nn.Layer):
+class STJointAttention(MeanGate):
     """Sigmoid gate over (C, T), from the mean over joints, times one over (C, V), from the mean
-    over frames."""
+    over frames; if causal, over (C, T, V)."""
 
-    def __init__(self, channel: int, *, reduct_ratio: int, bias: bool) -> None:
-        super().__init__()
+    def __init__(
+        self, channel: int, *, reduct_ratio: int, bias: bool, causal: bool = False
+    ) -> None:
+        super().__init__(causal=causal)
         inner = channel // reduct_ratio
         self.fcn = conv_norm(channel, inner, bias=bias)
         self.act = nn.Hardswish()
         self.conv_t = Conv2D(inner, channel, 1)
         self.conv_v = Conv2D(inner, channel, 1)
 
-    def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
+    def gated(self, x: Tensor, mean: Tensor) -> Tensor:
         over_time = x.mean(axis=3, keepdim=True)  # (P, C, T, 1)
-        over_joints = mean_over_frames(x, self.training, tail)  # (P, C, 1, V)
-        over_time, over_joints = self._reduce(over_time, over_joints)
+        over_time, over_joints = self._reduce(over_time, mean)
         time_gate = F.sigmoid(self.conv_t(over_time))
         joint_gate = F.sigmoid(self.conv_v(over_joints))
         if not self.training:
@@ -62,23 +99,30 @@ class STJointAttention(nn.Layer):
 
     def _reduce(self, over_time: Tensor, over_joints: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the shared 1x1 convolution; in training to both inputs at once, so that its
-        BatchNorm normalises them together. (P, C, T, 1), (P, C, 1, V) -> the same with C'."""
+        BatchNorm normalises them together. (P, C, T, 1), (P, C, T', V) -> the same with C'; T' is
+        T if causal, else 1."""
         if not self.training:
             return self.act(self.fcn(over_time)), self.act(self.fcn(over_joints))
-        t, v = over_time.shape[2], over_joints.shape[3]
-        over_joints = over_joints.transpose([0, 1, 3, 2])  # (P, C, V, 1)
+        p, c, t, v = over_joints.shape
+        over_joints = over_joints.reshape([p, c, t * v, 1])
         both = self.act(self.fcn(paddle.concat([over_time, over_joints], axis=2)))
-        over_time, over_joints = paddle.split(both, [t, v], axis=2)
-        return over_time, over_joints.transpose([0, 1, 3, 2])
+        over_time, over_joints = paddle.split(both, [over_time.shape[2], t * v], axis=2)
+        return over_time, over_joints.reshape([p, -1, t, v])
 
 
-class PartAttention(nn.Layer):
+class PartAttention(MeanGate):
     """Softmax over body parts; every joint is gated by the weight of its part."""
 
     def __init__(
-        self, channel: int, *, reduct_ratio: int, bias: bool, parts: Sequence[Sequence[int]]
+        self,
+        channel: int,
+        *,
+        reduct_ratio: int,
+        bias: bool,
+        parts: Sequence[Sequence[int]],
+        causal: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(causal=causal)
         self.channel, self.num_part = channel, len(parts)
         inner, out_channel = channel // reduct_ratio, channel * len(parts)
         self.fcn = nn.Sequential(*squeeze(channel, inner, out_channel, bias=bias))
@@ -86,20 +130,22 @@ class PartAttention(nn.Layer):
         members = paddle.to_tensor([[float(v in part) for v in range(num_joint)] for part in parts])
         self.register_buffer("members", members, persistable=False)  # (parts, V) of 0 and 1
 
-    def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
-        weight = self.fcn(pooled_frames(x, tail)).reshape([-1, self.channel, 1, self.num_part])
-        return x * paddle.matmul(F.softmax(weight, axis=3), self.members)  # gate (P, C, 1, V)
+    def gated(self, x: Tensor, mean: Tensor) -> Tensor:
+        weight = self.fcn(mean)  # (P, C * parts, 1 or T, 1)
+        weight = weight.reshape([-1, self.channel, self.num_part, mean.shape[2]])
+        weight = F.softmax(weight.transpose([0, 1, 3, 2]), axis=3)  # (P, C, 1 or T, parts)
+        return x * paddle.matmul(weight, self.members)  # gate (P, C, 1 or T, V)
 
 
-class ChannelAttention(nn.Layer):
+class ChannelAttention(MeanGate):
     """Squeeze-and-excitation with a reduction ratio of 4."""
 
-    def __init__(self, channel: int) -> None:
-        super().__init__()
+    def __init__(self, channel: int, *, causal: bool = False) -> None:
+        super().__init__(causal=causal)
         self.fcn = nn.Sequential(*squeeze(channel, channel // 4, channel), nn.Sigmoid())
 
-    def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
-        return x * self.fcn(pooled_frames(x, tail))  # gate (P, C, 1, 1)
+    def gated(self, x: Tensor, mean: Tensor) -> Tensor:
+        return x * self.fcn(mean)  # gate (P, C, 1 or T, 1)
 
 
 class FrameAttention(nn.Layer):
@@ -112,22 +158,25 @@ class FrameAttention(nn.Layer):
 
     def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
         """`tail` is ignored: there is no mean over frames."""
-        mean = x.mean(axis=[1, 3], keepdim=True)  # (P, 1, T, 1)
-        peak = x.max(axis=[1, 3], keepdim=True)
-        return x * self.conv(paddle.concat([mean, peak], axis=1))  # gate (P, 1, T, 1)
+        return x * self.conv(self.statistics(x))  # gate (P, 1, T, 1)
+
+    def statistics(self, x: Tensor) -> Tensor:
+        """(P, C, T, V) -> (P, 2, T, 1)."""
+        mean = x.mean(axis=[1, 3], keepdim=True)
+        return paddle.concat([mean, x.max(axis=[1, 3], keepdim=True)], axis=1)
 
 
-class JointAttention(nn.Layer):
+class JointAttention(MeanGate):
     """Softmax over joints, from the mean over channels and frames of each joint."""
 
-    def __init__(self, num_joint: int) -> None:
-        super().__init__()
+    def __init__(self, num_joint: int, *, causal: bool = False) -> None:
+        super().__init__(causal=causal)
         layers = squeeze(num_joint, num_joint // 2, num_joint)
         self.fcn = nn.Sequential(*layers, nn.Softmax(axis=1))
 
-    def forward(self, x: Tensor, tail: Tail | None = None) -> Tensor:
-        by_joint = self.fcn(pooled_frames(x, tail).transpose([0, 3, 2, 1]))  # (P, V, 1, 1)
-        return x * by_joint.transpose([0, 3, 2, 1])  # gate (P, 1, 1, V)
+    def gated(self, x: Tensor, mean: Tensor) -> Tensor:
+        by_joint = self.fcn(mean.transpose([0, 3, 2, 1]))  # (P, V, 1 or T, 1)
+        return x * by_joint.transpose([0, 3, 2, 1])  # gate (P, 1, 1 or T, V)
 
 
 class AttentionLayer(nn.Layer):

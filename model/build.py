@@ -11,7 +11,7 @@ from typing import Any
 
 from paddle import nn
 
-from configs.model import EfficientGCNArgs, RTSTGCNArgs, STGCNArgs
+from configs.model import CAUSAL, EfficientGCNArgs, RTSTGCNArgs, STGCNArgs
 from configs.schema import Config
 from dataset.features import branch_channels
 from dataset.graph import adjacency, efficientgcn_adjacency
@@ -77,8 +77,10 @@ def build_efficientgcn(
 ) -> EfficientGCN:
     """See `Builder`. Raises UserError for part attention on a layout without body parts, and for a
     reduct_ratio above the channels of the narrowest block."""
-    if args.att_type == "pa" and not layout.parts:
-        raise UserError(f"model_args.att_type is pa, but layout {layout.name} has no body parts")
+    if args.att_type.removesuffix(CAUSAL) == "pa" and not layout.parts:
+        raise UserError(
+            f"model_args.att_type is {args.att_type}, but layout {layout.name} has no body parts"
+        )
     kernel, max_distance = args.kernel_size
     phi = args.model_types.index(model_type)
     blocks = rescale_blocks(args.block_args, phi, args.scale_args)
@@ -131,14 +133,17 @@ TEMPORAL_LAYERS: dict[str, Callable[[EfficientGCNArgs, int, Timing], nn.Layer]] 
     "SG": lambda a, c, t: TemporalSG(c, t, a.act_type, a.bias, a.reduct_ratio),
 }
 ATTENTIONS: dict[str, Callable[[EfficientGCNArgs, int, Skeleton], nn.Layer]] = {
-    "stja": lambda a, c, layout: att.STJointAttention(c, reduct_ratio=a.reduct_ratio, bias=a.bias),
-    "pa": lambda a, c, layout: att.PartAttention(
-        c, reduct_ratio=a.reduct_ratio, bias=a.bias, parts=layout.parts
+    "stja": lambda a, c, layout: att.STJointAttention(
+        c, reduct_ratio=a.reduct_ratio, bias=a.bias, causal=a.causal
     ),
-    "ca": lambda a, c, layout: att.ChannelAttention(c),
+    "pa": lambda a, c, layout: att.PartAttention(
+        c, reduct_ratio=a.reduct_ratio, bias=a.bias, parts=layout.parts, causal=a.causal
+    ),
+    "ca": lambda a, c, layout: att.ChannelAttention(c, causal=a.causal),
     "fa": lambda a, c, layout: att.FrameAttention(),
-    "ja": lambda a, c, layout: att.JointAttention(layout.num_joint),
+    "ja": lambda a, c, layout: att.JointAttention(layout.num_joint, causal=a.causal),
 }
+ATTENTIONS |= {name + CAUSAL: ATTENTIONS[name] for name in ("stja", "pa", "ca", "ja")}
 
 
 def rescale_blocks(

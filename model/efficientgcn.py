@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 from paddle import Tensor, nn
 
-from model.attention import AttentionLayer
+from model.attention import AttentionLayer, MeanGate
 from model.conv import Conv2D
 from model.fold import batch_norm_affine
 from model.graph_conv import FoldedGraphConv, graph_conv
@@ -162,6 +162,11 @@ class EfficientGCN(ClipNetwork):
     @property
     def timings(self) -> tuple[Timing, ...]:
         return timings_of([*self.input_branches[0], *self.main_stream])  # all branches are equal
+
+    @property
+    def truncates(self) -> bool:
+        """False with causal attention: a cumulative mean changes within a constant tail."""
+        return not any(isinstance(s, MeanGate) and s.causal for s in self.sublayers())
 
     def trunk(self, clips: Tensor, tail: Tail | None) -> Tensor:
         x = split_persons(clips, self.num_joint)  # (P, I*C, T, V)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+
+import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
@@ -86,3 +89,15 @@ def mean_over_frames(x: Tensor, training: bool, tail: Tail | None = None) -> Ten
     if training:
         return paddle.matmul(paddle.full([1, t], 1 / t), x)
     return x.mean(axis=2, keepdim=True)
+
+
+def cumulative_mean(x: Tensor) -> Tensor:
+    """At each frame the mean over the frames up to it, (P, C, T, V) -> (P, C, T, V). A product with
+    a constant matrix: compilers for accelerators have no cumulative sum (docs/export.md)."""
+    return paddle.matmul(paddle.to_tensor(_averaging_matrix(x.shape[2])), x)
+
+
+@functools.lru_cache(maxsize=16)
+def _averaging_matrix(t: int) -> np.ndarray:
+    """(T, T) float32, lower triangular: row t has 1 / (t + 1) at the frames 0 to t."""
+    return np.tri(t, dtype=np.float32) / np.arange(1, t + 1, dtype=np.float32)[:, None]

@@ -49,6 +49,12 @@ class ClipNetwork(nn.Layer):
         """Receptive field, delay, total stride and tail margin, in input frames."""
         return compose(self.timings)
 
+    @property
+    def truncates(self) -> bool:
+        """Truncated clips give the logits of the whole ones (model/tail.py): in evaluation, every
+        activation is constant in a constant tail, except near both ends."""
+        return True
+
     def trunk(self, clips: Tensor, tail: Tail | None) -> Tensor:
         """(N, M*V, I*C, T) -> feature (P, C', T', V). tail: of truncated clips, else None."""
         raise NotImplementedError
@@ -59,9 +65,12 @@ class ClipNetwork(nn.Layer):
 
     def forward(self, clips: Tensor, cut: Tensor | None = None) -> Tensor:
         """Clip tensor -> logits (N, num_class). cut: (N, 1, 1, 1), the fraction of each clip's
-        frames that was removed (model/tail.py); None for whole clips."""
+        frames that was removed (model/tail.py); None for whole clips. Raises ValueError for a cut
+        where truncation is not exact for this network (`truncates`)."""
         tail = None
         if cut is not None:
+            if not self.truncates:
+                raise ValueError("cut: this network only takes whole clips (ClipNetwork.truncates)")
             # (N, M, 1, 1); expand would query dynamic shapes in exported graphs.
             by_person = paddle.concat([cut] * self.persons, axis=1)
             tail = Tail(by_person.reshape([-1, 1, 1, 1]))

@@ -6,7 +6,8 @@ convolution over time reads recorded frames or its own zero padding. So T' < T f
 the recorded frames, a margin, one representative frame and a second margin. A mean over frames
 weights the representative frame by all frames that were removed; no other operation mixes frames.
 The result is exact up to rounding (docs/performance.md, tests/test_tail.py). model/timing.py
-computes the margin.
+computes the margin. Networks that do mix frames in another way, as causal attention does, are not
+truncated (`ClipNetwork.truncates`).
 """
 
 from __future__ import annotations

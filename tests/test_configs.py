@@ -21,7 +21,7 @@ PROTOCOLS = ["ntu-xsub", "ntu-xview", "ntu-xsub120", "ntu-xset120"]
 
 def test_numbering() -> None:
     streams = [n + tens for tens in (0, 10, 20, 30) for n in range(1001, 1006)]
-    own = [1101, 1111, 1121, 1131, 2101, 4201]
+    own = [1101, 1111, 1121, 1131, 2101, 4101, 4201]
     expected = [str(n) for n in (*streams, *range(2001, 2025), *own, 4211, 9001)]
     assert sorted(expected) == NAMES
     for name in (str(n) for n in (*range(1001, 1005), *range(2001, 2025))):

@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 import pytest
 
+from configs.model import ATT_TYPES
 from dataset.graph import adjacency
 from dataset.skeletons import layout_names, skeleton
 from model.build import rescale_blocks
@@ -164,7 +165,7 @@ def test_rescale_rounds_half_to_even() -> None:
 
 PARTS = [{"layer_type": t} for t in ("Basic", "Bottleneck", "Sep", "SG")]
 PARTS += [{"layer_type": "Sep", "expand_ratio": 2}, {"bias": False}, {"edge": False}]
-PARTS += [{"att_type": t} for t in ("stja", "pa", "ca", "fa", "ja", "none")]
+PARTS += [{"att_type": t} for t in ATT_TYPES]
 PARTS += [{"act_type": t} for t in ("relu", "relu6", "hswish", "swish")]
 PARTS += [{"fusion_stage": s} for s in (0, 3)]
 

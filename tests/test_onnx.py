@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 import export as export_cli
 import infer as infer_cli
+from configs.model import ATT_TYPES
 from dataset.storage import open_clips
 from deploy.engines.engine import open_engine
 from deploy.engines.onnx_engine import OnnxEngine
@@ -281,7 +282,7 @@ def test_infer_takes_an_onnx_file(
     assert "Infer Mean Accuracy" in capsys.readouterr().out
 
 
-PARTS = [f"model_args.att_type={t}" for t in ("pa", "ca", "fa", "ja", "none")]
+PARTS = [f"model_args.att_type={t}" for t in ATT_TYPES if t != "stja"]
 PARTS += [f"model_args.layer_type={t}" for t in ("Basic", "Bottleneck", "Sep")]
 PARTS += [f"model_args.act_type={t}" for t in ACTIVATIONS]
 

@@ -80,9 +80,11 @@ def static_meta(
     network."""
     args, weights, geometry = config.data, config.pretrained_path, network.geometry
     contract = CONTRACTS[options.contract]
+    truncates = contract.truncates and network.truncates
     # A clip not longer than the margin cannot be truncated: the graph would slice behind its end.
-    truncates = contract.truncates and args.num_frame > geometry.tail_margin
-    if options.whole_clips or options.with_feature or args.num_frame % geometry.stride:
+    if args.num_frame <= geometry.tail_margin or args.num_frame % geometry.stride:
+        truncates = False
+    if options.whole_clips or options.with_feature:
         truncates = False
     return StaticMeta(
         config=config.name,

@@ -10,12 +10,16 @@ import paddle.nn.functional as F
 from paddle import Tensor, nn
 
 from errors import UserError
+from model import attention as att
 from model.efficientgcn import EfficientGCN, SpatialGraphLayer
 from model.fold import Affine
 from model.network import split_persons
+from model.rt_stgcn import RTSTGCN
 from model.stgcn import STGCN, STGCNBlock
+from model.streaming.plan import WindowSum
 from model.streaming.step import Signal, Step
 from model.temporal import TemporalBasic, TemporalBottleneck, TemporalSep, TemporalSG
+from model.timing import Timing
 
 
 def trunk(network: nn.Layer, step: Step, frames: Signal) -> Signal:
@@ -27,8 +31,8 @@ def trunk(network: nn.Layer, step: Step, frames: Signal) -> Signal:
 def _form(forms: dict[type, Callable[..., Signal]], layer: nn.Layer) -> Callable[..., Signal]:
     if type(layer) not in forms:
         raise UserError(
-            f"{type(layer).__name__} has no streaming form: it needs the whole clip; choose a "
-            "causal att_type, e.g. -c 4101 (docs/streaming.md)"
+            f"{type(layer).__name__} has no streaming form; allowed: "
+            f"{', '.join(kind.__name__ for kind in forms)}"
         )
     return forms[type(layer)]
 
@@ -81,7 +85,7 @@ def _basic(layer: TemporalBasic, step: Step, signal: Signal) -> Signal:
     return y.replaced(layer.act(y.x))
 
 
-def _conv_norm(step: Step, signal: Signal, layers: Any, timing: Any, name: str = "conv") -> Signal:
+def _conv_norm(step: Step, signal: Signal, layers: Any, timing: Timing, name: str = "conv") -> Signal:
     y = step.conv(signal, layers[0], timing, name)
     return y.replaced(layers[1](y.x))
 
@@ -112,11 +116,46 @@ def _sandglass(layer: TemporalSG, step: Step, signal: Signal) -> Signal:
     return step.add(y, step.residual(signal, layer.residual, last.stride))
 
 
-TRUNKS: dict[type, Callable[..., Signal]] = {STGCN: _stgcn, EfficientGCN: _efficientgcn}
+def _attention(layer: att.AttentionLayer, step: Step, signal: Signal) -> Signal:
+    if isinstance(layer.att, att.FrameAttention):
+        gate = step.conv(signal.replaced(layer.att.statistics(signal.x)), *_only(layer.att))
+        late = step.delayed(signal, gate.frames.lag)
+        gated, signal = late.replaced(late.x * gate.x), late
+    elif layer.att.causal:
+        gated = signal.replaced(layer.att.gated(signal.x, step.mean_so_far(signal)))
+    else:
+        raise UserError(
+            f"{type(layer.att).__name__} takes means over the whole clip, so the network cannot "
+            "stream; train one with a causal att_type, e.g. -c 4101 (docs/streaming.md)"
+        )
+    return signal.replaced(layer.act(layer.bn(gated.x) + signal.x))
+
+
+def _only(layer: att.FrameAttention) -> tuple[Any, Timing]:
+    return layer.conv, layer.timings[0]
+
+
+def _rt_stgcn(network: RTSTGCN, step: Step, frames: Signal) -> Signal:
+    signal = frames.replaced(network.stem(split_persons(frames.x, network.num_joint)))
+    for index, layer in enumerate(network.st_gcn):
+        timing = layer.timings[0]
+        with step.scope(f"layer{index}"):
+            window = WindowSum(timing.kernel, timing.dilation)
+            summed = step.window_sum(signal.replaced(layer.graph(signal.x, network.A)), window)
+        signal = summed.replaced(layer.combine(summed.x, signal.x))
+    return signal
+
+
+TRUNKS: dict[type, Callable[..., Signal]] = {
+    EfficientGCN: _efficientgcn,
+    RTSTGCN: _rt_stgcn,
+    STGCN: _stgcn,
+}
 LAYERS: dict[type, Callable[..., Signal]] = {
     nn.BatchNorm2D: _frame_wise,
     Affine: _frame_wise,  # of a folded network
     SpatialGraphLayer: _frame_wise,
+    att.AttentionLayer: _attention,
     TemporalBasic: _basic,
     TemporalBottleneck: _bottleneck,
     TemporalSep: _separable,

@@ -110,9 +110,9 @@ class Step:
         both = self._with_past(signal, lag - frames.lag, name)
         return Signal(both[:, :, : frames.count], dataclasses.replace(frames, lag=lag))
 
-    def mean_so_far(self, signal: Signal) -> Signal:
-        """Mean over the clip's frames up to each one. In the dilated form, over those of its
-        phase."""
+    def mean_so_far(self, signal: Signal) -> Tensor:
+        """Mean over the clip's frames up to each one, (P, C, count, V). In the dilated form, over
+        those of its phase."""
         frames = signal.frames
         x = signal.x * self._mask(INSIDE, frames)
         every = frames.every
@@ -126,7 +126,7 @@ class Step:
                 x = paddle.matmul(paddle.to_tensor(ones), x)
             x = x + past
             self._keep("sum", x[:, :, frames.count - 1 :])
-        return Signal(x * self._mask(SHARE, frames), frames)
+        return x * self._mask(SHARE, frames)
 
     def window_sum(self, signal: Signal, window: WindowSum) -> Signal:
         """Sum over the last frames of the clip, one frame in a step. The state is the sum of all

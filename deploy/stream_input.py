@@ -34,11 +34,9 @@ class StreamInput:
         self._offset: np.ndarray | None = None  # (num_axis, 1, 1, 1), of the first origin joint
         self._given = 0
 
-    def push(self, frames: ArrayLike) -> np.ndarray:
-        """Frames (3, F, V, M), metres, or x, y, score; M up to that of the model -> features of the
-        frames that are now known, (M, V, I*C, F'). A joint with NaN is a missing one, all zeros.
-        Raises UserError for anything else, before it changes anything."""
-        clip = self._checked(frames)
+    def push(self, clip: np.ndarray) -> np.ndarray:
+        """Frames as `checked` gives them -> features of the frames that are now known, (M, V, I*C,
+        F')."""
         self._given += clip.shape[1]
         self._held = np.concatenate([self._held, clip], axis=1)
         if not self._centres():
@@ -51,7 +49,10 @@ class StreamInput:
             self._offset = np.zeros((self.input.pipeline.num_axis, 1, 1, 1), np.float32)
         return self._features(self._held.shape[1])
 
-    def _checked(self, frames: ArrayLike) -> np.ndarray:
+    def checked(self, frames: ArrayLike) -> np.ndarray:
+        """Frames (3, F, V, M), metres, or x, y, score; M up to that of the model -> (3, F, V, M)
+        float32 with all person slots. A joint with NaN is a missing one, all zeros, and counted.
+        Raises UserError for anything else."""
         array = real_numbers(frames)
         joints, persons = self.input.skeleton.num_joint, self.input.clip_persons
         allowed = f"allowed: (3, F, {joints}, M) with M up to {persons}"

@@ -24,6 +24,7 @@ from dataset.storage import ClipSet
 from deploy.clip_input import ClipInput, check_data
 from deploy.engines.engine import AUTO, Engine, open_engine
 from deploy.meta import StaticMeta, read_meta
+from deploy.stream_clock import FrameClock
 from deploy.stream_input import StreamInput
 from errors import UserError
 from model.streaming.plan import Plan
@@ -68,11 +69,20 @@ class RunningMean:
 
 
 class Stream:
-    """One stream: its input, its state and its sums of logits. window: positions of the mean."""
+    """One stream: its input, its state and its sums of logits. window: positions of the mean.
+    frame_rate: of the training data, None where frames come without times."""
 
-    def __init__(self, input_: ClipInput, plan: Plan, num_class: int, window: int) -> None:
+    def __init__(
+        self,
+        input_: ClipInput,
+        plan: Plan,
+        num_class: int,
+        window: int,
+        frame_rate: float | None,
+    ) -> None:
         rows = input_.clip_persons
         self.plan = plan
+        self.clock = None if frame_rate is None else FrameClock(frame_rate)
         self.input = StreamInput(input_)
         self.state = StreamState(plan, rows)
         layout, channels = input_.skeleton, sum(input_.pipeline.channels)
@@ -86,17 +96,29 @@ class Stream:
     def is_ready(self) -> bool:
         return self.waiting.shape[-1] >= self.plan.chunk
 
-    def add(self, features: np.ndarray) -> None:
+    def push(self, frames: ArrayLike, seconds: ArrayLike | None) -> None:
+        """Its next frames. Raises UserError before anything changes."""
+        if (seconds is None) != (self.clock is None):
+            raise UserError(
+                "frames come with their times in seconds if, and only if, the predictor was loaded "
+                "with the frame_rate of the training data"
+            )
+        checked = self.input.checked(frames)
+        if self.clock:
+            checked = self.clock.push(checked, seconds)
+        self._add(self.input.push(checked))
+
+    def _add(self, features: np.ndarray) -> None:
         """Features (M, V, I*C, F) of its next frames."""
         self.waiting = np.concatenate([self.waiting, features], axis=-1)
 
     def end(self) -> None:
         """No more frames: what is missing for all positions is added as frames behind the end."""
-        self.add(self.input.finish())
+        self._add(self.input.finish())
         self.length = self.state.first + self.waiting.shape[-1]
         if self.length:
             missing = self.plan.steps(self.length) * self.plan.chunk - self.length
-            self.add(np.zeros((*self.waiting.shape[:-1], max(missing, 0)), np.float32))
+            self._add(np.zeros((*self.waiting.shape[:-1], max(missing, 0)), np.float32))
 
     def next_chunk(self) -> tuple[np.ndarray, int | None]:
         """The frames of its next step, and the length of the stream where they reach its end."""
@@ -126,9 +148,14 @@ class Stream:
             "total": self.total,
             "count": self.count,
         }
-        found.update({f"input.{name}": a for name, a in self.input.arrays().items()})
-        found.update({f"state.{name}": a for name, a in self.state.arrays().items()})
+        for part, owner in self._parts().items():
+            found.update({f"{part}.{name}": a for name, a in owner.arrays().items()})
         return found
+
+    def _parts(self) -> dict[str, StreamInput | StreamState | FrameClock]:
+        parts: dict[str, StreamInput | StreamState | FrameClock]
+        parts = {"input": self.input, "state": self.state}
+        return {**parts, "clock": self.clock} if self.clock else parts
 
     def load(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
         """Raises UserError, starting with `where`, for anything but the arrays of a stream of the
@@ -143,8 +170,12 @@ class Stream:
                 or not np.isfinite(given).all()
             ):
                 raise UserError(f"{where}: {name} is missing or of another model")
-        self.input.load(_part(arrays, "input."), where)
-        self.state.load(_part(arrays, "state."), where)
+        if self.clock is None and "clock.times" in arrays:
+            raise UserError(f"{where}: of a stream with times; load the predictor with frame_rate")
+        for part, owner in self._parts().items():
+            start = f"{part}."
+            own_arrays = {n[len(start) :]: a for n, a in arrays.items() if n.startswith(start)}
+            owner.load(own_arrays, where)
         self.waiting, self.total = arrays["waiting"], arrays["total"].copy()
         self.mean.ring[:], self.mean.total[:] = arrays["mean.ring"], arrays["mean.total"]
         self.mean.count[...], self.count[...] = arrays["mean.count"], arrays["count"]
@@ -152,10 +183,17 @@ class Stream:
 
 class StreamPredictor:
     """Streams over one engine. Streams never share state. Not thread-safe: use one predictor per
-    thread. window: frames of the running mean (default: those of a training clip). Raises UserError
-    where engine and metadata do not fit together."""
+    thread. window: frames of the running mean (default: those of a training clip). frame_rate: of
+    the training data, frames/s, for frames that come with their times. Raises UserError where
+    engine and metadata do not fit together."""
 
-    def __init__(self, engine: Engine, meta: StaticMeta, window: int | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        meta: StaticMeta,
+        window: int | None = None,
+        frame_rate: float | None = None,
+    ) -> None:
         if not meta.stream:
             raise UserError(
                 f"the model follows the {meta.contract} contract, which takes whole clips; export "
@@ -174,7 +212,9 @@ class StreamPredictor:
         self.input = dataclasses.replace(self.input, transform=meta.transform)
         window = window or self.input.pipeline.num_frame
         self._window = max(window // self.plan.output.spacing, 1)
+        self._frame_rate = frame_rate
         self._streams: dict[str, Stream] = {}
+        self._new()  # raises UserError for another frame_rate
         self._pool = ThreadPoolExecutor(engine.max_concurrency)
 
     @classmethod
@@ -186,6 +226,7 @@ class StreamPredictor:
         engine: str = AUTO,
         cpu_threads: int | None = None,
         window: int | None = None,
+        frame_rate: float | None = None,
     ) -> StreamPredictor:
         """model_file: .pdmodel, .json or .onnx, written by export.py --contract stream. Other
         arguments: see `Predictor.load` and the class. Raises UserError."""
@@ -197,7 +238,7 @@ class StreamPredictor:
         opened = open_engine(model_file, params_file, engine, cpu_threads or num_cores())
         if meta is None:
             raise UserError(f"{model_file}: has no .meta.yaml; export again with --contract stream")
-        return cls(opened, meta, window)
+        return cls(opened, meta, window, frame_rate)
 
     @property
     def streams(self) -> list[str]:
@@ -211,22 +252,31 @@ class StreamPredictor:
         check_data(clips, self.meta, accept)
         self.input.check_metres(clips.data, str(clips.path))
 
-    def push(self, frames: ArrayLike, stream_id: str = DEFAULT_STREAM) -> list[Answer]:
-        """The next frames of a stream, (3, F, V, M): see `StreamInput.push`. A new stream_id starts
-        a stream. Returns an answer for every step that they complete."""
-        return self.push_all({stream_id: frames})[stream_id]
+    def push(
+        self,
+        frames: ArrayLike,
+        stream_id: str = DEFAULT_STREAM,
+        seconds: ArrayLike | None = None,
+    ) -> list[Answer]:
+        """The next frames of a stream, (3, F, V, M): see `StreamInput.checked`. A new stream_id
+        starts a stream. seconds: the time of each frame. Returns an answer for every step that they
+        complete."""
+        times = None if seconds is None else {stream_id: seconds}
+        return self.push_all({stream_id: frames}, times)[stream_id]
 
-    def push_all(self, frames: Mapping[str, ArrayLike]) -> dict[str, list[Answer]]:
-        """The next frames of several streams, which run in batches. Raises UserError, naming the
-        stream, where frames cannot be used; those of the streams before it have been taken."""
+    def push_all(
+        self, frames: Mapping[str, ArrayLike], seconds: Mapping[str, ArrayLike] | None = None
+    ) -> dict[str, list[Answer]]:
+        """The next frames of several streams, and their times, which run in batches. Raises
+        UserError, naming the stream, where frames cannot be used; those of the streams before it
+        have been taken."""
         for stream_id, given in frames.items():
             stream = self._streams.get(stream_id) or self._new()
             try:
-                features = stream.input.push(given)
+                stream.push(given, seconds[stream_id] if seconds is not None else None)
             except UserError as error:
                 raise UserError(f"stream {stream_id}: {error}") from error
             self._streams[stream_id] = stream
-            stream.add(features)
         return self._run(list(frames))
 
     def flush(self, stream_id: str = DEFAULT_STREAM) -> list[Answer]:
@@ -274,7 +324,9 @@ class StreamPredictor:
         return self.meta.program_sha256 + self.meta.params_sha256
 
     def _new(self) -> Stream:
-        return Stream(self.input, self.plan, len(self.class_names), self._window)
+        return Stream(
+            self.input, self.plan, len(self.class_names), self._window, self._frame_rate
+        )
 
     def _open(self, stream_id: str) -> Stream:
         if stream_id not in self._streams:
@@ -327,8 +379,3 @@ class StreamPredictor:
         if not np.isfinite(outputs[0][:count]).all():
             raise UserError("the model answers with NaN or infinity: its files are damaged")
         return [y[:count] for y in outputs] if empty > 0 else outputs
-
-
-def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    cut = len(prefix)
-    return {name[cut:]: array for name, array in arrays.items() if name.startswith(prefix)}

@@ -70,7 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     program = export_network(load_network(config, spec), config, spec, options, args.save_dir)
     stream = " --stream" if args.contract == "stream" else ""
     if CONTRACTS[args.contract].predictor or stream:
-        logging.info("Next: python infer.py%s --model_file %s --data_file DATA.npy", stream, program)
+        logging.info(
+            "Next: python infer.py%s --model_file %s --data_file DATA.npy", stream, program
+        )
     return 0
 
 

@@ -54,9 +54,7 @@ def one_person(number: str, changes: dict[str, Any]) -> Config:
     """A configuration with one person of 25 joints and windows of WINDOW frames."""
     own = {"num_class": 60, "skeleton": "ntu-25", "num_person": 1, "max_frame": WINDOW}
     own["num_frame"] = WINDOW
-    return configs.load(
-        number, {"dataset": "own", "dataset_args": {"keypoint": own}, **changes}
-    )
+    return configs.load(number, {"dataset": "own", "dataset_args": {"keypoint": own}, **changes})
 
 
 def exported(config: Config, folder: Path, contract: str) -> dict[str, tuple[Path, Engine]]:

@@ -40,7 +40,9 @@ class FrameClock:
         before = times[:1] if self._last is None else self._times[1:]
         if (np.diff(times, prepend=before) < 0).any():
             raise UserError("times that decrease; allowed: frames in the order of their times")
-        return np.concatenate([self._until(frames[:, n : n + 1], times[n]) for n in range(count)], 1)
+        return np.concatenate(
+            [self._until(frames[:, n : n + 1], times[n]) for n in range(count)], 1
+        )
 
     def _until(self, frame: np.ndarray, time: float) -> np.ndarray:
         """The frames up to and including `time`, at which `frame` (3, 1, V, M) came."""

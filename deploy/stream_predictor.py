@@ -324,9 +324,7 @@ class StreamPredictor:
         return self.meta.program_sha256 + self.meta.params_sha256
 
     def _new(self) -> Stream:
-        return Stream(
-            self.input, self.plan, len(self.class_names), self._window, self._frame_rate
-        )
+        return Stream(self.input, self.plan, len(self.class_names), self._window, self._frame_rate)
 
     def _open(self, stream_id: str) -> Stream:
         if stream_id not in self._streams:
@@ -340,7 +338,9 @@ class StreamPredictor:
         while ready := [name for name in stream_ids if self._streams[name].is_ready]:
             parts = self._batches(ready)
             shared = len(parts) > 1
-            for part, logits in zip(parts, self._pool.map(self._step, parts, [shared] * len(parts))):
+            for part, logits in zip(
+                parts, self._pool.map(self._step, parts, [shared] * len(parts))
+            ):
                 for name, (rows, length) in zip(part, logits):
                     answers[name] += self._streams[name].answer(rows, length)
         return answers

@@ -45,6 +45,7 @@ def test_startup() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("converter")
 def test_inference(tmp_path: Path) -> None:
     """Export verifies every engine; the benchmark itself verifies the port's form."""
     small = f"base: 9001\ndataset: ntu-xsub\nmodel_args: {{{SMALL}}}\n"

@@ -31,7 +31,10 @@ GOLDEN = Path(__file__).parent / "golden"
 STGCN = ["--set", "model_args.block_args=[[8,1],[16,2],[16,2]]", "model_args.drop_prob=0.0"]
 
 
-@pytest.mark.parametrize("kind", ["onnx", "paddle", "json"])
+ONNX = pytest.param("onnx", marks=pytest.mark.usefixtures("converter"))
+
+
+@pytest.mark.parametrize("kind", [ONNX, "paddle", "json"])
 def test_the_ailia_contract(tmp_path: Path, kind: str) -> None:
     """T and M are dynamic; the mean of `output` is the logits of the network for M persons."""
     network = network_of(load("1005", parse_set(STGCN[1:])))
@@ -105,7 +108,7 @@ TOY = Contract(
 )
 
 
-@pytest.mark.parametrize("kind", ["onnx", "paddle"])
+@pytest.mark.parametrize("kind", [ONNX, "paddle"])
 def test_a_contract_is_one_row(
     models: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

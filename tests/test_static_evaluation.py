@@ -43,7 +43,12 @@ def tell_clips_apart(weights: Path, logits: np.ndarray) -> None:
     ("config", "engine", "network"),
     [
         ("9001", "openvino", [*SET[1:], "dataset_args.ntu.num_frame=96"]),
-        ("1001", "onnxruntime", ["dataset_args.ntu.num_frame=16"]),
+        pytest.param(
+            "1001",
+            "onnxruntime",
+            ["dataset_args.ntu.num_frame=16"],
+            marks=pytest.mark.usefixtures("converter"),
+        ),
     ],
     ids=["EfficientGCN, truncated clips", "ST-GCN, clips too short to truncate"],
 )

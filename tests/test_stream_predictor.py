@@ -267,7 +267,9 @@ def test_what_does_not_belong_together_is_refused(steps: Path) -> None:
         load(steps).flush("7")
     with pytest.raises(UserError, match="frame_rate is 0; allowed"):
         load(steps, frame_rate=0)
-    with pytest.raises(UserError, match="if, and only if, the predictor was loaded with the frame_"):
+    with pytest.raises(
+        UserError, match="if, and only if, the predictor was loaded with the frame_"
+    ):
         load(steps, frame_rate=30.0).push(recording(2))
     with pytest.raises(UserError, match="if, and only if"):
         load(steps).push(recording(2), seconds=[0, 1])

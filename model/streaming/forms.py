@@ -85,7 +85,9 @@ def _basic(layer: TemporalBasic, step: Step, signal: Signal) -> Signal:
     return y.replaced(layer.act(y.x))
 
 
-def _conv_norm(step: Step, signal: Signal, layers: Any, timing: Timing, name: str = "conv") -> Signal:
+def _conv_norm(
+    step: Step, signal: Signal, layers: Any, timing: Timing, name: str = "conv"
+) -> Signal:
     y = step.conv(signal, layers[0], timing, name)
     return y.replaced(layers[1](y.x))
 

@@ -143,5 +143,3 @@ class Plan:
 def _shape(sizes: Any) -> tuple[int, int, int]:
     channels, frames, joints = (int(size) for size in sizes)
     return channels, frames, joints
-
-

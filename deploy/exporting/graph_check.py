@@ -18,8 +18,9 @@ FORBIDDEN_OPS = ("einsum", "batch_norm", "dropout")  # of Paddle's formats
 # Ascend's CANN lists all operators below for 12, but Unsqueeze for nothing later.
 OPSET = 12
 
-# Operators of RKNN Toolkit2 (1.6) that CANN supports too; the less usual ones were looked up in its
-# list (docs/export.md). None computes shapes: the graph compiles as it is once its axes have sizes.
+# Operators of RKNN Toolkit2 (1.6; Div and Sqrt: 2.1) that CANN supports too; the less usual ones
+# were looked up in its list (docs/export.md). None computes shapes: the graph compiles as it is
+# once its axes have sizes.
 CHIP_OPERATORS = {
     *("Add", "Clip", "Concat", "Conv", "Div", "GlobalAveragePool", "HardSigmoid", "MatMul", "Mul"),
     *("ReduceMax", "ReduceMean", "Relu", "Reshape", "Sigmoid", "Slice", "Softmax", "Split"),

@@ -17,6 +17,8 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,10 +92,14 @@ class Steps:
         advance(self.engine.run, self.plan, [self.state], [self.frames], [None])
 
 
+def repeat(work: Callable[[], None], times: int) -> None:
+    for _ in range(times):
+        work()
+
+
 def latencies(work: Any, runs: int) -> np.ndarray:
     """Milliseconds of each run, after a warm-up in which OpenVINO compiles static shapes."""
-    for _ in range(60):
-        work()
+    repeat(work, 60)
     seconds = []
     for _ in range(runs):
         begin = time.perf_counter()
@@ -136,13 +142,12 @@ def against_the_window(name: str, config: Config, folder: Path, args: Any) -> No
         meta = read_meta(steps[engine][0])
         assert meta is not None  # of a model just exported
         stream = Steps(steps[engine][1], meta.plan())
-        for _ in range(60):
-            stream()
+        repeat(stream, 60)
         print(f"{name}, {engine}, one thread, throughput (predictions/s)")
         common.measure(
             {
-                "sliding window": (lambda run=opened.run, feeds=feeds: run(feeds), 1),
-                "step": (lambda stream=stream: [stream() for _ in range(20)], 20),
+                "sliding window": (partial(opened.run, feeds), 1),
+                "step": (partial(repeat, stream, 20), 20),
             },
             args.rounds,
         )

@@ -27,7 +27,7 @@ class FrameClock:
             raise UserError(f"frame_rate is {rate}; allowed: frames/s, above 0")
         self.rate = rate
         self._last: np.ndarray | None = None  # (3, 1, V, M)
-        self._times = np.zeros(2)  # of the first and of the last frame, seconds
+        self._times: np.ndarray = np.zeros(2)  # of the first and of the last frame, seconds
         self._made = 0
 
     def push(self, frames: np.ndarray, seconds: ArrayLike) -> np.ndarray:
@@ -37,7 +37,7 @@ class FrameClock:
         count = frames.shape[1]
         if len(times) != count or not np.isfinite(times).all():
             raise UserError(f"{len(times)} times for {count} frames; allowed: seconds of each")
-        before = times[:1] if self._last is None else self._times[1:]
+        before: np.ndarray = times[:1] if self._last is None else self._times[1:]
         if (np.diff(times, prepend=before) < 0).any():
             raise UserError("times that decrease; allowed: frames in the order of their times")
         return np.concatenate(
@@ -54,10 +54,10 @@ class FrameClock:
         due = np.arange(self._made, end)
         if time == previous:
             return frame[:, :0]
-        weight = (start + due / self.rate - previous) / (time - previous)
-        weight = np.clip(weight, 0, 1).astype(np.float32)[:, None, None]  # (F', 1, 1)
+        shares = np.clip((start + due / self.rate - previous) / (time - previous), 0, 1)
+        weight = shares.astype(np.float32)[:, None, None]  # (F', 1, 1)
         both = joint_exists(self._last) & joint_exists(frame)  # (1, V, M)
-        weight = np.where(both, weight, weight >= 0.5)
+        weight = np.where(both, weight, weight >= 0.5)  # (F', V, M)
         made = self._last * (1 - weight) + frame * weight
         if time - previous > MAX_GAP:
             made[:, start + due / self.rate < time - 0.5 / self.rate] = 0

@@ -30,7 +30,7 @@ class StreamInput:
 
     def __post_init__(self) -> None:
         layout, persons = self.input.skeleton, self.input.clip_persons
-        self._held = np.zeros((3, 0, layout.num_joint, persons), np.float32)
+        self._held: np.ndarray = np.zeros((3, 0, layout.num_joint, persons), np.float32)
         self._offset: np.ndarray | None = None  # (num_axis, 1, 1, 1), of the first origin joint
         self._given = 0
 

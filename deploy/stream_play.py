@@ -62,9 +62,8 @@ class Playback:
         answers += found
         last = answers[-1]
         assert last.clip is not None and last.persons is not None  # of a flushed stream
-        exists = frames.any(axis=(0, 1, 2))
-        empty = len(last.persons) - len(exists)
-        exists = np.pad(exists, (0, empty))
+        exists = np.zeros(len(last.persons), bool)
+        exists[: frames.shape[3]] = frames.any(axis=(0, 1, 2))
         scores = Scores(last.clip[None], last.persons[None], exists[None])
         row = row_of(predictor.class_names, name, label, scores, 0, self.topk)
         row["timeline"] = [self._best(answer) for answer in answers]

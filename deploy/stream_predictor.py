@@ -86,7 +86,7 @@ class Stream:
         self.input = StreamInput(input_)
         self.state = StreamState(plan, rows)
         layout, channels = input_.skeleton, sum(input_.pipeline.channels)
-        self.waiting = np.zeros((rows, layout.num_joint, channels, 0), np.float32)
+        self.waiting: np.ndarray = np.zeros((rows, layout.num_joint, channels, 0), np.float32)
         self.mean = RunningMean(window, (rows, num_class))
         self.total = np.zeros((rows, num_class))  # over the positions of the clip network
         self.count = np.zeros((), np.int64)
@@ -104,7 +104,7 @@ class Stream:
                 "with the frame_rate of the training data"
             )
         checked = self.input.checked(frames)
-        if self.clock:
+        if self.clock is not None and seconds is not None:
             checked = self.clock.push(checked, seconds)
         self._add(self.input.push(checked))
 
@@ -140,7 +140,7 @@ class Stream:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name, for a file; `load` reads them."""
-        found = {
+        found: dict[str, np.ndarray] = {
             "waiting": self.waiting,
             "mean.ring": self.mean.ring,
             "mean.total": self.mean.total,
@@ -304,7 +304,7 @@ class StreamPredictor:
         arrays = self._open(stream_id).arrays()
         arrays["model"] = np.array(self._identity())
         with whole_file(path) as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
 
     def restore(self, path: PathLike, stream_id: str = DEFAULT_STREAM) -> None:
         """Go on with a saved stream. Raises UserError for a state of another model, and for a file

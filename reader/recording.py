@@ -23,8 +23,8 @@ MAX_FRAME = 100_000  # of a recording; as in configurations
 
 def read_recording(path: Path, layout: Skeleton, num_person: int, unit: str) -> np.ndarray:
     """(3, T, V, M) of a `.skeleton`, .npy, .npz or .csv file (docs/data.md), as stored on disk by
-    main.py -gd. unit: metre or
-    millimetre; normalised in two dimensions. Raises UserError for anything else, and for another layout."""
+    main.py -gd. unit: metre or millimetre; normalised in two dimensions. Raises UserError for
+    anything else, and for another layout."""
     kinds = (".skeleton", *SUFFIXES)
     if path.suffix not in kinds:
         raise UserError(f"{path}: allowed: a recording ending in {', '.join(kinds)}")

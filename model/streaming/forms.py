@@ -15,7 +15,7 @@ from model.efficientgcn import EfficientGCN, SpatialGraphLayer
 from model.fold import Affine
 from model.network import split_persons
 from model.rt_stgcn import RTSTGCN
-from model.stgcn import STGCN, STGCNBlock
+from model.stgcn import STGCN
 from model.streaming.plan import WindowSum
 from model.streaming.step import Signal, Step
 from model.temporal import TemporalBasic, TemporalBottleneck, TemporalSep, TemporalSG
@@ -46,7 +46,8 @@ def _stgcn(network: STGCN, step: Step, frames: Signal) -> Signal:
     return signal
 
 
-def _stgcn_block(block: STGCNBlock, step: Step, signal: Signal, adjacency: Tensor) -> Signal:
+def _stgcn_block(block: Any, step: Step, signal: Signal, adjacency: Tensor) -> Signal:
+    """block: an `STGCNBlock`, perhaps folded."""
     timing = block.timings[0]
     norm, relu, conv, last_norm, _ = block.tcn
     y = step.conv(signal.replaced(relu(norm(block.gcn(signal.x, adjacency)))), conv, timing)

@@ -16,7 +16,7 @@ from paddle import Tensor, nn
 from errors import UserError
 from model.network import ClipNetwork
 from model.streaming.forms import trunk
-from model.streaming.plan import Frames, Plan
+from model.streaming.plan import Frames, Plan, shape_of
 from model.streaming.state import FRAMES, MASK
 from model.streaming.step import Signal, Step
 
@@ -48,7 +48,7 @@ class StreamingNetwork(nn.Layer):
         return Plan(
             chunk=chunk,
             slots=tuple(step.slots),
-            states={name: tuple(x.shape[1:]) for name, x in step.new_states.items()},
+            states={name: shape_of(x.shape[1:]) for name, x in step.new_states.items()},
             sums=step.sums,
             output=feature.frames,
             receptive_field=geometry.receptive_field,

@@ -8,7 +8,6 @@ these inputs by a mask, computed here from the number of frames before the step.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,7 +118,7 @@ class Plan:
         try:
             values = dict(tree)
             slots = tuple(Slot(s["kind"], Frames(**s["frames"])) for s in values.pop("slots"))
-            states = {name: _shape(shape) for name, shape in values.pop("states").items()}
+            states = {name: shape_of(shape) for name, shape in values.pop("states").items()}
             sums = {name: WindowSum(**s) for name, s in values.pop("sums").items()}
             plan = cls(
                 slots=slots,
@@ -140,6 +139,7 @@ class Plan:
         return plan
 
 
-def _shape(sizes: Any) -> tuple[int, int, int]:
+def shape_of(sizes: Any) -> tuple[int, int, int]:
+    """(C, frames, V) of a state. Raises ValueError for another number of sizes."""
     channels, frames, joints = (int(size) for size in sizes)
     return channels, frames, joints

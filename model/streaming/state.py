@@ -52,7 +52,7 @@ class StreamState:
     def __init__(self, plan: Plan, rows: int) -> None:
         self.first, self.rows = 0, rows
         shapes = {name: (rows, *shape) for name, shape in plan.states.items()}
-        self.carried = {
+        self.carried: dict[str, np.ndarray] = {
             name: np.zeros(shape, np.float32)
             for name, shape in shapes.items()
             if name not in plan.sums

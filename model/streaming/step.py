@@ -21,7 +21,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from model.conv import Conv2D
+from model.layers import ConvNorm
 from model.streaming.plan import INSIDE, SHARE, Frames, Slot, WindowSum
 from model.timing import Timing
 
@@ -65,7 +65,7 @@ class Step:
         yield
         self._path.pop()
 
-    def conv(self, signal: Signal, conv: Conv2D, timing: Timing, name: str = "conv") -> Signal:
+    def conv(self, signal: Signal, conv: nn.Layer, timing: Timing, name: str = "conv") -> Signal:
         """A convolution over time as the clip network computes it, zero padding included."""
         before = signal.frames
         stride = 1 if self.dilated else timing.stride
@@ -93,6 +93,7 @@ class Step:
         """A residual connection (model/layers.py: identity, or convolution and norm)."""
         if isinstance(layer, nn.Identity):
             return signal
+        assert isinstance(layer, ConvNorm)
         y = self.conv(signal, layer[0], Timing(stride=stride), "wait")
         return y.replaced(layer[1](y.x))
 

@@ -128,18 +128,16 @@ class Plan:
                 output=Frames(**values.pop("output")),
                 **values,
             )
-            numbers = [plan.chunk, plan.stride, *_numbers(plan.output)]
-            numbers += [n for slot in slots for n in _numbers(slot.frames)]
+            found = [plan.output, *(slot.frames for slot in slots)]
+            numbers = [plan.chunk, plan.stride]
+            numbers += [n for f in found for n in (f.spacing, f.every, f.count)]
+            least = [*((n, 1) for n in numbers), *((f.lag, 0) for f in found)]
             known = all(slot.kind in (INSIDE, SHARE) for slot in slots)
-            if not known or not all(type(n) is int and n >= 0 for n in numbers):
-                raise ValueError("numbers of frames")
+            if not known or not all(type(n) is int and n >= low for n, low in least):
+                raise ValueError("a number of frames or a kind that is not allowed")
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise UserError(f"{where}: not of a streaming model: {error}; export again") from error
         return plan
-
-
-def _numbers(frames: Frames) -> tuple[int, ...]:
-    return frames.spacing, frames.every, frames.lag, frames.count
 
 
 def _shape(sizes: Any) -> tuple[int, int, int]:

@@ -78,8 +78,8 @@ class StreamState:
             given = arrays.get(name)
             if given is None or given.shape != array.shape or given.dtype != array.dtype:
                 raise UserError(f"{where}: {name} is missing or of another shape")
-            if not np.isfinite(given).all():
-                raise UserError(f"{where}: {name} holds NaN or infinity")
+            if not np.isfinite(given).all() or (name == "first" and given < 0):
+                raise UserError(f"{where}: {name} holds NaN, infinity or a number below 0")
         self.first = int(arrays["first"])
         self.carried = {name: np.array(arrays[name]) for name in self.carried}
         for name, total in self.sums.items():

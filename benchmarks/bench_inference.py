@@ -22,8 +22,7 @@ import timeit
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from unittest import mock
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":  # run as a script: the project's root replaces this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -40,8 +39,6 @@ from errors import run_command
 from utils import prepare_process
 
 if TYPE_CHECKING:
-    from paddle import nn
-
     from deploy.predictor import Predictor
 
 FIGURE = common.ROOT / "docs/images/inference_growth.png"
@@ -131,36 +128,6 @@ def run_case(models: dict[str, Predictor], clips: np.ndarray, rounds: int) -> di
     return common.measure(runs, rounds)
 
 
-def multiply_adds(network: nn.Layer, frames: int, channels: int, joints: int) -> int:
-    """Multiply-adds of the convolutions and matrix products for one person's `frames` frames, in
-    the exported form."""
-    import paddle
-    import paddle.nn.functional as F
-
-    from model.fold import fold_network
-
-    conv2d, matmul, total = F.conv2d, paddle.matmul, 0
-
-    def counted_conv2d(x: paddle.Tensor, weight: paddle.Tensor, **options: Any) -> paddle.Tensor:
-        nonlocal total
-        y = conv2d(x, weight, **options)
-        total += y.size * weight[0].size
-        return y
-
-    def counted_matmul(x: paddle.Tensor, y: paddle.Tensor, **options: Any) -> paddle.Tensor:
-        nonlocal total
-        product = matmul(x, y, **options)
-        total += product.size * x.shape[-1]
-        return product
-
-    network.eval()
-    fold_network(network)
-    counting = mock.patch.object(F, "conv2d", counted_conv2d)
-    with paddle.no_grad(), counting, mock.patch.object(paddle, "matmul", counted_matmul):
-        network(paddle.zeros([1, joints, channels, frames]))
-    return total
-
-
 def sgemm_peak() -> float:
     """Peak throughput of a product of large float32 matrices on this machine, GFLOP/s."""
     a = np.random.RandomState(0).standard_normal((SGEMM_SIZE, SGEMM_SIZE)).astype(np.float32)
@@ -176,7 +143,8 @@ def floor(config: Config, real: int) -> float:
     margin, stride = network.geometry.tail_margin, network.geometry.stride
     frames = min(-(-real // stride) * stride + margin, config.data.num_frame)
     channels = sum(network.branch_channels)
-    work, peak = 2e-9 * multiply_adds(network, frames, channels, NTU_JOINTS), sgemm_peak()
+    clip = [1, NTU_JOINTS, channels, frames]
+    work, peak = 2e-9 * common.multiply_adds(network, clip), sgemm_peak()
     print(
         f"a person with {real} real frames runs {frames} frames: {work:.2f} GFLOP; NumPy's "
         f"sgemm reaches {peak:.0f} GFLOP/s: a floor of {1000 * work / peak:.1f} ms"

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from unittest import mock
 
 import numpy as np
@@ -21,6 +21,9 @@ from configs.schema import Config
 from dataset.protocols import data_spec
 from errors import UserError
 from utils import prepare_process
+
+if TYPE_CHECKING:
+    from paddle import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 Contenders = dict[str, tuple[Callable[[], object], int]]  # name -> (work, units of work)
@@ -100,6 +103,37 @@ def in_process(
     spawn = multiprocessing.get_context("spawn")
     with mock.patch.dict(os.environ, env or {}), ProcessPoolExecutor(1, spawn) as pool:
         return pool.submit(work, *args).result()
+
+
+def multiply_adds(network: nn.Layer, *shapes: Sequence[int]) -> int:
+    """Multiply-adds of the convolutions and matrix products of a network in the exported form, for
+    inputs of these shapes; the second and later ones as one list. Imports Paddle."""
+    import paddle
+    import paddle.nn.functional as F
+
+    from model.fold import fold_network
+
+    conv2d, matmul, total = F.conv2d, paddle.matmul, 0
+
+    def counted_conv2d(x: paddle.Tensor, weight: paddle.Tensor, **options: Any) -> paddle.Tensor:
+        nonlocal total
+        y = conv2d(x, weight, **options)
+        total += y.size * weight[0].size
+        return y
+
+    def counted_matmul(x: paddle.Tensor, y: paddle.Tensor, **options: Any) -> paddle.Tensor:
+        nonlocal total
+        product = matmul(x, y, **options)
+        total += product.size * x.shape[-1]
+        return product
+
+    network.eval()
+    fold_network(network)
+    first, *others = (paddle.zeros(list(shape)) for shape in shapes)
+    counting = mock.patch.object(F, "conv2d", counted_conv2d)
+    with paddle.no_grad(), counting, mock.patch.object(paddle, "matmul", counted_matmul):
+        network(first, others) if others else network(first)
+    return total
 
 
 def export_per_person(config: Config, folder: Path, kind: str = "paddle") -> Path:

@@ -124,9 +124,10 @@ def input_of(meta: StaticMeta, shapes: list[list[int]]) -> ClipInput:
     """The input of an exported model. shapes: of its inputs, -1 for a dynamic axis. Raises
     UserError where they do not fit the metadata, and for a model of another contract."""
     if not CONTRACTS[meta.contract].predictor:
+        runs = "run it with infer.py --stream" if meta.stream else "for programs of others"
         raise UserError(
-            f"the model follows the {meta.contract} contract, for programs with preprocessing "
-            "of their own (docs/export.md); export again with --contract clips"
+            f"the model follows the {meta.contract} contract ({runs}, docs/export.md); for clips, "
+            "export again with --contract clips"
         )
     layout = from_mapping(meta.skeleton, "skeleton of .meta.yaml")
     expected = list(meta.inputs(layout.num_joint).values())

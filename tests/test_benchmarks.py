@@ -81,7 +81,7 @@ def test_user_errors_of_a_subprocess_are_passed_on() -> None:
 
 def test_multiply_adds_are_counted() -> None:
     """On a network whose multiply-adds are known."""
-    from benchmarks.bench_inference import multiply_adds
+    from benchmarks.common import multiply_adds
 
     class Network(paddle.nn.Layer):
         def __init__(self) -> None:
@@ -93,7 +93,7 @@ def test_multiply_adds_are_counted() -> None:
             return paddle.matmul(self.conv(x), paddle.ones([25, 7]))
 
     convolution = 8 * 10 * 25 * (6 // 2 * 5)  # output size, products per output
-    assert multiply_adds(Network(), 20, 6, 25) == convolution + 8 * 10 * 7 * 25
+    assert multiply_adds(Network(), [1, 25, 6, 20]) == convolution + 8 * 10 * 7 * 25
 
 
 @pytest.mark.parametrize("name", ["bench_startup", "bench_inference"])

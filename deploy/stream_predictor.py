@@ -291,6 +291,25 @@ class StreamPredictor:
         last = dataclasses.replace(answers[-1], clip=persons.mean(axis=0), persons=persons)
         return [*answers[:-1], last]
 
+    def clip_logits(self, stream_ids: Collection[str]) -> dict[str, np.ndarray]:
+        """The logits (num_class,) that the clip network gives for the frames of each stream so far,
+        which `flush` would give now. The streams go on. Raises UserError for a stream without
+        frames."""
+        ended = {name: f"{name}, ended" for name in stream_ids}
+        copies = {copy: self._copy(name) for name, copy in ended.items()}
+        for stream in copies.values():
+            stream.end()
+        kept = {copy: self._streams[copy] for copy in copies if copy in self._streams}
+        self._streams.update(copies)
+        try:
+            self._run(list(copies))
+        finally:
+            for copy in copies:
+                del self._streams[copy]
+            self._streams.update(kept)  # a stream may have such a name
+        results = {name: copies[copy] for name, copy in ended.items()}
+        return {name: (s.total / s.count).mean(axis=0) for name, s in results.items()}
+
     def reset(self, stream_id: str = DEFAULT_STREAM) -> None:
         """Forget a stream, if there is one: its next frames start a new one."""
         self._streams.pop(stream_id, None)
@@ -319,6 +338,12 @@ class StreamPredictor:
         stream = self._new()
         stream.load(arrays, str(path))
         self._streams[stream_id] = stream
+
+    def _copy(self, stream_id: str) -> Stream:
+        stream = self._new()
+        arrays = {name: array.copy() for name, array in self._open(stream_id).arrays().items()}
+        stream.load(arrays, f"stream {stream_id}")
+        return stream
 
     def _identity(self) -> str:
         return self.meta.program_sha256 + self.meta.params_sha256

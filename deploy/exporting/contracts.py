@@ -8,7 +8,8 @@ stream  frames (P, V, I*C, chunk), mask (P, 1, S, 1), and the states, each (P, C
         -> logits (P, num_class), and the states after this step (model/streaming/)
 
 All tensors of the first and the last have rank 4. The second follows a public sample of ST-GCN:
-rank 5 at the inputs and outputs, rank 4 inside; the mean of `output` over T', V and M is the clip's logits.
+rank 5 at the inputs and outputs, rank 4 inside; the mean of `output` over T', V and M is the
+clip's logits.
 
 A contract is one row of CONTRACTS and a wrapper (deploy/exporting/wrappers.py). Wrappers need
 Paddle and are imported by export only: inference reads shapes from the table and starts without it.

@@ -80,6 +80,18 @@ def test_user_errors_of_a_subprocess_are_passed_on() -> None:
     assert done.returncode == 2 and "nonsense" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("converter")
+def test_streaming() -> None:
+    argv = ["--only", "RT-ST-GCN", "--rounds", "1", "--steps", "3", "--streams", "2"]
+    done = bench("bench_streaming", *argv, "--endurance", "40")
+    assert done.returncode == 0, done.stderr
+    row = r"^RT-ST-GCN, (\w+), one thread: a step of 1 frames [\d.]+ ms .*; state 1.73 MB a person$"
+    assert set(re.findall(row, done.stdout, re.MULTILINE)) >= {"openvino", "onnxruntime"}
+    assert len(re.findall(r"2 streams, .* up to \d+ streams$", done.stdout, re.MULTILINE)) == 2
+    assert "of 40 frames" in done.stdout
+
+
 def test_multiply_adds_are_counted() -> None:
     """On a network whose multiply-adds are known."""
     from benchmarks.common import multiply_adds

@@ -12,14 +12,15 @@ import pytest
 
 import configs
 from tests.keypoint_data import annotation, body, write_pickle
+from tests.networks import network_of
 from tests.processes import ROOT, run_process
 from tests.torch_files import tensors, write_zip
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint, weights_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| .* \| `(python .*)` \|$", README, flags=re.MULTILINE)
 CONVERTER = importlib.util.find_spec("paddle2onnx") is not None  # not on Python 3.13
-NUM_NTU = 13  # commands of the first table
+NUM_NTU = 15  # commands of the first table
 COMMANDS = [command for row in ROWS for command in row.split("` and `")]
 ONE_EPOCH = "scheduler_args.cosine.max_epoch=1 scheduler_args.cosine.warm_up=0"
 SMALL = "model_args.stem_channel=8 model_args.block_args=[[16,1,0],[16,1,0],[16,2,1]]"
@@ -47,7 +48,7 @@ def test_every_command_on_ntu(tmp_path: Path) -> None:
     run("python -m zipfile -c nturgbd_skeletons_s001_to_s017.zip raw", tmp_path)
     assert len(COMMANDS) == NUM_NTU + 12, "a table has changed: adapt these tests"
     generate, train, resume, evaluate, by_engine, export, *others = COMMANDS[:NUM_NTU]
-    per_person, onnx, tiny, infer, measure, compare, synthetic = others
+    per_person, onnx, tiny, infer, measure, compare, step, play, synthetic = others
     run(generate, tmp_path)
     assert "Finish training!" in run(f"{train} {TINY}", tmp_path)
     assert "Resuming" in run(f"{resume} {TINY}", tmp_path)
@@ -71,6 +72,13 @@ def test_every_command_on_ntu(tmp_path: Path) -> None:
     assert "clips/s" in run(f"{measure} -b 2", tmp_path)
     engine = "onnxruntime (.onnx)" if CONVERTER else "openvino (.pdmodel)"
     assert engine in run(compare, tmp_path)
+    narrow = "model_args.block_args=[[8,1],[8,2]]"
+    network = network_of(configs.load("1001", configs.parse_set([narrow])))
+    save_checkpoint(tmp_path / "stgcn.pdparams", {"model": weights_of(network)})
+    run(f"{step} --set {narrow}", tmp_path)
+    (recording, *_) = sorted((tmp_path / "raw").glob("*.skeleton"))
+    played = run(play.replace("S001C001P001R001A001.skeleton", f"raw/{recording.name}"), tmp_path)
+    assert f"{recording.name}, frame 0: " in played and "95th percentile" in played
     run(f"{synthetic} --subjects 2", tmp_path)
     assert list((tmp_path / "recordings").glob("*.skeleton"))
 

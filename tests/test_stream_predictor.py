@@ -18,6 +18,7 @@ from deploy.stream_input import StreamInput
 from deploy.stream_predictor import Answer, RunningMean, StreamPredictor
 from errors import UserError
 from tests.networks import NTU_25
+from tests.processes import ROOT, run_python
 from tests.small_models import SMALL, write_weights
 
 CAUSAL = {**SMALL, "model_args.att_type": "stja-causal"}
@@ -273,6 +274,20 @@ def test_what_does_not_belong_together_is_refused(steps: Path) -> None:
         load(steps, frame_rate=30.0).push(recording(2))
     with pytest.raises(UserError, match="if, and only if"):
         load(steps).push(recording(2), seconds=[0, 1])
+
+
+def test_the_example_in_the_docs_runs(steps: Path) -> None:
+    """With a network of 25 joints, under the name that the page uses."""
+    (steps / "step/last.pdmodel").write_bytes((steps / "step/small.pdmodel").read_bytes())
+    for suffix in (".pdiparams", ".meta.yaml"):
+        (steps / f"step/last{suffix}").write_bytes((steps / f"step/small{suffix}").read_bytes())
+    text = (ROOT / "docs/streaming.md").read_text(encoding="utf-8")
+    example = text.split("```python\n")[1].split("```")[0].replace("50, 20, 1", "50, 25, 1")
+    done = run_python("-c", example, cwd=steps, environ={"PYTHONPATH": str(ROOT)})
+    lines = done.stdout.splitlines()
+    # All even positions but those that come with the end, then the name of the clip's class.
+    assert len(lines) > 12 and lines[0].startswith("0 ") and lines[1].startswith("2 "), done.stderr
+    assert not lines[-1][0].isdigit()
 
 
 @pytest.mark.parametrize("inputs", ["J", "V", "JVB", "XM", "MN"])

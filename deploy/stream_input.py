@@ -63,11 +63,10 @@ class StreamInput:
                 f"frames of {array.shape[2]} joints and {array.shape[3]} persons; {allowed}"
             )
         lost = np.isnan(array).any(axis=0)
-        if lost.any():
-            array = np.where(lost, 0, array)
-            self.missing += int(lost.sum())
+        array = np.where(lost, 0, array)
         if not np.abs(array).max() <= LARGEST:
             raise UserError(f"frames with a coordinate beyond {LARGEST:g}")
+        self.missing += int(lost.sum())
         empty = persons - array.shape[3]
         return np.pad(array.astype(np.float32), [(0, 0)] * 3 + [(0, empty)])
 

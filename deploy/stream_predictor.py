@@ -33,6 +33,8 @@ from safe_io import PathLike, whole_file
 from utils import num_cores
 
 DEFAULT_STREAM = "0"
+# For a step, which is small, where it runs the file (docs/performance.md).
+FASTEST = "onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,8 @@ class StreamPredictor:
         meta = read_meta(model_file)
         if meta:
             meta.check_files(model_file, params_file)
-        opened = open_engine(model_file, params_file, engine, cpu_threads or num_cores())
+        threads = cpu_threads or num_cores()
+        opened = open_engine(model_file, params_file, engine, threads, FASTEST)
         if meta is None:
             raise UserError(f"{model_file}: has no .meta.yaml; export again with --contract stream")
         return cls(opened, meta, window, frame_rate)

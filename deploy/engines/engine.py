@@ -92,9 +92,11 @@ CPU_ENGINES = {suffix: engines_for(suffix, "cpu") for suffix in SUFFIXES}
 ENGINES = (AUTO, *(name for name, row in TABLE.items() if row.device == "cpu"))
 
 
-def open_engine(model_file: Path, params_file: Path | None, name: str, cpu_threads: int) -> Engine:
-    """Raises UserError for missing or damaged files, for an engine that does not run files of this
-    kind, and for an absent GPU."""
+def open_engine(
+    model_file: Path, params_file: Path | None, name: str, cpu_threads: int, first: str = ""
+) -> Engine:
+    """first: the engine that AUTO tries before the others. Raises UserError for missing or damaged
+    files, for an engine that does not run files of this kind, and for an absent GPU."""
     kind = model_file.suffix
     if kind not in SUFFIXES:
         raise UserError(f"{model_file}: allowed: a file ending in {', '.join(SUFFIXES)}")
@@ -106,19 +108,19 @@ def open_engine(model_file: Path, params_file: Path | None, name: str, cpu_threa
                 f"{file}: no such file; write it with: python export.py -c 2001 -pp W{option}"
             )
     if name == AUTO:
-        return _first_that_works(model_file, params_file, cpu_threads)
+        return _first_that_works(model_file, params_file, cpu_threads, first)
     allowed = engines_for(kind, "cpu", "gpu")
     if name not in allowed:
         raise UserError(f"engine {name} does not run {kind} files; allowed: {', '.join(allowed)}")
     return TABLE[name].load(model_file, params_file, cpu_threads)
 
 
-def _first_that_works(model_file: Path, params_file: Path, cpu_threads: int) -> Engine:
+def _first_that_works(model_file: Path, params_file: Path, cpu_threads: int, first: str) -> Engine:
     """The first CPU engine that loads the file and gives finite numbers; logs why others were
     skipped. Nothing is timed: the order was the same on every CPU measured, and timing would add a
     second to every start."""
     skipped: list[str] = []
-    for name in engines_for(model_file.suffix, "cpu"):
+    for name in sorted(engines_for(model_file.suffix, "cpu"), key=lambda name: name != first):
         try:
             engine = open_engine(model_file, params_file, name, cpu_threads)
             probe_engine(engine)

@@ -121,7 +121,8 @@ def _sandglass(layer: TemporalSG, step: Step, signal: Signal) -> Signal:
 
 def _attention(layer: att.AttentionLayer, step: Step, signal: Signal) -> Signal:
     if isinstance(layer.att, att.FrameAttention):
-        gate = step.conv(signal.replaced(layer.att.statistics(signal.x)), *_only(layer.att))
+        statistics = signal.replaced(layer.att.statistics(signal.x))
+        gate = step.conv(statistics, layer.att.conv, layer.att.timings[0])
         late = step.delayed(signal, gate.frames.lag)
         gated, signal = late.replaced(late.x * gate.x), late
     elif layer.att.causal:
@@ -132,10 +133,6 @@ def _attention(layer: att.AttentionLayer, step: Step, signal: Signal) -> Signal:
             "stream; train one with a causal att_type, e.g. -c 4101 (docs/streaming.md)"
         )
     return signal.replaced(layer.act(layer.bn(gated.x) + signal.x))
-
-
-def _only(layer: att.FrameAttention) -> tuple[Any, Timing]:
-    return layer.conv, layer.timings[0]
 
 
 def _rt_stgcn(network: RTSTGCN, step: Step, frames: Signal) -> Signal:

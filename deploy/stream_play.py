@@ -17,6 +17,7 @@ from deploy.stream_input import without_centring
 from deploy.stream_predictor import Answer, StreamPredictor
 from errors import UserError
 
+PLAYED = "played"  # stream_id
 OnAnswer = Callable[[str, Row, float], None]  # name of the clip, its best class, seconds
 
 
@@ -34,10 +35,8 @@ class Playback:
     def clip(self, clips: ClipSet, index: int, *, real_frames: bool) -> Row:
         """Play a clip of a data file with the frames that the clip network sees, zero padding
         included. real_frames: stop at its last occupied frame."""
-        clip = clips.data[index : index + 1]
         try:
-            prepared, _ = without_centring(self.predictor.input).prepare(clip, None)
-            frames = prepared[0]
+            frames = prepared(self.predictor, clips.data[index])
             length = valid_length(frames) if real_frames else frames.shape[1]
             return self.frames(frames[:, : max(length, 1)], clips.names[index], clips.label(index))
         except UserError as error:
@@ -91,3 +90,21 @@ class Playback:
             f"percentile {np.percentile(millis, 95):.2f} ms, worst {millis.max():.2f} ms "
             f"({len(millis)} steps)"
         )
+
+
+def prepared(predictor: StreamPredictor, clip: np.ndarray) -> np.ndarray:
+    """Clip (3, T, V, M) -> the frames that the clip network sees, (3, num_frame, V, M), zero
+    padding included. Raises UserError as `ClipInput.prepare`."""
+    return without_centring(predictor.input).prepare(clip[None], None)[0][0]
+
+
+def played(predictor: StreamPredictor, clips: np.ndarray) -> np.ndarray:
+    """Clips (N, 3, T, V, M), one after another -> the logits (N, num_class) at the end of each, as
+    `Predictor.run` gives them for the clip network. Raises UserError as `ClipInput.prepare`."""
+    logits = []
+    for clip in clips:
+        predictor.push(prepared(predictor, clip), PLAYED)
+        last = predictor.flush(PLAYED)[-1].clip
+        assert last is not None  # of a flushed stream
+        logits.append(last)
+    return np.stack(logits)

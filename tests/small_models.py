@@ -20,7 +20,14 @@ SMALL = {
     "model_args.stem_channel": 8,
     "model_args.block_args": [[16, 1, 0], [16, 1, 0], [16, 2, 1]],
 }
-SET = ["--set", *(f"{key}={json.dumps(value)}" for key, value in SMALL.items())]
+
+
+def settings(changes: dict[str, object]) -> list[str]:
+    """The arguments --set of these settings."""
+    return ["--set", *(f"{key}={json.dumps(value)}" for key, value in changes.items())]
+
+
+SET = settings(SMALL)
 
 
 def write_weights(config: Config, path: Path) -> None:

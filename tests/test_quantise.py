@@ -13,10 +13,14 @@ from onnx import TensorProto, helper
 import configs
 import export as export_cli
 from dataset.storage import open_clips
+from deploy.engines.onnx_engine import OnnxEngine
 from deploy.meta import read_meta
 from deploy.predictor import Predictor
+from deploy.stream_play import played
+from deploy.stream_predictor import StreamPredictor
 from errors import run_command
-from tests.small_models import SET, SMALL, eval_clips, write_weights
+from model.streaming.state import FRAMES, MASK
+from tests.small_models import SMALL, eval_clips, settings, write_weights
 from tools import quantise as tool
 
 GOOD = tool.Comparison(24, (0.900, 0.891), 0.9, 0.1, (1.0, 1.0))  # loses 0.9 points
@@ -25,9 +29,18 @@ BAD = dataclasses.replace(GOOD, accuracies=(0.900, 0.885))
 
 @pytest.fixture(scope="module")
 def float32(converter: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("float32")
-    write_weights(configs.load("9001", SMALL), folder / "small.pdparams")
-    argv = ["-c", "9001", "-pp", str(folder / "small.pdparams"), *SET, "--per_person"]
+    return export_small(tmp_path_factory.mktemp("float32"), SMALL, "--per_person")
+
+
+@pytest.fixture(scope="module")
+def step(converter: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    causal = {**SMALL, "model_args.att_type": "stja-causal", "dataset_args.ntu.inputs": "J"}
+    return export_small(tmp_path_factory.mktemp("step"), causal, "--contract", "stream")
+
+
+def export_small(folder: Path, changes: dict[str, object], *flags: str) -> Path:
+    write_weights(configs.load("9001", changes), folder / "small.pdparams")
+    argv = ["-c", "9001", "-pp", str(folder / "small.pdparams"), *settings(changes), *flags]
     assert export_cli.main([*argv, "--format", "onnx", "--save_dir", str(folder)]) == 0
     return folder / "small.onnx"
 
@@ -81,6 +94,57 @@ def test_layers_with_weights_become_int8(copied: Path, tiny_data: Path, capsys) 
     np.testing.assert_allclose(got, expected, rtol=0, atol=0.05 * np.abs(expected).max())
 
 
+class MisScaled(OnnxEngine):
+    """Halves the states, as a wrong scale of quantised ones would."""
+
+    def run(self, feeds: tool.Feeds, *, exclusive: bool = True) -> list[np.ndarray]:
+        scaled = {n: x if n in (FRAMES, MASK) else x / 2 for n, x in feeds.items()}
+        return super().run(scaled, exclusive=exclusive)
+
+
+def test_a_streaming_step_becomes_int8(step: Path, tiny_data: Path, monkeypatch, capsys) -> None:
+    """Convolutions over a state and new frames too; the states stay float32 at the border. Both
+    engines give nearly the logits of float32, nearer than with states of a wrong scale."""
+    monkeypatch.setattr(tool, "CALIBRATION_CLIPS", 8)
+    assert run(step, "--data_file", train_clips(tiny_data), "--force") == 0
+    assert "\n16 clips " in capsys.readouterr().out
+    file = step.with_name("small_int8.onnx")
+    model, before = onnx.load(file), onnx.load(step)
+    onnx.checker.check_model(model, full_check=True)
+    assert list(model.graph.input) == list(before.graph.input)
+    assert list(model.graph.output) == list(before.graph.output)
+
+    makers = {name: node for node in model.graph.node for name in node.output}
+    layers = [n for n in model.graph.node if n.op_type in ("Conv", "MatMul")]
+    int8 = [n for n in layers if _op(makers, n.input[0]) == "DequantizeLinear"]
+    rounded = [makers[makers[n.input[0]].input[0]].input[0] for n in int8]
+    states = {value.name for value in model.graph.input}
+    over_time = [name for name in rounded if _op(makers, name) == "Concat"]
+    assert len(int8) > 10 and over_time
+    assert all(states.intersection(makers[name].input) for name in over_time)
+
+    meta = read_meta(file)
+    assert meta == dataclasses.replace(read_meta(step), program_sha256=meta.program_sha256)
+    clips = open_clips(eval_clips(tiny_data)).data[:6]
+    expected = played(StreamPredictor.load(step, engine="onnxruntime"), clips)
+    bound = 0.05 * np.abs(expected).max()
+    for engine in ("onnxruntime", "openvino"):
+        got = played(StreamPredictor.load(file, engine=engine), clips)
+        np.testing.assert_allclose(got, expected, rtol=0, atol=bound, err_msg=engine)
+    wrong = played(StreamPredictor(MisScaled(step, 1), read_meta(step)), clips)
+    assert np.abs(wrong - expected).max() > 2 * bound
+
+
+def test_recorded_runs_are_a_sample_of_all(step: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tool, "MAX_BYTES", 20 * 40)
+    monkeypatch.setattr(OnnxEngine, "run", lambda *_, **__: [])
+    engine = tool.Recorder(step)
+    for n in range(1000):
+        engine.run({"x": np.full(10, n, np.float32)})
+    kept = sorted(int(feed["x"][0]) for feed in engine.feeds)
+    assert len(set(kept)) == 20 and kept[0] < 200 and kept[-1] > 800
+
+
 def _op(makers: dict[str, onnx.NodeProto], name: str) -> str:
     return makers[name].op_type if name in makers else ""
 
@@ -120,6 +184,20 @@ def test_a_loss_above_a_point_is_refused(
     assert copied.with_name("m_int8.onnx").exists() == force
     error = capsys.readouterr().err
     assert ("int8 loses 1.50 points on 24 clips, allowed 1; nothing was written" in error) != force
+    assert ("--min_decibels 25 keeps more layers in float32" in error) != force
+
+
+def test_more_decibels_keep_more_layers_in_float32(
+    copied: Path, tiny_data: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(tool, "compare", lambda *_: GOOD)
+    argv = [copied, "--data_file", train_clips(tiny_data), "--min_decibels"]
+    counts = []
+    for decibels in (0, 32):
+        assert run(*argv, decibels) == 0
+        counts.append(int(capsys.readouterr().out.split(" of ")[0]))
+    assert counts[0] > counts[1] > 0
+    assert run(*argv, 99) == 2 and "none of its" in capsys.readouterr().err
 
 
 def test_a_loss_below_a_point_is_written(copied: Path, tiny_data: Path, monkeypatch) -> None:

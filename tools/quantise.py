@@ -2,6 +2,7 @@
 
     python tools/quantise.py xsub.onnx --data_file train_data.npy --eval_file eval_data.npy
 
+It takes models for whole clips, and streaming steps, which play the clips from their first frame.
 Static post-training quantisation by ONNX Runtime's own tool; docs/int8.md shows when it pays off.
 Clips of --data_file calibrate the ranges; clips of --eval_file, or others of --data_file, measure
 the loss of accuracy. More than 1 point is refused.
@@ -31,11 +32,14 @@ from deploy.engines.onnx_engine import OnnxEngine, open_session
 from deploy.meta import StaticMeta, read_meta
 from deploy.onnx_file import read_onnx
 from deploy.predictor import Predictor
+from deploy.stream_play import played
+from deploy.stream_predictor import StreamPredictor
 from errors import UserError, run_command
 from safe_io import whole_file
 from utils import num_cores
 
 Feeds = dict[str, np.ndarray]
+Model = Predictor | StreamPredictor
 
 OPSET = 13  # the first with per-channel scales
 # Signal to quantisation noise of 8 bits, in decibels, at a layer's input and output. Below 20 the
@@ -45,6 +49,8 @@ MAX_LOSS = 1.0  # points
 CALIBRATION_CLIPS = 64
 COMPARED_CLIPS = 500  # of --data_file, where no --eval_file is given
 BATCH = 16  # clips read at once
+# Recorded inputs. A step has its states as inputs: 3 MB for two persons with ST-GCN.
+MAX_BYTES = 2**29
 TIMED_RUNS = 15
 
 
@@ -52,7 +58,7 @@ TIMED_RUNS = 15
 class Comparison:
     """int8 against float32. accuracies: top-1 of float32 and int8, 0 to 1; None without labels.
     agreement: share of clips with the same best class. difference: largest of any logit.
-    seconds: of a batch, float32 and int8, the fastest run of each."""
+    seconds: of a run (a batch of clips, or a step), float32 and int8, the fastest of each."""
 
     clips: int
     accuracies: tuple[float, float] | None
@@ -68,14 +74,21 @@ class Comparison:
 
 
 class Recorder(OnnxEngine):
-    """Records its inputs, for calibration on exactly those of inference."""
+    """Records its inputs, for calibration on exactly those of inference. Where they exceed
+    MAX_BYTES, a random sample of the runs: every n-th could always be the same step of a clip."""
 
     def __init__(self, model_file: Path) -> None:
         super().__init__(model_file, num_cores())
         self.feeds: list[Feeds] = []
+        self._runs, self._random = 0, np.random.default_rng(0)
 
     def run(self, feeds: Feeds, *, exclusive: bool = True) -> list[np.ndarray]:
-        self.feeds.append(feeds)
+        self._runs += 1
+        limit = max(MAX_BYTES // sum(array.nbytes for array in feeds.values()), 1)
+        full = len(self.feeds) >= limit
+        place = int(self._random.integers(self._runs)) if full else len(self.feeds)
+        if place < limit:  # every run so far is kept with the same probability
+            self.feeds[place : place + 1] = [feeds]
         return super().run(feeds, exclusive=exclusive)
 
 
@@ -86,6 +99,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("model_file", type=Path, help="written by export.py --format onnx")
     parser.add_argument("--data_file", type=Path, required=True, help="clips trained on (.npy)")
     parser.add_argument("--eval_file", type=Path, help="clips to compare on, preferably labelled")
+    parser.add_argument(
+        "--min_decibels",
+        type=float,
+        default=MIN_DECIBELS,
+        help="layers below stay float32 (default: %(default)g); raise it where int8 is refused",
+    )
     parser.add_argument("--force", action="store_true", help="write it at any loss of accuracy")
     return parser.parse_args(argv)
 
@@ -94,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     source, meta = open_float32(args.model_file)
     engine = Recorder(args.model_file)
-    model = Predictor(engine, meta)
+    model = open_model(engine, meta)
     data = open_clips(args.data_file)
     model.check_data(data)
     chosen, others = split_rows(len(data))
@@ -102,23 +121,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     model.check_data(compared)
     logits_of(model, data, chosen)
     feeds = list(engine.feeds)
-    ratios = noise_ratios(source, weighted_nodes(source, model.skeleton.num_joint), feeds)
-    nodes = [name for name, ratio in ratios.items() if ratio >= MIN_DECIBELS]
+    ratios = noise_ratios(source, weighted_nodes(source, model.input.skeleton.num_joint), feeds)
+    nodes = [name for name, ratio in ratios.items() if ratio >= args.min_decibels]
     if not nodes:
         raise UserError(f"{args.model_file}: none of its {len(ratios)} layers tolerates int8")
-    print(f"{len(nodes)} of {len(ratios)} layers become int8; calibrated on {len(chosen)} clips")
+    print(
+        f"{len(nodes)} of {len(ratios)} layers become int8; calibrated on {len(chosen)} clips, "
+        f"{len(feeds)} runs"
+    )
     target = args.model_file.with_name(f"{args.model_file.stem}_int8.onnx")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / target.name
         quantise(source, file, meta, feeds, nodes)
         rows = list(range(len(compared))) if args.eval_file else others
-        int8 = Predictor(OnnxEngine(file, num_cores()), meta)
+        int8 = open_model(OnnxEngine(file, num_cores()), meta)
         result = compare(model, int8, compared, rows, feeds)
         print(table(result, args.model_file, file))
         if result.loss() > MAX_LOSS and not args.force:
             raise UserError(
                 f"int8 loses {result.loss():.2f} points on {result.clips} clips, allowed "
-                f"{MAX_LOSS:g}; nothing was written; --force writes it anyway"
+                f"{MAX_LOSS:g}; nothing was written; --min_decibels {args.min_decibels + 3:g} "
+                "keeps more layers in float32, --force writes it anyway"
             )
         with whole_file(target) as out:
             out.write(file.read_bytes())
@@ -141,11 +164,19 @@ def open_float32(model_file: Path) -> tuple[onnx.ModelProto, StaticMeta]:
     return onnx.version_converter.convert_version(source, OPSET), meta
 
 
+def open_model(engine: OnnxEngine, meta: StaticMeta) -> Model:
+    """Raises UserError where they do not fit together."""
+    return StreamPredictor(engine, meta) if meta.stream else Predictor(engine, meta)
+
+
 def weighted_nodes(source: onnx.ModelProto, num_joint: int) -> list[onnx.NodeProto]:
     """Convolutions, and the matrix products with weights as which some 1x1 convolutions are
     exported. Not products with an adjacency, which become no faster, and not layers that read a
-    concatenation, whose parts have different ranges: OpenVINO 2025.3 cannot compile them."""
-    joined = {name for n in source.graph.node if n.op_type == "Concat" for name in n.output}
+    concatenation of different ranges: OpenVINO 2025.3 cannot compile them. A step joins its states
+    with its new frames, which were the same tensor some frames earlier: one range."""
+    inputs = {value.name for value in source.graph.input}
+    joins = [n for n in source.graph.node if n.op_type == "Concat" and inputs.isdisjoint(n.input)]
+    joined = {name for node in joins for name in node.output}
     shapes = {tensor.name: list(tensor.dims) for tensor in source.graph.initializer}
     adjacency = [num_joint, num_joint]
     return [
@@ -248,19 +279,25 @@ def split_rows(count: int) -> tuple[list[int], list[int]]:
     return chosen.tolist(), others[spread].tolist()
 
 
-def logits_of(model: Predictor, clips: ClipSet, rows: Sequence[int]) -> np.ndarray:
-    """(N, num_class) of some clips of a file. Raises UserError where they hold NaN."""
+def logits_of(model: Model, clips: ClipSet, rows: Sequence[int]) -> np.ndarray:
+    """(N, num_class) of some clips of a file; of a step, at the end of each clip. Raises UserError
+    where they hold NaN."""
     parts = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+
+    def run(part: Sequence[int]) -> np.ndarray:
+        batch = clips.data[part]
+        return model.run(batch).logits if isinstance(model, Predictor) else played(model, batch)
+
     try:
-        return np.concatenate([model.run(clips.data[part]).logits for part in parts])
+        return np.concatenate([run(part) for part in parts])
     except UserError as error:
         raise UserError(f"{clips.path}: {error}") from error
 
 
 def compare(
-    float32: Predictor, int8: Predictor, clips: ClipSet, rows: Sequence[int], feeds: list[Feeds]
+    float32: Model, int8: Model, clips: ClipSet, rows: Sequence[int], feeds: list[Feeds]
 ) -> Comparison:
-    """Logits on clips of a file, and times of one recorded batch; the runs alternate, so that other
+    """Logits on clips of a file, and times of one recorded run; the runs alternate, so that other
     processes slow down both."""
     expected, got = logits_of(float32, clips, rows), logits_of(int8, clips, rows)
     best = [expected.argmax(axis=1), got.argmax(axis=1)]
@@ -282,7 +319,7 @@ def compare(
 
 def table(result: Comparison, float32_file: Path, int8_file: Path) -> str:
     """A heading and two rows: accuracy, agreement, difference, size, time."""
-    lines = [f"{result.clips} clips   top-1     agree   logits   size      per batch"]
+    lines = [f"{result.clips} clips   top-1     agree   logits   size      per run"]
     rows = ((float32_file, 1.0, 0.0), (int8_file, result.agreement, result.difference))
     for n, (file, agreement, difference) in enumerate(rows):
         top1 = f"{100 * result.accuracies[n]:.2f} %" if result.accuracies else "-"

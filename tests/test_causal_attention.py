@@ -157,7 +157,7 @@ def test_static_models_take_whole_clips() -> None:
     for name in NAMES:
         meta = meta_of(f"{name}-causal")
         assert (meta.tail_margin, meta.tail_stride) == (0, 0)
-        assert meta.input_shapes(25) == [[-1, 50, 18, 64]]
+        assert list(meta.inputs(25).values()) == [[-1, 50, 18, 64]]
 
 
 def test_export_to_paddle(tmp_path: Path) -> None:

@@ -43,12 +43,7 @@ def tell_clips_apart(weights: Path, logits: np.ndarray) -> None:
     ("config", "engine", "network"),
     [
         ("9001", "openvino", [*SET[1:], "dataset_args.ntu.num_frame=96"]),
-        pytest.param(
-            "1001",
-            "onnxruntime",
-            ["dataset_args.ntu.num_frame=16"],
-            marks=pytest.mark.usefixtures("converter"),
-        ),
+        ("1001", "onnxruntime", ["dataset_args.ntu.num_frame=16"]),
     ],
     ids=["EfficientGCN, truncated clips", "ST-GCN, clips too short to truncate"],
 )
@@ -60,7 +55,10 @@ def test_an_engine_counts_what_dygraph_counts(
     network: list[str],
     capsys,
     monkeypatch,
+    request,
 ) -> None:
+    if engine == "onnxruntime":
+        request.getfixturevalue("converter")
     run, answered = Predictor.run, []  # engines, by batch
 
     def noted(self: Predictor, clips: np.ndarray, lengths: list[int] | None) -> Scores:

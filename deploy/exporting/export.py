@@ -74,7 +74,7 @@ def static_meta(
     config: Config,
     spec: DataSpec,
     options: ExportOptions,
-    plan: Plan | None,
+    plan: Plan | None = None,
 ) -> StaticMeta:
     """The metadata of a network's static model, without hashes of its files. plan: of a streaming
     network."""

@@ -35,6 +35,7 @@ from utils import num_cores
 DEFAULT_STREAM = "0"
 # For a step, which is small, where it runs the file (docs/performance.md).
 FASTEST = "onnxruntime"
+MOST_ROWS = 8  # in a batch: the states of more exceed the processor's caches
 
 
 @dataclass(frozen=True)
@@ -379,8 +380,8 @@ class StreamPredictor:
         fixed = self.meta.batch_size
         if fixed and fixed < rows:
             raise UserError(f"a batch of {fixed} is smaller than {rows} persons; export again")
-        size = max(-(-len(ready) // self.engine.max_concurrency), 1)
-        size = min(size, fixed // rows) if fixed else size
+        size = -(-len(ready) // self.engine.max_concurrency)
+        size = max(min(size, (fixed or MOST_ROWS) // rows), 1)
         return [ready[start : start + size] for start in range(0, len(ready), size)]
 
     def _step(self, names: list[str], shared: bool) -> list[tuple[np.ndarray, int | None]]:

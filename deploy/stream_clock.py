@@ -11,6 +11,7 @@ from dataset.padding import joint_exists
 from errors import UserError
 
 MAX_GAP = 0.5  # seconds that are bridged; nobody is taken to be there in a longer gap
+MAX_JUMP = 5.0  # seconds between two frames of one stream; milliseconds exceed it
 
 
 class FrameClock:
@@ -21,32 +22,38 @@ class FrameClock:
     dropped frames keep the speed of motion. Of two frames at one time, the first counts.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, joints: int, persons: int) -> None:
         """rate: frames/s. Raises UserError unless it is above 0."""
         if not 0 < rate < np.inf:
             raise UserError(f"frame_rate is {rate}; allowed: frames/s, above 0")
         self.rate = rate
-        self._last: np.ndarray | None = None  # (3, 1, V, M)
+        self._last: np.ndarray = np.zeros((3, 0, joints, persons), np.float32)  # one, or none yet
         self._times: np.ndarray = np.zeros(2)  # of the first and of the last frame, seconds
         self._made = 0
 
     def push(self, frames: np.ndarray, seconds: ArrayLike) -> np.ndarray:
         """(3, F, V, M) and their F times in seconds, never decreasing -> (3, F', V, M). Raises
-        UserError for other times."""
+        UserError for other times, before anything changes."""
         times = np.asarray(seconds, np.float64).reshape(-1)
         count = frames.shape[1]
         if len(times) != count or not np.isfinite(times).all():
             raise UserError(f"{len(times)} times for {count} frames; allowed: seconds of each")
-        before: np.ndarray = times[:1] if self._last is None else self._times[1:]
-        if (np.diff(times, prepend=before) < 0).any():
+        before: np.ndarray = self._times[1:] if self._made else times[:1]
+        steps = np.diff(times, prepend=before)
+        if steps.min() < 0:
             raise UserError("times that decrease; allowed: frames in the order of their times")
+        if steps.max() > MAX_JUMP:
+            raise UserError(
+                f"times that jump by {steps.max():g} s; allowed: {MAX_JUMP:g} s; give seconds, and "
+                "begin a new stream after a longer pause"
+            )
         return np.concatenate(
             [self._until(frames[:, n : n + 1], times[n]) for n in range(count)], 1
         )
 
     def _until(self, frame: np.ndarray, time: float) -> np.ndarray:
         """The frames up to and including `time`, at which `frame` (3, 1, V, M) came."""
-        if self._last is None:
+        if not self._made:
             self._last, self._times, self._made = frame, np.array([time, time]), 1
             return frame
         start, previous = self._times
@@ -66,19 +73,28 @@ class FrameClock:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name, for a file; `load` reads them."""
-        last = np.zeros((3, 0, 0, 0), np.float32) if self._last is None else self._last
-        return {"last": last, "times": self._times, "made": np.array(self._made)}
+        numbers = {"times": self._times, "made": np.array(self._made), "rate": np.array(self.rate)}
+        return {"last": self._last, **numbers}
 
     def load(self, arrays: Mapping[str, np.ndarray], where: str) -> None:
-        """Raises UserError, starting with `where`, for other arrays."""
+        """Raises UserError, starting with `where`, for anything but the arrays of a clock of the
+        same rate and frames."""
         own = self.arrays()
-        if any(
-            name not in arrays
-            or arrays[name].dtype != array.dtype
-            or arrays[name].ndim != array.ndim
-            or not np.isfinite(arrays[name]).all()
-            for name, array in own.items()
-        ):
-            raise UserError(f"{where}: not the clock of a stream")
-        self._last = arrays["last"] if arrays["last"].size else None
-        self._times, self._made = arrays["times"].copy(), int(arrays["made"])
+        for name, array in own.items():
+            given, axes = arrays.get(name), slice(2, None) if name == "last" else slice(None)
+            if (
+                given is None
+                or given.dtype != array.dtype
+                or given.ndim != array.ndim
+                or given.shape[axes] != array.shape[axes]
+                or not np.isfinite(given).all()
+            ):
+                raise UserError(f"{where}: clock.{name} is missing or of another model")
+        if arrays["rate"] != own["rate"]:
+            raise UserError(
+                f"{where}: of {arrays['rate']:g} frames/s; the predictor has {self.rate:g}"
+            )
+        made, count = int(arrays["made"]), arrays["last"].shape[:2]
+        if count != (3, 1) if made else count != (3, 0):
+            raise UserError(f"{where}: clock.last does not fit clock.made")
+        self._last, self._times, self._made = arrays["last"], arrays["times"].copy(), made

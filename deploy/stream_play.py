@@ -55,14 +55,14 @@ class Playback:
         self.missing += predictor.missing(name)
         begin = time.perf_counter()
         found = predictor.flush(name)
+        last = found[-1]
         share = (time.perf_counter() - begin) / len(found)
-        for answer in found:
+        for answer in found if not answers or found[0].frame > answers[-1].frame else []:
             self._record(name, [answer], share)
-        answers += found
-        last = answers[-1]
+            answers.append(answer)
         assert last.clip is not None and last.persons is not None  # of a flushed stream
         exists = np.zeros(len(last.persons), bool)
-        exists[: frames.shape[3]] = frames.any(axis=(0, 1, 2))
+        exists[: frames.shape[3]] = np.nan_to_num(frames).any(axis=(0, 1, 2))
         scores = Scores(last.clip[None], last.persons[None], exists[None])
         row = row_of(predictor.class_names, name, label, scores, 0, self.topk)
         row["timeline"] = [self._best(answer) for answer in answers]

@@ -62,12 +62,21 @@ class RunningMean:
         self.total = np.zeros(shape)
         self.count = np.zeros((), np.int64)
 
-    def push(self, row: np.ndarray) -> np.ndarray:
+    def push(self, row: np.ndarray) -> None:
         oldest = self.ring[self.count % len(self.ring)]
         self.total += row
         self.total -= oldest
         oldest[:] = row
         self.count += 1
+
+    @property
+    def newest(self) -> np.ndarray:
+        """The last row, (M, num_class); there must be one."""
+        return self.ring[(self.count - 1) % len(self.ring)]
+
+    @property
+    def value(self) -> np.ndarray:
+        """(M, num_class)."""
         return self.total / min(int(self.count), len(self.ring))
 
 
@@ -85,11 +94,12 @@ class Stream:
     ) -> None:
         rows = input_.clip_persons
         self.plan = plan
-        self.clock = None if frame_rate is None else FrameClock(frame_rate)
+        joints = input_.skeleton.num_joint
+        self.clock = None if frame_rate is None else FrameClock(frame_rate, joints, rows)
         self.input = StreamInput(input_)
         self.state = StreamState(plan, rows)
-        layout, channels = input_.skeleton, sum(input_.pipeline.channels)
-        self.waiting: np.ndarray = np.zeros((rows, layout.num_joint, channels, 0), np.float32)
+        shape = rows, joints, sum(input_.pipeline.channels), 0
+        self.waiting: np.ndarray = np.zeros(shape, np.float32)
         self.mean = RunningMean(window, (rows, num_class))
         self.total = np.zeros((rows, num_class))  # over the positions of the clip network
         self.count = np.zeros((), np.int64)
@@ -135,11 +145,15 @@ class Stream:
         frame = self.plan.position(self.state.first - self.plan.chunk, length)
         if frame is None:
             return []
-        mean = self.mean.push(logits).mean(axis=0)
+        self.mean.push(logits)
         if frame % self.plan.stride == 0:
             self.total += logits
             self.count += 1
-        return [Answer(frame, logits.mean(axis=0), mean)]
+        return [self.newest(frame)]
+
+    def newest(self, frame: int) -> Answer:
+        """The last answer, which was for this position."""
+        return Answer(frame, self.mean.newest.mean(axis=0), self.mean.value.mean(axis=0))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name, for a file; `load` reads them."""
@@ -277,20 +291,26 @@ class StreamPredictor:
         for stream_id, given in frames.items():
             stream = self._streams.get(stream_id) or self._new()
             try:
-                stream.push(given, seconds[stream_id] if seconds is not None else None)
+                stream.push(given, (seconds or {}).get(stream_id))
             except UserError as error:
                 raise UserError(f"stream {stream_id}: {error}") from error
             self._streams[stream_id] = stream
         return self._run(list(frames))
 
     def flush(self, stream_id: str = DEFAULT_STREAM) -> list[Answer]:
-        """End a stream, and release it. Returns the answers that were still on their way; the last
-        one has the logits of the clip network for the whole stream. Raises UserError for a stream
-        without frames."""
+        """End a stream, and release it. Returns the answers that were still on their way, or the
+        newest one again; the last one has the logits of the clip network for the whole stream.
+        Raises UserError for a stream without frames."""
         stream = self._open(stream_id)
-        stream.end()
-        answers = self._run([stream_id])[stream_id]
-        del self._streams[stream_id]
+        try:
+            stream.end()
+            answers = self._run([stream_id])[stream_id]
+        finally:
+            del self._streams[stream_id]
+        if not answers:
+            frame = self.plan.position(stream.state.first - self.plan.chunk, stream.length)
+            assert frame is not None  # no frame is missing, so the last step gave it
+            answers = [stream.newest(frame)]
         persons = stream.total / stream.count
         last = dataclasses.replace(answers[-1], clip=persons.mean(axis=0), persons=persons)
         return [*answers[:-1], last]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from deploy.clip_input import ClipInput
 from deploy.predictor import Predictor
 from deploy.stream_clock import FrameClock
 from deploy.stream_input import StreamInput
+from deploy.stream_play import Playback
 from deploy.stream_predictor import Answer, RunningMean, StreamPredictor
 from errors import UserError
 from tests.networks import NTU_25
@@ -143,6 +145,8 @@ def test_a_saved_stream_goes_on_elsewhere(steps: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="of a stream with times; load the predictor with frame_ra"):
         without.restore(tmp_path / "b.npz")
     assert without.streams == []
+    with pytest.raises(UserError, match="b.npz: of 30 frames/s; the predictor has 25"):
+        load(steps, frame_rate=25.0).restore(tmp_path / "b.npz")
     with pytest.raises(UserError, match="the state of another model; start the stream again"):
         load(steps, "dilated").restore(tmp_path / "b.npz")
 
@@ -190,8 +194,8 @@ def test_a_running_mean_does_not_drift() -> None:
     rows = (1e4 * np.random.RandomState(0).standard_normal((100_000, 1, 1))).astype(np.float32)
     mean = RunningMean(7, (1, 1))
     for row in rows:
-        last = mean.push(row)
-    assert last[0, 0] == pytest.approx(rows[-7:].mean(dtype=np.float64), rel=1e-9)
+        mean.push(row)
+    assert mean.value[0, 0] == pytest.approx(rows[-7:].mean(dtype=np.float64), rel=1e-9)
 
 
 def test_memory_is_flat(predictor: StreamPredictor) -> None:
@@ -274,6 +278,9 @@ def test_what_does_not_belong_together_is_refused(steps: Path) -> None:
         load(steps, frame_rate=30.0).push(recording(2))
     with pytest.raises(UserError, match="if, and only if"):
         load(steps).push(recording(2), seconds=[0, 1])
+    with pytest.raises(UserError, match="stream b: .*if, and only if"):
+        both = {"a": recording(2), "b": recording(2)}
+        load(steps, frame_rate=30.0).push_all(both, {"a": [0, 1]})
 
 
 def test_the_example_in_the_docs_runs(steps: Path) -> None:
@@ -288,6 +295,29 @@ def test_the_example_in_the_docs_runs(steps: Path) -> None:
     # All even positions but those that come with the end, then the name of the clip's class.
     assert len(lines) > 12 and lines[0].startswith("0 ") and lines[1].startswith("2 "), done.stderr
     assert not lines[-1][0].isdigit()
+
+
+def model_clip(answers: Sequence[Answer]) -> np.ndarray:
+    return np.mean([answer.logits for answer in answers], axis=0)
+
+
+def test_a_network_without_delay_has_answered_before_the_end(tmp_path: Path) -> None:
+    """RT-ST-GCN: the last answer comes again, with the logits of the clip."""
+    sets = ["model_args.in_channel=8", "model_args.block_args=[[8,1],[8,2]]"]
+    argv = ["-c", "4201", "--contract", "stream", "--save_dir", str(tmp_path), "--set", *sets]
+    assert export_cli.main(argv) == 0
+    (file,) = tmp_path.glob("*.pdmodel")
+    model = StreamPredictor.load(file)
+    clip = np.random.RandomState(0).standard_normal((3, 9, 20, 1)).astype(np.float32)
+    answers = model.push(clip)
+    model.save(tmp_path / "s.npz")
+    same(model.flush(), [dataclasses.replace(answers[-1], clip=model_clip(answers))])
+    model.restore(tmp_path / "s.npz")
+    (last,) = model.flush()
+    assert [a.frame for a in answers] == list(range(9)) and last.frame == 8
+    np.testing.assert_allclose(last.clip, model_clip(answers), atol=1e-6)
+    row = Playback(model, 1).frames(clip, "x")
+    assert [entry["frame"] for entry in row["timeline"]] == list(range(9))
 
 
 @pytest.mark.parametrize("inputs", ["J", "V", "JVB", "XM", "MN"])
@@ -329,7 +359,7 @@ def test_another_frame_rate_keeps_the_speed_of_motion() -> None:
 
     for rate in (10.0, 25.0, 30.0, 50.0):
         times = 5 + np.arange(int(2 * rate)) / rate
-        clock = FrameClock(30.0)
+        clock = FrameClock(30.0, 1, 1)
         made = np.concatenate(
             [clock.push(at(times[t : t + 1] - 5), times[t : t + 1]) for t in range(len(times))], 1
         )
@@ -340,7 +370,7 @@ def test_another_frame_rate_keeps_the_speed_of_motion() -> None:
 
 def test_dropped_repeated_and_late_frames() -> None:
     frames = np.arange(1, 7, dtype=np.float32).reshape(1, 6, 1, 1).repeat(3, axis=0)
-    clock = FrameClock(10.0)
+    clock = FrameClock(10.0, 1, 1)
     # 0.1 is dropped, 0.2 comes twice, then a joint is missing, then nobody for a second.
     assert clock.push(frames[:, :2], [0.0, 0.2])[0].ravel() == pytest.approx([1, 1.5, 2])
     assert clock.push(frames[:, 2:3], [0.2]).shape[1] == 0
@@ -350,6 +380,8 @@ def test_dropped_repeated_and_late_frames() -> None:
     assert gap.tolist() == [0] * 9 + [6]
     with pytest.raises(UserError, match="times that decrease"):
         clock.push(frames[:, :1], [1.0])
+    with pytest.raises(UserError, match="jump by 32 s; allowed: 5 s; give seconds"):
+        clock.push(frames[:, :1], [33.4])
     with pytest.raises(UserError, match="1 times for 2 frames"):
         clock.push(frames[:, :2], [2.0])
     with pytest.raises(UserError, match="allowed: seconds of each"):

@@ -1,7 +1,7 @@
 """infer.py on mutated data, labels, metadata, models and weights: a correct answer, or one line and
 exit code 2; no traceback, hang or crash, and no code of a file is run.
 
-$SKELETON_FUZZ is the number of cases (default 40; 400 in the slow test), $SKELETON_FUZZ_SEED
+$SKELETON_FUZZ is the number of cases (default 40; 250 in the slow test), $SKELETON_FUZZ_SEED
 selects others (default 0).
 """
 
@@ -25,7 +25,7 @@ from tests.fuzz_cases import CANARY, any_bytes, mutate
 from tests.networks import network_of
 
 QUICK = int(os.environ.get("SKELETON_FUZZ", "40"))
-MANY = max(QUICK, 400)
+MANY = max(QUICK, 250)
 SEED = int(os.environ.get("SKELETON_FUZZ_SEED", "0"))
 HANG = 300.0  # seconds after which a case is taken for a hang
 # One case in so many is a model of the public port. It has no metadata, so it is probed in a

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from errors import UserError
-from safe_io import PathLike, whole_file
+from safe_io import PathLike, read_npz, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,28 +92,18 @@ def save_scores(path: PathLike, scores: ClipScores) -> None:
 
 def read_scores(path: PathLike) -> ClipScores:
     """Read a score file without running code from it. Raises UserError for any other file."""
+    file = read_npz(path, "a score file of an evaluation")
+    missing = [key for key in ("names", "labels", "logits") if key not in file]
+    if missing:
+        raise UserError(f"{path}: not a score file: {', '.join(missing)} missing")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in ("names", "labels", "logits") if key not in file]
-            if missing:
-                raise UserError(f"{path}: not a score file: {', '.join(missing)} missing")
-            about = json.loads(str(file["about"])) if "about" in file else {}
-            scores = ClipScores(file["names"], file["labels"], file["logits"], about)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except _UNREADABLE as error:
-        reason = " ".join(str(error).split())[:100]
-        raise UserError(f"{path}: not a score file of an evaluation: {reason}") from error
+        about = json.loads(str(file["about"])) if "about" in file else {}
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a score file of an evaluation: {error}") from error
+    scores = ClipScores(file["names"], file["labels"], file["logits"], about)
     if problem := _problem(scores):
         raise UserError(f"{path}: {problem}")
     return scores
-
-
-# What NumPy raises for damaged files, files of other kinds, and pickled objects.
-_UNREADABLE = (
-    *(ValueError, TypeError, AttributeError, KeyError, EOFError, MemoryError, RuntimeError),
-    *(SyntaxError, zipfile.BadZipFile, zlib.error),
-)
 
 
 def _problem(scores: ClipScores) -> str:

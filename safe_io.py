@@ -10,6 +10,8 @@ import os
 import pickle
 import struct
 import uuid
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, ClassVar
@@ -99,6 +101,26 @@ def refuse_pipe(path: PathLike) -> None:
 def file_hash(path: PathLike) -> str:
     """SHA-256 of a file, in hex."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+# What NumPy raises for damaged .npz files, files of other kinds, and pickled objects.
+_NO_NPZ = (
+    *(ValueError, TypeError, AttributeError, KeyError, EOFError, MemoryError, RuntimeError),
+    *(SyntaxError, OverflowError, zipfile.BadZipFile, zlib.error),
+)
+
+
+def read_npz(path: PathLike, what: str) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file, by name; no code of the file is run. Raises UserError for any
+    other file: it is not `what`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except _NO_NPZ as error:
+        reason = " ".join(str(error).split())[:100]
+        raise UserError(f"{path}: not {what}: {reason}") from error
 
 
 def dump_pickle(value: Any, file: IO[bytes]) -> None:

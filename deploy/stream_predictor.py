@@ -10,7 +10,6 @@ clip_logits = predictor.flush()[-1].clip  # as of the clip network
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from deploy.stream_input import StreamInput
 from errors import UserError
 from model.streaming.plan import Plan
 from model.streaming.state import StreamState, advance
-from safe_io import PathLike, whole_file
+from safe_io import PathLike, read_npz, whole_file
 from utils import num_cores
 
 DEFAULT_STREAM = "0"
@@ -252,10 +251,11 @@ class StreamPredictor:
         meta = read_meta(model_file)
         if meta:
             meta.check_files(model_file, params_file)
+        elif model_file.is_file():  # never opened: engines may crash on it
+            raise UserError(f"{model_file}: has no .meta.yaml; export again with --contract stream")
         threads = cpu_threads or num_cores()
         opened = open_engine(model_file, params_file, engine, threads, FASTEST)
-        if meta is None:
-            raise UserError(f"{model_file}: has no .meta.yaml; export again with --contract stream")
+        assert meta is not None  # the model file exists, or open_engine raises
         return cls(opened, meta, window, frame_rate)
 
     @property
@@ -352,11 +352,7 @@ class StreamPredictor:
     def restore(self, path: PathLike, stream_id: str = DEFAULT_STREAM) -> None:
         """Go on with a saved stream. Raises UserError for a state of another model, and for a file
         that `save` did not write."""
-        try:
-            with np.load(path, allow_pickle=False) as content:
-                arrays = {name: content[name] for name in content.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-            raise UserError(f"{path}: not readable as a stream's state: {error}") from error
+        arrays = read_npz(path, "the state of a stream")
         if str(arrays.get("model")) != self._identity():
             raise UserError(f"{path}: the state of another model; start the stream again")
         stream = self._new()

@@ -170,7 +170,7 @@ def test_damaged_states_are_one_line(steps: Path, tmp_path: Path) -> None:
             model.restore(tmp_path / "bad.npz", "x")
     for content in (b"", b"PK\x03\x04 no zip", b"text"):
         (tmp_path / "bad.npz").write_bytes(content)
-        with pytest.raises(UserError, match="not readable as a stream's state"):
+        with pytest.raises(UserError, match="bad.npz: not the state of a stream: "):
             model.restore(tmp_path / "bad.npz", "x")
     assert model.streams == ["0"]
 
@@ -261,6 +261,22 @@ def test_bad_frames_leave_the_stream_as_it_was(
     assert predictor.streams == ["0"]
     answers += predictor.push(clip[:, 9:]) + predictor.flush()
     same(answers, whole)
+
+
+def test_a_reset_stream_starts_anew(predictor: StreamPredictor) -> None:
+    whole = streamed(predictor, recording(20), ())
+    predictor.push(recording(13, seed=9))
+    predictor.reset()
+    same(streamed(predictor, recording(20), (5,)), whole, atol=1e-6)
+    predictor.reset("none")  # nothing to forget
+
+
+def test_a_model_without_metadata_is_never_opened(tmp_path: Path) -> None:
+    (tmp_path / "m.pdmodel").write_bytes(b"\0" * 100)
+    with pytest.raises(UserError, match="m.pdmodel: has no .meta.yaml; export again with --contr"):
+        StreamPredictor.load(tmp_path / "m.pdmodel")
+    with pytest.raises(UserError, match="n.pdmodel: no such file"):
+        StreamPredictor.load(tmp_path / "n.pdmodel")
 
 
 def test_what_does_not_belong_together_is_refused(steps: Path) -> None:

@@ -21,7 +21,7 @@ demo: setup  ## synthetic recordings -> data, training, evaluation, export, stat
 	$(RUN) tools/demo.py
 
 test: setup  ## every test
-	$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(RUN) -m pytest -n auto --dist loadfile
 
 lint: setup  ## format, lint and types
 	$(VENV)/bin/ruff format --check .
@@ -31,7 +31,7 @@ lint: setup  ## format, lint and types
 	$(VENV)/bin/hadolint Dockerfile
 
 check: lint  ## format, lint, types and the fast tests
-	$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(RUN) -m pytest -n auto --dist loadfile -m "not slow"
 
 format: setup  ## format the code
 	$(VENV)/bin/ruff format .

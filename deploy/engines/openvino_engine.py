@@ -57,7 +57,7 @@ class OpenVINOEngine:
     def run(self, feeds: dict[str, np.ndarray], *, exclusive: bool = True) -> list[np.ndarray]:
         arrays = {name: np.ascontiguousarray(feeds[name], dtype=np.float32) for name in self.inputs}
         request = self._request(arrays, exclusive)
-        results = request.infer(arrays, share_inputs=True, share_outputs=True)
+        results = request.infer(arrays, share_inputs=True)
         return [np.array(results[port]) for port in results]
 
     def _request(self, arrays: dict[str, np.ndarray], exclusive: bool) -> openvino.InferRequest:

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -382,10 +383,9 @@ class StreamPredictor:
         answers: dict[str, list[Answer]] = {stream_id: [] for stream_id in stream_ids}
         while ready := [name for name in stream_ids if self._streams[name].is_ready]:
             parts = self._batches(ready)
-            shared = len(parts) > 1
-            for part, logits in zip(
-                parts, self._pool.map(self._step, parts, [shared] * len(parts))
-            ):
+            step = partial(self._step, shared=len(parts) > 1)
+            found = self._pool.map(step, parts) if len(parts) > 1 else map(step, parts)
+            for part, logits in zip(parts, found):
                 for name, (rows, length) in zip(part, logits):
                     answers[name] += self._streams[name].answer(rows, length)
         return answers

@@ -78,10 +78,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     from dataset.storage import open_clips  # here: they would slow down --help
     from deploy import predictions
+    from reader.recording import is_recording
 
     part, parts = check(args)
     if args.stream:
         return stream(args)
+    if is_recording(args.data_file):
+        raise UserError(
+            f"{args.data_file}: a recording, not a data file; run: python recognise.py "
+            f"{args.data_file} --model_file {args.model_file}"
+        )
     clips = open_clips(args.data_file, args.label_file)
     prepare_environment(not args.no_cpu_setup)  # Paddle is imported by engines that need it
     setup_logging()
@@ -120,6 +126,7 @@ def stream(args: argparse.Namespace) -> int:
     from deploy import predictions
     from deploy.stream_play import Playback
     from deploy.stream_predictor import StreamPredictor
+    from reader.recording import is_recording
 
     prepare_environment(not args.no_cpu_setup)
     setup_logging()
@@ -156,22 +163,10 @@ def stream(args: argparse.Namespace) -> int:
     return 0
 
 
-def is_recording(path: Path) -> bool:
-    """Whether it is one recording, not a data file: a data file is a 5-D .npy."""
-    if path.suffix != ".npy":
-        return True
-    import numpy as np
-
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False).ndim < 5
-    except (OSError, ValueError, EOFError, AttributeError):  # open_clips says what is wrong
-        return False
-
-
 def recording_of(args: argparse.Namespace, input_: ClipInput) -> np.ndarray:
     """(3, T, V, M) of --data_file. Raises UserError where its model cannot take a recording."""
     from deploy.stream_input import whole_clips
-    from reader.recording import read_recording
+    from reader.recording import form_of, read_recording
 
     if args.real_frames or args.label_file:
         raise UserError("--real_frames and --label_file are for data files, not for a recording")
@@ -181,11 +176,8 @@ def recording_of(args: argparse.Namespace, input_: ClipInput) -> np.ndarray:
             "or train without, e.g. -c 4101"
         )
     is_3d = input_.pipeline.num_axis == 3
-    unit = args.unit or ("metre" if is_3d else "normalised")
-    if is_3d == (unit == "normalised"):
-        allowed = "metre, millimetre" if is_3d else "normalised"
-        raise UserError(f"--unit is {unit}; allowed for this model: {allowed}")
-    return read_recording(args.data_file, input_.skeleton, input_.clip_persons, unit)
+    form = form_of(input_.skeleton, input_.clip_persons, is_3d=is_3d, unit=args.unit)
+    return read_recording(args.data_file, form)
 
 
 def check(args: argparse.Namespace) -> tuple[int, int]:

@@ -128,11 +128,16 @@ def run_job(
     return Part(name, model, str(job.data), job.start, job.stop, len(clips), rows)
 
 
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, float64."""
+    logits = logits.astype(np.float64)
+    exponent = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponent / exponent.sum(axis=-1, keepdims=True)
+
+
 def top_classes(logits: np.ndarray, class_names: Sequence[str], topk: int) -> list[Row]:
     """The best classes of logits (num_class,), best first: class, name, probability."""
-    logits = logits.astype(np.float64)
-    probability = np.exp(logits - logits.max())
-    probability /= probability.sum()
+    probability = probabilities(logits)
     best = np.argsort(-logits, kind="stable")[:topk]
     names = class_names or [f"class {c}" for c in range(len(logits))]
     return [

@@ -11,9 +11,9 @@ import pytest
 from tests.processes import ROOT, run_process, run_python
 
 FOLDERS = ["configs", "dataset", "reader", "model", "scheduler", "deploy", "training"]
-FOLDERS += ["tools", "benchmarks"]
+FOLDERS += ["apps", "tools", "benchmarks"]
 OURS = {*FOLDERS, *(path.stem for path in ROOT.glob("*.py"))}
-COMMAND_LINES = {"main", "export", "infer"}
+COMMAND_LINES = {"main", "export", "infer", "recognise"}
 # Folder or file -> what it may import; everything may import errors and safe_io.
 MAY_IMPORT = {
     "errors.py": set(),
@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "generator.py": {"configs", "dataset", "reader"},
     "initializer.py": {"configs", "dataset", "training", "scheduler", "utils", "paddle"},
     "processor.py": {"configs", "training", "deploy", "utils", "report"},
+    "apps": {"apps", "dataset", "reader", "deploy", "report", "utils"},
     # Command lines.
     "main.py": {
         *("configs", "dataset", "training", "deploy", "utils"),
@@ -46,6 +47,7 @@ MAY_IMPORT = {
     },
     "export.py": {"configs", "dataset", "training", "deploy", "utils"},
     "infer.py": {"dataset", "deploy", "reader", "utils"},
+    "recognise.py": {"apps", "dataset", "deploy", "reader", "utils"},
     # Programs that nothing imports.
     "tools": {*OURS, "paddle"},
     "benchmarks": {*OURS, "paddle"},
@@ -108,7 +110,7 @@ def module_of(path: Path) -> str:
 
 @each_source
 def test_command_lines_are_imported_by_no_module(path: Path) -> None:
-    """main.py, export.py and infer.py parse, load and dispatch; they hold nothing to share."""
+    """They parse, load and dispatch; they hold nothing to share."""
     found = {name.split(".")[0] for name in imports_of(path)} & COMMAND_LINES
     assert not found, f"{path.relative_to(ROOT)} imports {found}"
 

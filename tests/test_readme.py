@@ -20,7 +20,7 @@ from training.checkpoint import load_checkpoint, save_checkpoint, weights_of
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| .* \| `(python .*)` \|$", README, flags=re.MULTILINE)
 CONVERTER = importlib.util.find_spec("paddle2onnx") is not None  # not on Python 3.13
-NUM_NTU = 15  # commands of the first table
+NUM_NTU = 16  # commands of the first table
 COMMANDS = [command for row in ROWS for command in row.split("` and `")]
 ONE_EPOCH = "scheduler_args.cosine.max_epoch=1 scheduler_args.cosine.warm_up=0"
 SMALL = "model_args.stem_channel=8 model_args.block_args=[[16,1,0],[16,1,0],[16,2,1]]"
@@ -29,7 +29,7 @@ TINY = f"--set dataset_args.ntu.num_frame=16 dataset_args.ntu.num_workers=0 {SMA
 
 def run(command: str, folder: Path) -> str:
     """Run a command in `folder` as if it were the project's. Returns what it prints."""
-    for name in ("main.py", "export.py", "infer.py", "tools", "dataset"):
+    for name in ("main.py", "export.py", "infer.py", "recognise.py", "tools", "dataset"):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -48,7 +48,7 @@ def test_every_command_on_ntu(tmp_path: Path) -> None:
     run("python -m zipfile -c nturgbd_skeletons_s001_to_s017.zip raw", tmp_path)
     assert len(COMMANDS) == NUM_NTU + 12, "a table has changed: adapt these tests"
     generate, train, resume, evaluate, by_engine, export, *others = COMMANDS[:NUM_NTU]
-    per_person, onnx, tiny, infer, measure, compare, step, play, synthetic = others
+    per_person, onnx, tiny, infer, measure, compare, recognise, step, play, synthetic = others
     run(generate, tmp_path)
     assert "Finish training!" in run(f"{train} {TINY}", tmp_path)
     assert "Resuming" in run(f"{resume} {TINY}", tmp_path)
@@ -72,12 +72,15 @@ def test_every_command_on_ntu(tmp_path: Path) -> None:
     assert "clips/s" in run(f"{measure} -b 2", tmp_path)
     engine = "onnxruntime (.onnx)" if CONVERTER else "openvino (.pdmodel)"
     assert engine in run(compare, tmp_path)
+    (recording, *_) = sorted((tmp_path / "raw").glob("*.skeleton"))
+    named = "S001C001P001R001A001.skeleton"
+    assert "recognition" in run(recognise.replace(named, f"raw/{recording.name}"), tmp_path)
+    assert (tmp_path / "who.json").is_file() and (tmp_path / "who.gif").is_file()
     narrow = "model_args.block_args=[[8,1],[8,2]]"
     network = network_of(configs.load("1001", configs.parse_set([narrow])))
     save_checkpoint(tmp_path / "stgcn.pdparams", {"model": weights_of(network)})
     run(f"{step} --set {narrow}", tmp_path)
-    (recording, *_) = sorted((tmp_path / "raw").glob("*.skeleton"))
-    played = run(play.replace("S001C001P001R001A001.skeleton", f"raw/{recording.name}"), tmp_path)
+    played = run(play.replace(named, f"raw/{recording.name}"), tmp_path)
     assert f"{recording.name}, frame 0: " in played and "95th percentile" in played
     run(f"{synthetic} --subjects 2", tmp_path)
     assert list((tmp_path / "recordings").glob("*.skeleton"))

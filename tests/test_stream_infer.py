@@ -116,7 +116,7 @@ def test_recordings_are_played_to_their_end(
         (["--data_file", "DATA", "--benchmark"], "leave out --benchmark"),
         (["--data_file", "DATA", "-b", "4"], "leave out --batch_size"),
         (["--data_file", "DATA", "--unit", "metre"], "--unit is for recordings"),
-        (["--data_file", "walk.mp4"], "allowed: a recording ending in .skeleton"),
+        (["--data_file", "walk.mp4"], "walk.mp4: not an npy file"),
         (["--data_file", "none.csv"], "none.csv, cannot be read"),
         (["--data_file", "none.npy"], "no such file"),
         (["--data_file", "flat.npy"], "flat.npy, 60 values per person and frame; ntu-25 has 25"),
@@ -135,7 +135,8 @@ def test_bad_input_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("flat.npy", np.ones((5, 20, 3)))
-    (tmp_path / "walk.csv").write_text("1\n")
+    for name in ("walk.csv", "walk.mp4"):
+        (tmp_path / name).write_text("1\n")
     argv = [str(eval_clips(tiny_data)) if flag == "DATA" else flag for flag in flags]
     argv = run(models, *argv, "--output", "out.json")
     assert run_command(lambda: infer.main(argv)) == 2

@@ -27,25 +27,27 @@ MAX_SCORE = 10.0  # confidences slightly exceed 1, but never this much
 MAX_NUMBER = 1e300  # larger integers do not fit into float64 arrays
 
 
-def parse(data: bytes, label: tuple[str, int], where: str) -> Clip:
+def parse(
+    data: bytes, label: tuple[str, int] | None, where: str, max_frame: int = MAX_FRAME
+) -> Clip:
     """The clip in the bytes of a JSON file; channels are x - 0.5, y - 0.5 and score.
 
-    label: (name, number) of the clip in the label file. Frame k is stored at index k - 1, or k in a
-    clip whose lowest frame_index is 0. A joint with score 0 is zero in every channel. The persons
-    of each frame are sorted by the sum of their scores, highest first, ties in stored order, and
-    the first NUM_PERSON kept; so slot m may contain different persons in consecutive frames
-    (`openpose_match`). Raises BadRecording, naming `where`, for damaged text, a wrong number of
-    coordinates, and a different label.
+    label: (name, number) of the clip in the label file; None: any. max_frame: that are kept. Frame
+    k is stored at index k - 1, or k in a clip whose lowest frame_index is 0. A joint with score 0
+    is zero in every channel. The persons of each frame are sorted by the sum of their scores,
+    highest first, ties in stored order, and the first NUM_PERSON kept; so slot m may contain
+    different persons in consecutive frames (`openpose_match`). Raises BadRecording, naming `where`,
+    for damaged text, a wrong number of coordinates, and a different label.
     """
     with reading(where):
         content = _content(data)
         own = (content.get("label"), content.get("label_index"))
-        if own != label:
+        if label is not None and own != label:
             raise Unusable(f"its label is {own}; the label file says {label}")
         numbers, people, most_persons = _frames(content.get("data"))
         first = 0 if min(numbers) == 0 else 1
         num_frame = max(numbers) - first + 1
-        length = min(num_frame, MAX_FRAME)
+        length = min(num_frame, max_frame)
         if length < 1:
             raise Unusable("no frame_index is 1 or more")
         bodies = np.zeros((length, MAX_READ, 3, NUM_JOINT))  # T, M, C, V
@@ -58,7 +60,7 @@ def parse(data: bytes, label: tuple[str, int], where: str) -> Clip:
     return Clip(
         positions=np.ascontiguousarray(best.transpose(2, 0, 3, 1), np.float32),  # C, T, V, M
         length=length,
-        is_truncated=num_frame > MAX_FRAME,
+        is_truncated=num_frame > max_frame,
         has_extra_body=most_persons > MAX_READ,
         empty_frames=length - int(best.any(axis=(1, 2, 3)).sum()),
         misnumbered_frames=sum(number < first for number in numbers),

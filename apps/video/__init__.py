@@ -1,0 +1,1 @@
+"""Recordings and video -> what each person does, over time."""

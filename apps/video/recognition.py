@@ -1,0 +1,216 @@
+"""People frame by frame -> answers: logits of the scene and of each person, by windows of a clip
+network or by the steps of a streaming one. Memory does not grow with the number of frames."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from dataset.padding import valid_frames
+from deploy.predictor import Predictor
+from deploy.stream_predictor import Answer as StreamAnswer
+from deploy.stream_predictor import StreamPredictor
+from errors import UserError
+from reader.shared import energy
+
+SCENE = -1  # instead of a person
+MIN_SHARE = 0.25  # of a window in which a person must be there
+FIRST_SHARE = 0.5  # of a window that the first answer needs
+MAX_GAP = 30  # frames that a person may be missing
+People = Mapping[int, np.ndarray]  # person -> joints (3, V) of one frame, as the network wants them
+
+
+@dataclass(frozen=True)
+class Answer:
+    """who: a person, or SCENE. frame: the middle of the frames it was computed from. logits:
+    (num_class,)."""
+
+    who: int
+    frame: float
+    logits: np.ndarray
+
+
+class Recogniser(Protocol):
+    """Takes one frame after another."""
+
+    def push(self, people: People) -> list[Answer]:
+        """The next frame -> the answers that it completes."""
+
+    def drop(self, person: int) -> None:
+        """A person has gone and will not come back."""
+
+    def finish(self) -> list[Answer]:
+        """No more frames -> the answers that were still on their way."""
+
+    def whole(self) -> np.ndarray | None:
+        """After `finish`: logits (num_class,) that the network gives for all frames as one clip;
+        None where it cannot, because there were too many, or nobody."""
+
+
+class Windows:
+    """A clip network, which looks at the last `size` frames every `hop` frames, at the start as
+    soon as there are FIRST_SHARE of them, and at the end once more. A person alone is the scene; of
+    more, the network sees the most active ones together, and then each one alone."""
+
+    def __init__(self, predictor: Predictor, size: int, hop: int) -> None:
+        limit = predictor.pipeline.num_frame
+        if size > limit:
+            raise UserError(f"--window: {size} frames; the model's clips have {limit}")
+        self.predictor, self.size, self.hop = predictor, size, hop
+        self.first = max(round(FIRST_SHARE * size), 1)
+        self.frames: deque[People] = deque(maxlen=size)
+        self.all: list[People] | None = []  # as long as they are one clip
+        self.count = self.looked = 0
+
+    def push(self, people: People) -> list[Answer]:
+        self.frames.append(people)
+        self.count += 1
+        if self.all is not None:
+            self.all.append(people)
+            if len(self.all) > self.predictor.pipeline.num_frame:
+                self.all = None
+        is_due = self.count >= self.first and (self.count - self.first) % self.hop == 0
+        return self._look() if is_due else []
+
+    def drop(self, person: int) -> None:
+        """Nothing to forget: a person leaves the window with its frames."""
+
+    def finish(self) -> list[Answer]:
+        return self._look() if self.count > self.looked else []
+
+    def whole(self) -> np.ndarray | None:
+        if self.all is None or not any(self.all):
+            return None
+        everybody = self._clip(self.all, sorted({who for people in self.all for who in people}))
+        chosen = most_active(everybody, self.predictor.clip_persons)
+        return self.predictor.run(everybody[None][..., chosen]).logits[0]
+
+    def _look(self) -> list[Answer]:
+        self.looked = self.count
+        frames = list(self.frames)
+        seen = [who for people in frames for who in people]
+        least = max(MIN_SHARE * len(frames), 1)
+        present = [who for who in sorted(set(seen)) if seen.count(who) >= least]
+        if not present:
+            return []
+        everybody = self._clip(frames, present)
+        chosen = most_active(everybody, self.predictor.clip_persons)
+        clips = [everybody[..., chosen]]
+        if len(present) > 1:
+            clips += [from_start(everybody[..., [m]]) for m in range(len(present))]
+        logits = self.predictor.run(batch_of(clips)).logits
+        middle = self.count - len(frames) / 2
+        who = [SCENE, *present]
+        rows = logits if len(present) > 1 else [logits[0], logits[0]]
+        return [Answer(w, middle, row) for w, row in zip(who, rows)]
+
+    def _clip(self, frames: Sequence[People], who: Sequence[int]) -> np.ndarray:
+        return clip_of(frames, who, self.predictor.skeleton.num_joint)
+
+
+class Steps:
+    """A streaming network: one stream for the scene, of its first persons, and one for each person
+    as soon as there are two. An answer is the mean over the last `size` frames."""
+
+    def __init__(self, predictor: StreamPredictor, size: int) -> None:
+        self.predictor, self.size = predictor, size
+        self.chunk: list[People] = []
+        self.slots: list[int | None] = [None] * predictor.input.clip_persons
+        self.started: dict[int, int] = {}  # SCENE or person -> first frame of its stream
+        self.answered: dict[int, int] = {}  # the same -> last position that was answered
+        self.alone: int | None = None  # the person whose answers are those of the scene
+        self.count = 0
+        self.clip: np.ndarray | None = None
+
+    def push(self, people: People) -> list[Answer]:
+        self.chunk.append(people)
+        return self._run() if len(self.chunk) == self.predictor.plan.chunk else []
+
+    def drop(self, person: int) -> None:
+        self.slots = [None if who == person else who for who in self.slots]
+        if person in self.started:
+            self.predictor.reset(str(person))
+            del self.started[person]
+            self.answered.pop(person, None)
+
+    def finish(self) -> list[Answer]:
+        found = self._run() if self.chunk else []
+        for who in list(self.started):
+            last = self.predictor.flush(str(who))
+            found += self._answers(who, last)
+            if who == SCENE:
+                self.clip = last[-1].clip
+        return found
+
+    def whole(self) -> np.ndarray | None:
+        return self.clip
+
+    def _run(self) -> list[Answer]:
+        present = sorted({who for people in self.chunk for who in people})
+        for who in present:
+            if who not in self.slots and None in self.slots:
+                self.slots[self.slots.index(None)] = who
+        known = sorted({*present, *self.started} - {SCENE})
+        if present:
+            self.alone = known[0] if len(known) == 1 and known[0] not in self.started else None
+        num_joint = self.predictor.input.skeleton.num_joint
+        frames: dict[int, np.ndarray] = {}
+        if present or SCENE in self.started:
+            frames[SCENE] = clip_of(self.chunk, self.slots, num_joint)
+        if self.alone is None:
+            frames.update({who: clip_of(self.chunk, [who], num_joint) for who in known})
+        for who in frames:
+            self.started.setdefault(who, self.count)
+        self.count += len(self.chunk)
+        self.chunk = []
+        if not frames:
+            return []
+        steps = self.predictor.push_all({str(who): clip for who, clip in frames.items()})
+        return [a for who in frames for a in self._answers(who, steps[str(who)])]
+
+    def _answers(self, who: int, answers: Sequence[StreamAnswer]) -> list[Answer]:
+        """Of positions that have not been answered: `flush` may repeat the last one."""
+        start, targets = self.started[who], [who]
+        if who == SCENE and self.alone is not None:
+            targets.append(self.alone)
+        found = []
+        for answer in answers:
+            if answer.frame > self.answered.get(who, -1):
+                self.answered[who] = answer.frame
+                middle = start + answer.frame - min(answer.frame, self.size) / 2
+                found += [Answer(target, middle, answer.mean) for target in targets]
+        return found
+
+
+def clip_of(frames: Sequence[People], who: Sequence[int | None], num_joint: int) -> np.ndarray:
+    """(3, T, V, M) of these persons, zeros where one is missing."""
+    clip = np.zeros((3, len(frames), num_joint, len(who)), np.float32)
+    for t, people in enumerate(frames):
+        for m, person in enumerate(who):
+            if person is not None and person in people:
+                clip[:, t, :, m] = people[person]
+    return clip
+
+
+def most_active(clip: np.ndarray, count: int) -> np.ndarray:
+    """The `count` persons of (3, T, V, M) with the highest motion energy, as main.py -gd chooses
+    them, in their order."""
+    rank = [-energy(body) for body in clip.transpose(3, 1, 2, 0)]
+    return np.sort(np.argsort(rank, kind="stable")[:count])
+
+
+def from_start(clip: np.ndarray) -> np.ndarray:
+    """Without the frames before the first occupied one; it must have one."""
+    return clip[:, valid_frames(clip)[0] :]
+
+
+def batch_of(clips: Sequence[np.ndarray]) -> np.ndarray:
+    """Clips (3, T, V, M) as one batch, with zeros after their frames and persons."""
+    batch = np.zeros((len(clips), *np.max([clip.shape for clip in clips], axis=0)), np.float32)
+    for row, clip in zip(batch, clips):
+        row[:, : clip.shape[1], :, : clip.shape[3]] = clip
+    return batch

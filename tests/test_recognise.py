@@ -1,0 +1,279 @@
+"""recognise.py: timelines of labels, windows and streams over a recording, its files, bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+import configs
+import export as export_cli
+import recognise
+from apps.video.recognition import SCENE, Steps, Windows
+from apps.video.timeline import Labels, Smoothing, write
+from dataset.skeletons import skeleton
+from deploy.predictor import Predictor
+from deploy.stream_predictor import StreamPredictor
+from errors import UserError, run_command
+from reader.recording import form_of, read_recording
+from tests.small_models import SMALL, settings, write_weights
+
+NAMES = ["wave", "jump", "sit"]
+CAUSAL = {**SMALL, "model_args.att_type": "stja-causal"}
+
+
+def logits_of(*probability: float) -> np.ndarray:
+    return np.log(np.array(probability))
+
+
+def rows_of(answers: list[np.ndarray], end: float, hold: int = 2) -> list[tuple]:
+    labels = Labels(0, Smoothing(0.5, hold))
+    for n, logits in enumerate(answers):
+        labels.push(10 * n + 5, logits)
+    rows = labels.rows(end, lambda c: NAMES[c], 10.0)
+    return [(row["start"], row["end"], row["label"], row["confidence"]) for row in rows]
+
+
+WAVE, JUMP, UNSURE = logits_of(0.8, 0.1, 0.1), logits_of(0.1, 0.7, 0.2), logits_of(0.36, 0.34, 0.3)
+
+
+def test_a_change_counts_from_the_first_answer_that_made_it() -> None:
+    assert rows_of([WAVE, WAVE, JUMP, JUMP], 40) == [
+        (0.0, 2.0, "wave", 0.8),
+        (2.0, 4.0, "jump", 0.7),
+    ]
+
+
+def test_a_single_different_answer_changes_nothing() -> None:
+    assert rows_of([WAVE, JUMP, WAVE], 30) == [(0.0, 3.0, "wave", round((0.8 + 0.1 + 0.8) / 3, 4))]
+    assert [row[2] for row in rows_of([WAVE, JUMP, WAVE], 30, hold=1)] == ["wave", "jump", "wave"]
+
+
+def test_labels_hold_below_the_threshold_until_three_quarters_of_it() -> None:
+    nearly = logits_of(0.4, 0.3, 0.3)
+    assert [row[2] for row in rows_of([WAVE, nearly, nearly], 30)] == ["wave"]
+    found = rows_of([WAVE, UNSURE, UNSURE], 30)
+    assert [row[:3] for row in found] == [(0.0, 1.0, "wave"), (1.0, 3.0, "no action")]
+    assert found[1][3] == 0.36
+
+
+def test_files_of_a_timeline(tmp_path: Path) -> None:
+    scene = [
+        {"start": 0.0, "end": 1.5, "label": "no action", "confidence": 0.2},
+        {"start": 1.5, "end": 3661.25, "label": "wave", "confidence": 0.876},
+    ]
+    tree = {"scene": scene, "persons": [{"person": 4, **scene[1]}]}
+    for suffix in ("json", "csv", "srt"):
+        write(tmp_path / f"t.{suffix}", tree)
+    assert json.loads((tmp_path / "t.json").read_text()) == tree
+    with open(tmp_path / "t.csv", newline="") as file:
+        assert list(csv.reader(file))[1:] == [
+            ["scene", "0.0", "1.5", "no action", "0.2"],
+            ["scene", "1.5", "3661.25", "wave", "0.876"],
+            ["4", "1.5", "3661.25", "wave", "0.876"],
+        ]
+    expected = "1\n00:00:01,500 --> 01:01:01,250\nwave (88 %)\n\n"
+    assert (tmp_path / "t.srt").read_text() == expected
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`clips/small.pdmodel` and `step/small.pdmodel` of one causal network of ntu-25."""
+    folder = tmp_path_factory.mktemp("recognise")
+    write_weights(configs.load("9001", CAUSAL), folder / "small.pdparams")
+    argv = ["-c", "9001", "-pp", str(folder / "small.pdparams"), *settings(CAUSAL)]
+    assert export_cli.main([*argv, "--save_dir", str(folder / "clips")]) == 0
+    stream = ["--contract", "stream", "--save_dir", str(folder / "step")]
+    assert export_cli.main([*argv, *stream]) == 0
+    return folder
+
+
+def bodies(length: int, persons: int) -> np.ndarray:
+    """(3, T, 25, M) of joints that move at random."""
+    rng = np.random.RandomState(0)
+    return rng.standard_normal((3, length, 25, persons)).astype(np.float32)
+
+
+def people_of(positions: np.ndarray) -> list[dict[int, np.ndarray]]:
+    there = positions.any(axis=(0, 2))
+    return [
+        {m: positions[:, t, :, m] for m in range(positions.shape[3]) if there[t, m]}
+        for t in range(positions.shape[1])
+    ]
+
+
+def test_windows_give_the_logits_of_their_clips(causal: Path) -> None:
+    predictor = Predictor.load(causal / "clips/small.pdmodel", cpu_threads=1)
+    positions = bodies(15, 2)
+    positions[:, :5, :, 1] = 0
+    recogniser = Windows(predictor, size=8, hop=3)
+    answers = [
+        (t, a) for t, people in enumerate(people_of(positions), 1) for a in recogniser.push(people)
+    ]
+    answers += [(15, answer) for answer in recogniser.finish()]
+    ends = [4, 7, 10, 13, 15]  # half a window, then every hop, and the end
+    for end in ends:
+        found = {a.who: a for t, a in answers if t == end}
+        start = max(end - 8, 0)
+        assert found[SCENE].frame == (start + end) / 2
+        window = positions[:, start:end]
+        if end == 4:
+            assert set(found) == {SCENE, 0}
+        else:
+            own = window[:, max(5 - start, 0) :, :, 1:]
+            np.testing.assert_allclose(
+                found[1].logits, predictor.run(own[None]).logits[0], atol=1e-5
+            )
+        np.testing.assert_allclose(
+            found[SCENE].logits, predictor.run(window[None]).logits[0], atol=1e-5
+        )
+    assert sorted({t for t, _ in answers}) == ends
+    np.testing.assert_allclose(
+        recogniser.whole(), predictor.run(positions[None]).logits[0], atol=1e-5
+    )
+
+
+def test_steps_give_the_logits_of_the_streams(causal: Path) -> None:
+    predictor = StreamPredictor.load(causal / "step/small.pdmodel", cpu_threads=1, window=16)
+    positions = bodies(21, 2)
+    recogniser = Steps(predictor, 16)
+    answers = [a for people in people_of(positions) for a in recogniser.push(people)]
+    answers += recogniser.finish()
+    by_who = {who: [a for a in answers if a.who == who] for who in (SCENE, 0, 1)}
+    for who, frames in ((SCENE, positions), (0, positions[..., :1]), (1, positions[..., 1:])):
+        expected = [*predictor.push(frames), *predictor.flush()]
+        assert len(by_who[who]) == len({a.frame for a in expected}) > 3
+        np.testing.assert_allclose(by_who[who][-1].logits, expected[-1].mean, atol=1e-5)
+    predictor.push(positions)
+    np.testing.assert_allclose(recogniser.whole(), predictor.flush()[-1].clip, atol=1e-5)
+
+
+def test_a_person_alone_has_the_stream_of_the_scene(causal: Path) -> None:
+    recogniser = Steps(StreamPredictor.load(causal / "step/small.pdmodel", cpu_threads=1), 16)
+    answers = [a for people in people_of(bodies(17, 1)) for a in recogniser.push(people)]
+    answers += recogniser.finish()
+    scene, person = ([a.logits.tolist() for a in answers if a.who == who] for who in (SCENE, 0))
+    assert scene == person and len(scene) > 3
+
+
+def test_whole_command_on_a_recording(
+    causal: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    np.save(tmp_path / "two.npy", bodies(40, 2).transpose(3, 1, 2, 0))
+    outputs = {name: tmp_path / f"{name}.json" for name in ("clips", "step")}
+    for name, output in outputs.items():
+        argv = [str(tmp_path / "two.npy"), "--model_file", str(causal / name / "small.pdmodel")]
+        argv += ["--window", "0.5", "--threshold", "0", "--output", str(output), "-np"]
+        suffix = "gif" if name == "clips" else "mp4"
+        assert recognise.main([*argv, "--video", str(tmp_path / f"{name}.{suffix}")]) == 0
+        tree = json.loads(output.read_text())
+        assert tree["num_frame"] == 40 and tree["frame_rate"] == 30
+        assert [row["end"] for row in tree["scene"]][-1] == round(40 / 30, 3)
+        assert {row["person"] for row in tree["persons"]} == {0, 1}
+        assert len(tree["top"]) == 5
+        assert "frames/s: recognition" in capsys.readouterr().out
+    with Image.open(tmp_path / "clips.gif") as gif:
+        assert gif.n_frames == 20 and gif.info["duration"] == 60  # GIF counts hundredths
+    with av.open(str(tmp_path / "step.mp4")) as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert len(frames) == 40
+    assert (frames[0] != frames[20]).any()
+
+
+def openpose_folder(folder: Path, num_joint: int, frames: int) -> np.ndarray:
+    """Files of OpenPose with one person; returns (T, V, 3) pixels and scores."""
+    folder.mkdir()
+    poses = np.random.RandomState(0).uniform(1, 99, (frames, num_joint, 3))
+    poses[..., 2] = 0.9
+    for t, pose in enumerate(poses):
+        person = {"pose_keypoints_2d": pose.ravel().tolist()}
+        name = f"clip_{t:012}_keypoints.json"
+        (folder / name).write_text(json.dumps({"version": 1.3, "people": [person]}))
+    return poses
+
+
+@pytest.mark.parametrize("num_joint", [18, 25])
+def test_openpose_folders_of_both_models_become_openpose_18(tmp_path: Path, num_joint: int) -> None:
+    poses = openpose_folder(tmp_path / "op", num_joint, 6)
+    form = form_of(skeleton("openpose-18"), 2, is_3d=False, unit="pixel", image_size=(200, 100))
+    clip = read_recording(tmp_path / "op", form)
+    assert clip.shape == (3, 6, 18, 2) and not clip[..., 1].any()
+    stored = skeleton(f"openpose-{num_joint}").joints
+    wrist = poses[:, stored.index("left_wrist")]
+    joint = clip[:, :, skeleton("openpose-18").joints.index("left_wrist"), 0]
+    np.testing.assert_allclose(joint[0], wrist[:, 0] / 200 - 0.5, atol=1e-6)
+    np.testing.assert_allclose(joint[1], wrist[:, 1] / 100 - 0.5, atol=1e-6)
+
+
+BAD_FOLDERS = {
+    "no .json files": {"a.txt": ""},
+    "no number of a frame": {"pose.json": "{}"},
+    "not readable as JSON": {"a_1_keypoints.json": "{"},
+    "'people' is not a list": {"a_1_keypoints.json": "{}"},
+    "must be 54": {"a_1_keypoints.json": '{"people": [{"pose_keypoints_2d": [1, 2]}]}'},
+    "is also in": {"a_1.json": '{"people": []}', "b_1.json": '{"people": []}'},
+    "at most 100000": {"a_1.json": '{"people": []}', "a_999999999.json": '{"people": []}'},
+}
+
+
+@pytest.mark.parametrize("reason", BAD_FOLDERS)
+def test_bad_openpose_folders_are_one_line(tmp_path: Path, reason: str) -> None:
+    for name, text in BAD_FOLDERS[reason].items():
+        (tmp_path / name).write_text(text)
+    form = form_of(skeleton("openpose-18"), 2, is_3d=False)
+    with pytest.raises(UserError, match=reason):
+        read_recording(tmp_path, form)
+
+
+BAD_ARGUMENTS = [
+    (["missing.skeleton"], "cannot be read"),
+    (["notes.txt"], "allowed: a recording ending in"),
+    (["clips.npy"], "use infer.py --data_file"),
+    (["op"], "the model wants ntu-25 in metres"),
+    (["two.npy", "--output", "t.xml"], "allowed: a name ending in .json, .csv, .srt"),
+    (["two.npy", "--video", "t.avi"], "allowed: a name ending in .gif, .mp4"),
+    (["two.npy", "--fps", "0"], "--fps is 0"),
+    (["two.npy", "--window", "9"], "the model's clips have 16"),
+    (["two.npy", "--threshold", "2"], "--threshold is 2"),
+    (["two.npy", "--unit", "pixel"], "allowed for this model: metre, millimetre"),
+    (["nobody.npy"], "nobody is there"),
+]
+
+
+@pytest.mark.parametrize(("argv", "reason"), BAD_ARGUMENTS)
+def test_bad_input_is_one_line(
+    causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+    argv: list[str], reason: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    np.save("two.npy", bodies(20, 2).transpose(3, 1, 2, 0))
+    np.save("nobody.npy", np.zeros((1, 20, 25, 3), np.float32))
+    np.save("clips.npy", np.zeros((2, 3, 16, 25, 2), np.float32))
+    openpose_folder(tmp_path / "op", 18, 3)
+    model = ["--model_file", str(causal / "clips/small.pdmodel"), "--window", "0.5", "-np"]
+    assert run_command(lambda: recognise.main([argv[0], *model, *argv[1:]])) == 2
+    captured = capsys.readouterr()
+    assert reason in captured.err and captured.err.count("\n") == 1
+    assert not list(tmp_path.glob("t.*"))
+
+
+def test_real_recordings(samples: Path, tmp_path: Path) -> None:
+    weights = str(samples / "samples/weights/xsub.pdparams")
+    assert export_cli.main(["-c", "2001", "-pp", weights, "--save_dir", str(tmp_path)]) == 0
+    output = tmp_path / "t.json"
+    for name, label, persons in (
+        ("S001C001P001R001A001", "drink water", 1),
+        ("S001C003P008R002A058", "handshaking", 2),
+    ):
+        source, model = samples / f"samples/ntu/{name}.skeleton", tmp_path / "xsub.pdmodel"
+        argv = [str(source), "--model_file", str(model), "--output", str(output), "-np"]
+        assert recognise.main(argv) == 0
+        tree = json.loads(output.read_text())
+        assert tree["top"][0]["name"] == label and tree["top"][0]["probability"] > 0.99
+        assert tree["scene"][-1]["label"] == label
+        assert len({row["person"] for row in tree["persons"]}) == persons

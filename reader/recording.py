@@ -21,6 +21,7 @@ from reader.kinetics.source import MAX_BYTES as KINETICS_BYTES
 from reader.ntu.reader import NUM_JOINT, parse
 from reader.ntu.recordings import MAX_BYTES
 from reader.shared import read_file
+from safe_io import refuse_pipe
 
 MAX_FRAME = 100_000  # of a recording; as in configurations
 UNITS_2D = ("normalised", "pixel")
@@ -43,6 +44,8 @@ def is_recording(path: Path) -> bool:
     """Whether it is one recording, not a data file: a data file is a 5-D .npy."""
     if path.suffix != ".npy":
         return path.suffix in KINDS or path.is_dir()
+    if not path.is_file():  # e.g. a named pipe, which would wait for ever
+        return False
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False).ndim < 5
     except (OSError, ValueError, EOFError, AttributeError):  # its reader says what is wrong
@@ -71,6 +74,7 @@ def form_of(
 def read_recording(path: Path, form: Form) -> np.ndarray:
     """(3, T, V, M) of a file ending in KINDS, or of a folder of OpenPose's files (docs/video.md),
     as stored on disk by main.py -gd. Raises UserError for anything else, and for another layout."""
+    refuse_pipe(path)
     if path.is_dir() or path.suffix == ".json":
         clip = _read_2d(path, form)
     elif path.suffix == ".skeleton":

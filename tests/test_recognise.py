@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import av
@@ -241,7 +242,7 @@ BAD_ARGUMENTS = [
     (["two.npy", "--window", "9"], "the model's clips have 16"),
     (["two.npy", "--threshold", "2"], "--threshold is 2"),
     (["two.npy", "--unit", "pixel"], "allowed for this model: metre, millimetre"),
-    (["nobody.npy"], "nobody is there"),
+    (["pipe.npz"], "a pipe or a device"),
 ]
 
 
@@ -252,7 +253,7 @@ def test_bad_input_is_one_line(
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     np.save("two.npy", bodies(20, 2).transpose(3, 1, 2, 0))
-    np.save("nobody.npy", np.zeros((1, 20, 25, 3), np.float32))
+    os.mkfifo("pipe.npz")
     np.save("clips.npy", np.zeros((2, 3, 16, 25, 2), np.float32))
     openpose_folder(tmp_path / "op", 18, 3)
     model = ["--model_file", str(causal / "clips/small.pdmodel"), "--window", "0.5", "-np"]

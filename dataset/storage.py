@@ -137,7 +137,9 @@ def content_hash(names: Sequence[str], labels: Sequence[int]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _open_array(path: Path) -> np.ndarray:
+def open_npy(path: Path) -> np.ndarray:
+    """The memory map of one array. Raises UserError for a missing or damaged file, an archive, and
+    a pipe."""
     refuse_pipe(path)
     try:
         with np.errstate(over="ignore"):  # a damaged header may give an enormous size
@@ -148,6 +150,11 @@ def _open_array(path: Path) -> np.ndarray:
         raise UserError(f"{path}: not an npy file: {' '.join(str(error).split())}") from error
     if not isinstance(data, np.ndarray):
         raise UserError(f"{path}: an npz archive; allowed: one npy array (N, 3, T, V, M)")
+    return data
+
+
+def _open_array(path: Path) -> np.ndarray:
+    data = open_npy(path)
     if data.ndim != 5 or data.shape[1] != 3 or data.dtype.kind != "f" or 0 in data.shape:
         raise UserError(
             f"{path}: {data.dtype} array of shape {data.shape}; allowed: float (N, 3, T, V, M) "

@@ -10,6 +10,7 @@ import numpy as np
 
 from dataset.protocols import DataSpec
 from dataset.skeletons import Skeleton
+from dataset.storage import open_npy
 from errors import UserError
 from reader import openpose
 from reader.clip import Clip, reading
@@ -44,11 +45,9 @@ def is_recording(path: Path) -> bool:
     """Whether it is one recording, not a data file: a data file is a 5-D .npy."""
     if path.suffix != ".npy":
         return path.suffix in KINDS or path.is_dir()
-    if not path.is_file():  # e.g. a named pipe, which would wait for ever
-        return False
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False).ndim < 5
-    except (OSError, ValueError, EOFError, AttributeError):  # its reader says what is wrong
+        return open_npy(path).ndim < 5
+    except UserError:  # the reader of data files says what is wrong
         return False
 
 

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any, ClassVar
 
 import numpy as np
@@ -108,6 +109,26 @@ _NO_NPZ = (
     *(ValueError, TypeError, AttributeError, KeyError, EOFError, MemoryError, RuntimeError),
     *(SyntaxError, OverflowError, zipfile.BadZipFile, zlib.error),
 )
+
+
+# The same for damaged .npy files.
+_NO_NPY = (*_NO_NPZ, OSError, RecursionError, TokenError)
+
+
+def open_npy(path: PathLike) -> np.ndarray:
+    """The memory map of one array. Raises UserError for a missing or damaged file, an archive, and
+    a pipe."""
+    refuse_pipe(path)
+    try:
+        with np.errstate(over="ignore"):  # a damaged header may give an enormous size
+            data = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except _NO_NPY as error:
+        raise UserError(f"{path}: not an npy file: {' '.join(str(error).split())}") from error
+    if not isinstance(data, np.ndarray):
+        raise UserError(f"{path}: an npz archive; allowed: one npy array (N, 3, T, V, M)")
+    return data
 
 
 def read_npz(path: PathLike, what: str) -> dict[str, np.ndarray]:

@@ -12,24 +12,16 @@ import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from dataset.labels import class_number
 from errors import UserError
-from safe_io import PathLike, load_pickle, refuse_pipe
+from safe_io import PathLike, load_pickle, open_npy
 
 PHASES = ("train", "eval")
 MANIFEST = "manifest.json"
-
-# The exceptions that NumPy raises for damaged files.
-_UNREADABLE = (
-    *(OSError, ValueError, TypeError, EOFError, OverflowError, MemoryError, RecursionError),
-    *(SyntaxError, TokenError, BadZipFile),
-)
 
 
 @dataclass(frozen=True)
@@ -135,22 +127,6 @@ def content_hash(names: Sequence[str], labels: Sequence[int]) -> str:
     """SHA-256 of lines 'name label': identifies the clips of a set and their order."""
     lines = "".join(f"{name} {label}\n" for name, label in zip(names, labels))
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def open_npy(path: Path) -> np.ndarray:
-    """The memory map of one array. Raises UserError for a missing or damaged file, an archive, and
-    a pipe."""
-    refuse_pipe(path)
-    try:
-        with np.errstate(over="ignore"):  # a damaged header may give an enormous size
-            data = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except _UNREADABLE as error:
-        raise UserError(f"{path}: not an npy file: {' '.join(str(error).split())}") from error
-    if not isinstance(data, np.ndarray):
-        raise UserError(f"{path}: an npz archive; allowed: one npy array (N, 3, T, V, M)")
-    return data
 
 
 def _open_array(path: Path) -> np.ndarray:

@@ -10,7 +10,6 @@ import numpy as np
 
 from dataset.protocols import DataSpec
 from dataset.skeletons import Skeleton
-from dataset.storage import open_npy
 from errors import UserError
 from reader import openpose
 from reader.clip import Clip, reading
@@ -22,7 +21,7 @@ from reader.kinetics.source import MAX_BYTES as KINETICS_BYTES
 from reader.ntu.reader import NUM_JOINT, parse
 from reader.ntu.recordings import MAX_BYTES
 from reader.shared import read_file
-from safe_io import refuse_pipe
+from safe_io import open_npy, refuse_pipe
 
 MAX_FRAME = 100_000  # of a recording; as in configurations
 UNITS_2D = ("normalised", "pixel")

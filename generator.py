@@ -47,16 +47,19 @@ class _Tally:
     """Counters of the recordings, for the manifest and the log.
 
     skip_option: the option that skips bad recordings, for the error at the first one; '' if they
-    are skipped, and listed in `skipped`. copies: as in `Report`.
+    are skipped, and listed in `skipped`. repair_option: the option that repairs clips with swaps,
+    for the warning; '' if they are repaired. copies: as in `Report`.
     """
 
     skip_option: str
+    repair_option: str
     cut_clips: int = 0
     clips_with_extra_bodies: int = 0
     clips_without_person: int = 0
     empty_frames: int = 0
     misnumbered_frames: int = 0
     clips_counted_from_zero: int = 0
+    clips_with_swaps: int = 0
     skipped: list[dict[str, str]] = field(default_factory=list)
     copies: dict[str, list[str]] = field(default_factory=dict)
 
@@ -67,6 +70,7 @@ class _Tally:
         self.empty_frames += clip.empty_frames
         self.misnumbered_frames += clip.misnumbered_frames
         self.clips_counted_from_zero += clip.counts_from_zero
+        self.clips_with_swaps += clip.swaps > 0
 
     def skip(self, name: str, error: BadRecording) -> None:
         if self.skip_option:
@@ -90,7 +94,10 @@ def generate(config: Config, *, workers: int, progress: bool) -> Path:
     key = f"dataset_args.{args.group}."
     spec = data_spec(config.dataset, args.own_layout)
     source = _source(config, spec)
-    tally = _Tally(f"--set {key}on_bad_file=skip" if args.on_bad_file == "error" else "")
+    tally = _Tally(
+        skip_option=f"--set {key}on_bad_file=skip" if args.on_bad_file == "error" else "",
+        repair_option="" if args.repair_order else f"--set {key}repair_order=true",
+    )
     for name, error in source.bad:
         tally.skip(name, error)
     folder = Path(args.data_folder) / spec.name
@@ -118,12 +125,12 @@ def _source(config: Config, spec: DataSpec) -> Source:
         splits = {"train": args.train_split, "eval": args.eval_split}
         image_size = (args.image_size[0], args.image_size[1]) if args.image_size else None
         skip_bad = args.on_bad_file == "skip"
-        how = skip_bad, args.up, args.axes
+        how = skip_bad, args.up, args.axes, args.repair_order
         wanted = Wanted(spec, splits, args.first_label, args.unit, image_size, *how)
         return keypoint_source(args.source_path, wanted)
     rules = protocol(config.dataset)
     key, path = args.source_path(rules.source)
-    return ntu_source(path, key, rules, args.transform)
+    return ntu_source(path, key, rules, args.transform, args.repair_order)
 
 
 def _run_check(
@@ -197,6 +204,9 @@ def _log_summary(folder: Path, source: Source, splits: dict[str, Split], tally: 
     for phase, split in splits.items():
         if not split.names:
             logger.warning("no recording belongs to the %s split", phase)
+    if tally.clips_with_swaps and tally.repair_option:
+        text = "%d clips list their persons in an order that changes between frames; to repair: %s"
+        logger.warning(text, tally.clips_with_swaps, tally.repair_option)
     numbers = {**source.counters, **tally.counters()}
     counters = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in numbers.items() if n)
     logger.info(

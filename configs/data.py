@@ -94,6 +94,11 @@ class ClipArgs:
         return False
 
     @property
+    def repair_order(self) -> bool:
+        """Whether persons that change their place between frames are put in order on disk."""
+        return False
+
+    @property
     def max_frame(self) -> int:
         """Frames kept of a clip on disk."""
         return BENCHMARK_FRAMES
@@ -121,6 +126,7 @@ class NTUArgs(ClipArgs):
 
     group: ClassVar[str] = "ntu"
     transform: bool = False
+    repair_order: bool = False
     ntu60_path: str = "./data/nturgbd_skeletons_s001_to_s017.zip"
     ntu120_path: str = "./data/nturgbd_skeletons"
     synthetic_path: str = "./data/synthetic_skeletons"
@@ -172,6 +178,7 @@ class KeypointArgs(ClipArgs):
     image_size: tuple[int, ...] = ()
     up: str = "y"
     axes: str = ""
+    repair_order: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,15 @@ from configs.model import EfficientGCNArgs, ModelArgs
 # (dataset/identity.py).
 DIFFERENCES = (
     *("dataset", "unit", "axes", "up", "image_size", "first_label", "splits"),
-    *("openpose_match", "transform", "skeleton", "num_person", "max_frame", "class_names"),
+    *(
+        "openpose_match",
+        "transform",
+        "repair_order",
+        "skeleton",
+        "num_person",
+        "max_frame",
+        "class_names",
+    ),
     *("model_type", "model_args", "inputs", "num_frame", "resample", "centre", "coordinates"),
     *("train_split", "graph", "train_clips"),
 )

@@ -37,6 +37,7 @@ def of_data(args: DataArgs, spec: DataSpec) -> dict[str, Any]:
         "dataset": spec.name,
         **_origin(args, spec),
         "transform": args.transform,
+        "repair_order": args.repair_order,
         "skeleton": layout_entry(spec.skeleton),
         "num_person": spec.num_person,
         "max_frame": spec.max_frame,
@@ -62,10 +63,11 @@ def _origin(args: DataArgs, spec: DataSpec) -> dict[str, Any]:
 
 
 def of_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The identity that a manifest states."""
+    """The identity that a manifest states. One without `repair_order` is older than that option:
+    its data are not repaired."""
     unit = manifest.get("unit")
     kind = {"coordinates": IMAGE if unit in ("pixel", "normalised") else SPACE} if unit else {}
-    return {**kind, **manifest}
+    return {"repair_order": False, **kind, **manifest}
 
 
 def of_weights(config: Config, spec: DataSpec) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class Clip:
     is_truncated: it had more frames. has_extra_body: it had more persons than were examined or
     kept. empty_frames: kept frames without a person. misnumbered_frames: frames with a number below
     the first one, dropped. counts_from_zero: whether its file counts frames from 0 where the format
-    counts from 1.
+    counts from 1. swaps: frames in which a person has another place in the list of persons than
+    when it was last seen (`reader.tracking`), whether they were repaired or not.
     """
 
     positions: np.ndarray
@@ -56,6 +57,7 @@ class Clip:
     empty_frames: int
     misnumbered_frames: int = 0
     counts_from_zero: bool = False
+    swaps: int = 0
 
     @property
     def has_person(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from reader.kinetics.source import MAX_BYTES as KINETICS_BYTES
 from reader.ntu.reader import NUM_JOINT, parse
 from reader.ntu.recordings import MAX_BYTES
 from reader.shared import read_file
+from reader.tracking import reordered
 from safe_io import open_npy, refuse_pipe
 
 MAX_FRAME = 100_000  # of a recording; as in configurations
@@ -71,7 +72,8 @@ def form_of(
 
 def read_recording(path: Path, form: Form) -> np.ndarray:
     """(3, T, V, M) of a file ending in KINDS, or of a folder of OpenPose's files (docs/video.md),
-    as stored on disk by main.py -gd. Raises UserError for anything else, and for another layout."""
+    as stored on disk by main.py -gd, but persons who change their order between frames keep their
+    places. Raises UserError for anything else, and for another layout."""
     refuse_pipe(path)
     if path.is_dir() or path.suffix == ".json":
         clip = _read_2d(path, form)
@@ -81,7 +83,8 @@ def read_recording(path: Path, form: Form) -> np.ndarray:
                 f"{path}: {NUM_JOINT} joints; the model wants the {form.layout.num_joint} of "
                 f"{form.layout.name}"
             )
-        clip = parse(read_file(str(path), MAX_BYTES), str(path))
+        data = read_file(str(path), MAX_BYTES)
+        clip = parse(data, str(path), repair_order=True, max_frame=MAX_FRAME)
     elif path.suffix in SUFFIXES:
         array, notes = read_array(str(path))
         for note in notes:
@@ -92,6 +95,8 @@ def read_recording(path: Path, form: Form) -> np.ndarray:
         raise UserError(f"{path}: allowed: {allowed}")
     if clip.is_truncated:
         logging.warning("%s: only the first %d frames are read", path, clip.length)
+    if clip.swaps:
+        logging.warning("%s: persons change their order in %d frames: undone", path, clip.swaps)
     if not clip.has_person:
         logging.warning("%s: no frame has a person", path)
     return clip.positions[..., : form.num_person]
@@ -99,7 +104,7 @@ def read_recording(path: Path, form: Form) -> np.ndarray:
 
 def _clip(path: Path, array: np.ndarray, form: Form) -> Clip:
     spec = DataSpec("recording", 0, form.layout, form.num_person, MAX_FRAME, ())
-    wanted = Wanted(spec, {}, 0, form.unit, form.image_size, skip_bad=False)
+    wanted = Wanted(spec, {}, 0, form.unit, form.image_size, skip_bad=False, repair_order=True)
     with reading(str(path)):
         return clip_of(Raw([array]), wanted)
 
@@ -119,4 +124,6 @@ def _read_2d(path: Path, form: Form) -> Clip:
             f"{path}: {kinetics.NUM_JOINT} joints of Kinetics-skeleton, normalised; the model and "
             f"--unit say {form.layout.name}, {form.unit}"
         )
-    return kinetics.parse(read_file(str(path), KINETICS_BYTES), None, str(path), MAX_FRAME)
+    clip = kinetics.parse(read_file(str(path), KINETICS_BYTES), None, str(path), MAX_FRAME)
+    positions, swaps = reordered(clip.positions, num_axis=2)
+    return replace(clip, positions=positions, swaps=swaps)

@@ -21,6 +21,8 @@ sys.path.insert(0, str(ROOT))
 import utils  # noqa: E402 - the line above makes it importable
 
 utils.prepare_environment()
+_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+os.environ.setdefault("SKELETON_CACHE", f"{_home}/skeleton-action/pose")  # fetched once
 _cache = tempfile.TemporaryDirectory()  # for compiled programs, instead of the user's folder
 os.environ["XDG_CACHE_HOME"] = _cache.name
 

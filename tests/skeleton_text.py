@@ -54,8 +54,10 @@ def config_for(
     dataset: str = DATASET,
     transform: bool = False,
     on_bad_file: str = "error",
+    repair_order: bool = False,
 ) -> Config:
     ntu = {
+        "repair_order": repair_order,
         "synthetic_path": str(source),
         "ntu60_path": str(source),
         "root_folder": str(out),

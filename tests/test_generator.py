@@ -121,6 +121,7 @@ def test_everything_unusual_is_counted(tmp_path: Path, caplog: pytest.LogCapture
         "empty_frames": 4,
         "misnumbered_frames": 0,
         "clips_counted_from_zero": 0,
+        "clips_with_swaps": 0,
     }
     assert load_pickle(folder / "train_label.pkl")[2] == [300, 2]
     assert f"wrote 2 training and 2 evaluation clips to {folder}" in caplog.text

@@ -119,7 +119,8 @@ def test_command_lines_are_imported_by_no_module(path: Path) -> None:
 WITHOUT_PADDLE = [
     *("augment", "configs", "data_check", "features", "generator", "generator_safety", "graph"),
     *("keypoint_reader", "kinetics_reader", "matching", "pipeline", "prenormalise", "reader"),
-    *("safe_io", "schedules", "skeletons", "synthetic", "synthetic_clips", "weight_names"),
+    *("safe_io", "schedules", "skeletons", "synthetic", "synthetic_clips", "tracking"),
+    "weight_names",
 ]
 
 

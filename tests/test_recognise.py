@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -15,12 +16,17 @@ from PIL import Image
 import configs
 import export as export_cli
 import recognise
+from apps.video.frames import open_media
+from apps.video.play import Frame, Stopwatch
+from apps.video.pose import PoseEstimator
 from apps.video.recognition import SCENE, Steps, Windows
 from apps.video.timeline import Labels, Smoothing, write
+from apps.video.watcher import Watcher
 from dataset.skeletons import skeleton
 from deploy.predictor import Predictor
 from deploy.stream_predictor import StreamPredictor
 from errors import UserError, run_command
+from reader.ntu.reader import parse
 from reader.recording import form_of, read_recording
 from tests.small_models import SMALL, settings, write_weights
 
@@ -233,7 +239,14 @@ def test_bad_openpose_folders_are_one_line(tmp_path: Path, reason: str) -> None:
 
 BAD_ARGUMENTS = [
     (["missing.skeleton"], "cannot be read"),
-    (["notes.txt"], "allowed: a recording ending in"),
+    (["missing.mp4"], "no such file; allowed: a video, a folder, a camera's number"),
+    (["notes.txt"], "notes.txt: cannot be opened as video"),
+    (["notes.txt", "--fps", "25"], "has its own frame rate; leave out --fps"),
+    (["images", "--unit", "metre"], "--unit and --image_size are for recordings"),
+    (["images", "--pose_model", "notes.txt"], "notes.txt: OpenVINO cannot read it"),
+    (["images", "--pose_layout", "coco-17"], "--pose_layout needs --pose_model"),
+    (["two.npy", "--focal", "0"], "--focal is 0"),
+    (["two.npy", "--mirrored"], "--mirrored is for video"),
     (["clips.npy"], "use infer.py --data_file"),
     (["op"], "the model wants ntu-25 in metres"),
     (["two.npy", "--output", "t.xml"], "allowed: a name ending in .json, .csv, .srt"),
@@ -254,6 +267,9 @@ def test_bad_input_is_one_line(
     monkeypatch.chdir(tmp_path)
     np.save("two.npy", bodies(20, 2).transpose(3, 1, 2, 0))
     os.mkfifo("pipe.npz")
+    Path("notes.txt").write_text("no video")
+    Path("images").mkdir()
+    Image.new("RGB", (64, 48)).save("images/a.png")
     np.save("clips.npy", np.zeros((2, 3, 16, 25, 2), np.float32))
     openpose_folder(tmp_path / "op", 18, 3)
     model = ["--model_file", str(causal / "clips/small.pdmodel"), "--window", "0.5", "-np"]
@@ -263,18 +279,106 @@ def test_bad_input_is_one_line(
     assert not list(tmp_path.glob("t.*"))
 
 
-def test_real_recordings(samples: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def pose_networks() -> None:
+    """Skips what needs the pose networks where they cannot be fetched."""
+    from apps.video.weights import pose_weights
+
+    try:
+        pose_weights()
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+def test_images_without_people(
+    pose_networks: None, causal: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Black ones: an empty timeline, and a video of all of them."""
+    (tmp_path / "images").mkdir()
+    for n in range(12):
+        Image.new("RGB", (320, 240)).save(tmp_path / f"images/{n:03}.png")
+    model, output = causal / "clips/small.pdmodel", tmp_path / "t.json"
+    argv = [str(tmp_path / "images"), "--model_file", str(model), "--output", str(output)]
+    assert recognise.main([*argv, "--video", str(tmp_path / "t.mp4"), "--fps", "10"]) == 0
+    tree = json.loads(output.read_text())
+    assert tree["frame_rate"] == 10 and tree["num_frame"] == 12
+    assert tree["top"] == tree["scene"] == tree["persons"] == []
+    with av.open(tmp_path / "t.mp4") as video:
+        assert sum(1 for _ in video.decode(video=0)) == 12
+    captured = capsys.readouterr()
+    assert "nobody is there for long enough" in captured.out and "12/12" in captured.err
+
+
+@pytest.fixture(scope="module")
+def xsub(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The released network of ntu-xsub."""
+    folder = tmp_path_factory.mktemp("xsub")
     weights = str(samples / "samples/weights/xsub.pdparams")
-    assert export_cli.main(["-c", "2001", "-pp", weights, "--save_dir", str(tmp_path)]) == 0
+    assert export_cli.main(["-c", "2001", "-pp", weights, "--save_dir", str(folder)]) == 0
+    return folder / "xsub.pdmodel"
+
+
+def test_real_recordings(samples: Path, xsub: Path, tmp_path: Path) -> None:
     output = tmp_path / "t.json"
     for name, label, persons in (
         ("S001C001P001R001A001", "drink water", 1),
         ("S001C003P008R002A058", "handshaking", 2),
     ):
-        source, model = samples / f"samples/ntu/{name}.skeleton", tmp_path / "xsub.pdmodel"
-        argv = [str(source), "--model_file", str(model), "--output", str(output), "-np"]
+        source = samples / f"samples/ntu/{name}.skeleton"
+        argv = [str(source), "--model_file", str(xsub), "--output", str(output), "-np"]
         assert recognise.main(argv) == 0
         tree = json.loads(output.read_text())
         assert tree["top"][0]["name"] == label and tree["top"][0]["probability"] > 0.99
         assert tree["scene"][-1]["label"] == label
         assert len({row["person"] for row in tree["persons"]}) == persons
+
+
+KINECT = ["--mirrored", "--focal", "0.563"]  # its colour camera
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "persons"),
+    [
+        ("ntu_S001C001P001R001A001_rgb.avi", "drink water", 1),
+        ("ntu_hugging_rgb.avi", "hugging other person", 2),
+    ],
+)
+def test_actions_in_real_video(
+    pose_networks: None, samples: Path, xsub: Path, tmp_path: Path,
+    name: str, label: str, persons: int,
+) -> None:  # fmt: skip
+    source, output = samples / f"samples/video/{name}", tmp_path / "t.json"
+    argv = [str(source), "--model_file", str(xsub), "--output", str(output), *KINECT, "-np"]
+    assert recognise.main(argv) == 0
+    tree = json.loads(output.read_text())
+    assert tree["top"][0]["name"] == label and tree["top"][0]["probability"] > 0.5
+    assert tree["scene"][-1]["label"] == label
+    assert len({row["person"] for row in tree["persons"]}) == persons
+
+
+def watch_video(source: Path, layout: str, **how: float) -> list[Frame]:
+    media = open_media(str(source), 30)
+    pose = PoseEstimator.load(2, 6)
+    watcher = Watcher(pose, skeleton(layout), media.frame_rate, **how)
+    return list(watcher.frames(media, Stopwatch()))
+
+
+def test_joints_in_space_are_those_of_the_kinect(pose_networks: None, samples: Path) -> None:
+    """Of the same person at the same time, from the middle of the hips."""
+    name = "S001C001P001R001A001"
+    path = samples / f"samples/video/ntu_{name}_rgb.avi"
+    frames = watch_video(path, "ntu-25", is_3d=True, focal=1081 / 1920, mirrored=True)
+    joints = np.stack([frame.people[0] for frame in frames], axis=1)
+    truth = parse((samples / f"samples/ntu/{name}.skeleton").read_bytes(), name).positions[..., 0]
+    assert joints.shape == truth.shape
+    base = skeleton("ntu-25").joints.index("spine_base")
+    error = (joints - joints[..., [base]]) - (truth - truth[..., [base]])
+    assert np.linalg.norm(error, axis=0).mean() < 0.15
+    assert np.linalg.norm(joints - truth, axis=0).mean() < 0.5  # how far away is not known well
+
+
+def test_a_crowd_is_followed(pose_networks: None, samples: Path) -> None:
+    path = samples / "samples/video/street_crowd.avi"
+    frames = watch_video(path, "coco-17", is_3d=False, focal=0.9, mirrored=False)
+    count = Counter(who for frame in frames for who in frame.people)
+    assert sum(number >= 10 for number in count.values()) >= 5, count

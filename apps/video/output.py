@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from fractions import Fraction
@@ -67,3 +68,35 @@ def _write_mp4(path: Path, images: Images, frame_rate: float) -> None:
         for image in chain([first], images):
             container.mux(stream.encode(av.VideoFrame.from_image(image)))
         container.mux(stream.encode(None))
+
+
+def shown(images: Images, title: str) -> Images:
+    """The same images, each shown in a window, until it is closed. Raises UserError where no window
+    can be opened."""
+    try:
+        import tkinter
+
+        from PIL import ImageTk
+
+        root = tkinter.Tk()
+    except (ImportError, RuntimeError, tkinter.TclError) as error:
+        raise UserError(f"--show: no window can be opened: {error}; leave it out") from error
+    root.title(title)
+    label = tkinter.Label(root)
+    label.pack()
+    is_open = True
+
+    def close() -> None:
+        nonlocal is_open
+        is_open = False
+
+    root.protocol("WM_DELETE_WINDOW", close)
+    for image in images:
+        photo = ImageTk.PhotoImage(image, master=root)
+        label.configure(image=photo)
+        root.update()
+        yield image
+        if not is_open:
+            break
+    with contextlib.suppress(tkinter.TclError):
+        root.destroy()

@@ -1,4 +1,4 @@
-"""From a recording to painted frames."""
+"""Frames of people, recognised and painted one after another."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ from reader.shared import energy
 SCENE = -1  # instead of a person
 MIN_SHARE = 0.25  # of a window in which a person must be there
 FIRST_SHARE = 0.5  # of a window that the first answer needs
-MAX_GAP = 30  # frames that a person may be missing
 People = Mapping[int, np.ndarray]  # person -> joints (3, V) of one frame, as the network wants them
 
 

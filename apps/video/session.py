@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from apps.video.recognition import MAX_GAP, SCENE, Answer, People, Recogniser
+from apps.video.recognition import SCENE, Answer, People, Recogniser
 from apps.video.timeline import NO_ACTION, NOTHING, Labels, Row, Smoothing
 from deploy.predictions import top_classes
-from errors import UserError
+from reader.tracking import MAX_GAP
 
 
 class Session:
@@ -64,18 +64,16 @@ class Session:
 
     def finish(self, topk: int) -> dict[str, Any]:
         """No more frames -> `top`, the topk best classes of all of it, and the timelines `scene`
-        and `persons`, in seconds. Raises UserError where nothing was recognised."""
+        and `persons`, in seconds; all empty where nobody was there for long enough."""
         self._take(self.recogniser.finish())
         for who in list(self._open):
             self._end(who)
-        if not self._answers:
-            raise UserError("nobody is there for long enough; nothing to recognise")
         whole = self.recogniser.whole()
-        logits = self._total / self._answers if whole is None else whole
+        logits = self._total / max(self._answers, 1) if whole is None else whole
         rows = sorted(self._rows, key=lambda row: (row["person"], row["start"]))
         return {
             "num_frame": self.count,
-            "top": top_classes(logits, self.class_names, topk),
+            "top": top_classes(logits, self.class_names, topk) if self._answers else [],
             "scene": [
                 {key: row[key] for key in ("start", "end", "label", "confidence")}
                 for row in rows

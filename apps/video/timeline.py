@@ -92,8 +92,8 @@ class Labels:
 
     def rows(self, end: float, name: Callable[[int], str], frame_rate: float) -> list[Row]:
         """The segments up to a frame: start and end in seconds, label, and confidence, the mean
-        probability of the label (of the best class, for no action). They follow each other without
-        gaps. Empty without an answer. name: of a class."""
+        probability of the label (of the best class, for no action). They follow each other; those
+        shorter than a frame are left out. Empty without an answer. name: of a class."""
         self._settle()
         found = [segment for segment in self._segments if segment.count]
         stops = [segment.start for segment in found[1:]] + [end]
@@ -105,6 +105,7 @@ class Labels:
                 "confidence": round(segment.total / segment.count, 4),
             }
             for segment, stop in zip(found, stops)
+            if stop - segment.start >= 1
         ]
 
 

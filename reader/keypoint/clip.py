@@ -17,6 +17,7 @@ from reader.clip import Clip, Unusable
 from reader.keypoint.axes import in_order, likely_axes, score_in_order
 from reader.keypoint.types import Facts, Raw, Wanted
 from reader.shared import energy
+from reader.tracking import reordered
 
 # Larger values are not coordinates in any unit, and their squares would overflow float32.
 MAX_COORDINATE = 1e6
@@ -76,7 +77,8 @@ def clip_of(raw: Raw, wanted: Wanted) -> Clip:
 
     A joint is missing, and zero in every channel, if its score or all of its coordinates are 0.
     Persons are sorted by the sum of their scores (two dimensions) or by motion energy (three
-    dimensions, `energy`), highest first, ties in stored order, and the first `num_person` kept.
+    dimensions, `energy`), highest first, ties in stored order, and the first `num_person` kept;
+    before that, persons who change their place are put in order if `repair_order` asks for it.
     Raises Unusable.
     """
     spec = wanted.spec
@@ -91,7 +93,10 @@ def clip_of(raw: Raw, wanted: Wanted) -> Clip:
     detected = _detected(people, score, wanted)
     stored = np.where(detected[..., None], _in_unit(raw, people, score, wanted), 0)
     stored = stored.astype(np.float32)
-    exists = detected.any(axis=(1, 2))
+    tracked, swaps = reordered(stored.transpose(3, 1, 2, 0), 3 if wanted.is_3d else 2)
+    if wanted.repair_order and swaps:
+        stored = np.ascontiguousarray(tracked.transpose(3, 1, 2, 0))
+    exists = stored.any(axis=(1, 2, 3))
     rank = [energy(body) if wanted.is_3d else body[..., 2].sum() for body in stored]
     best = np.argsort(-np.array(rank), kind="stable")[: spec.num_person]
     length = min(t, spec.max_frame)
@@ -99,7 +104,7 @@ def clip_of(raw: Raw, wanted: Wanted) -> Clip:
     positions[..., : len(best)] = stored[best, :length].transpose(3, 1, 2, 0)
     is_truncated, has_extra_body = t > spec.max_frame, int(exists.sum()) > spec.num_person
     empty_frames = length - int(positions.any(axis=(0, 2, 3)).sum())
-    return Clip(positions, length, is_truncated, has_extra_body, empty_frames)
+    return Clip(positions, length, is_truncated, has_extra_body, empty_frames, swaps=swaps)
 
 
 def _people(raw: Raw, wanted: Wanted) -> np.ndarray:

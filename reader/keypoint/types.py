@@ -21,7 +21,8 @@ class Wanted:
     splits: 'train' and 'eval' to the names of these splits in the data, '' for none. first_label: 0
     or 1. unit: metre, millimetre, pixel or normalised (0 to 1). image_size: (width, height) of
     clips that have no size of their own. skip_bad: skip unusable clips. up: the vertical axis of
-    the data, y or z. axes: the letter of each axis of the arrays, '' for MTVC or TVC.
+    the data, y or z. axes: the letter of each axis of the arrays, '' for MTVC or TVC. repair_order:
+    track persons that change their place between frames.
     """
 
     spec: DataSpec
@@ -32,6 +33,7 @@ class Wanted:
     skip_bad: bool
     up: str = "y"
     axes: str = ""
+    repair_order: bool = False
 
     @property
     def is_3d(self) -> bool:

@@ -19,6 +19,7 @@ from dataset.skeletons import skeleton
 from reader.clip import Clip, Unusable, reading
 from reader.ntu.coordinates import first_three
 from reader.shared import energy
+from reader.tracking import reordered
 
 NUM_JOINT = skeleton("ntu-25").num_joint
 NUM_FIELD = 12  # in the line of a joint
@@ -57,35 +58,40 @@ class _Layout:
     most_bodies: int
 
 
-def parse(data: bytes, where: str) -> Clip:
+def parse(data: bytes, where: str, repair_order: bool = False, max_frame: int = MAX_FRAME) -> Clip:
     """The clip in the bytes of a `.skeleton` file with LF or CRLF line breaks, with or without a
     UTF-8 byte-order mark.
 
-    Bodies are identified by their position in each frame's list. Raises BadRecording, naming
-    `where` and the line, for a truncated file, values that are not finite numbers, a wrong number
-    of joints, or text after the last frame.
+    Bodies are identified by their position in each frame's list; repair_order: by tracking, where
+    that position changes (`reader.tracking.reordered`), before the persons are selected. max_frame:
+    that are kept. Raises BadRecording, naming `where` and the line, for a truncated file, values
+    that are not finite numbers, a wrong number of joints, or text after the last frame.
     """
     text = _Text(data.removeprefix(codecs.BOM_UTF8))
     with reading(where):
-        layout = _find_bodies(text)
+        layout = _find_bodies(text, max_frame)
         joints = _joints(text, layout.rows)
-    length = min(layout.num_frame, MAX_FRAME)
+    length = min(layout.num_frame, max_frame)
     num_slot = min(layout.most_bodies, MAX_BODY)
     bodies = np.zeros((num_slot, length, NUM_JOINT, 3), np.float32)  # slot, T, V, C
     bodies[layout.slots, layout.frames] = joints
+    tracked, swaps = reordered(bodies.transpose(3, 1, 2, 0))
+    if repair_order and swaps:
+        bodies = np.ascontiguousarray(tracked.transpose(3, 1, 2, 0))
     positions = np.zeros((3, length, NUM_JOINT, NUM_PERSON), np.float32)  # C, T, V, M
     for m, slot in enumerate(_most_moving(bodies)):
         positions[..., m] = bodies[slot].transpose(2, 0, 1)  # T, V, C -> C, T, V
     return Clip(
         positions=positions,
         length=length,
-        is_truncated=layout.num_frame > MAX_FRAME,
+        is_truncated=layout.num_frame > max_frame,
         has_extra_body=layout.most_bodies > MAX_BODY,
         empty_frames=length - len(set(layout.frames)),
+        swaps=swaps,
     )
 
 
-def _find_bodies(text: _Text) -> _Layout:
+def _find_bodies(text: _Text, max_frame: int) -> _Layout:
     """Follow the counts through the whole file, without parsing the lines of joints."""
     layout = _Layout([], [], [], num_frame=_count(text, 0, "frames"), most_bodies=0)
     if layout.num_frame == 0:
@@ -100,7 +106,7 @@ def _find_bodies(text: _Text) -> _Layout:
             if num_joint != NUM_JOINT:
                 raise Unusable(f"line {row + 2}: {num_joint} joints; must be {NUM_JOINT}")
             row += 2
-            if t < MAX_FRAME and slot < MAX_BODY:
+            if t < max_frame and slot < MAX_BODY:
                 layout.rows.append(row)
                 layout.frames.append(t)
                 layout.slots.append(slot)

@@ -17,15 +17,16 @@ from reader.source import Item, Source
 
 class NTUReader:
     """Reads `.skeleton` recordings; an item's location is its Recording. normalise: apply
-    `transform`."""
+    `transform`. repair_order: as for `parse`."""
 
-    def __init__(self, normalise: bool) -> None:
-        self._normalise = normalise
+    def __init__(self, normalise: bool, repair_order: bool = False) -> None:
+        self._normalise, self._repair_order = normalise, repair_order
         self._files = RecordingFiles()
 
     def read(self, item: Item) -> Clip:
         """Raises BadRecording, naming the file and the line."""
-        clip = parse(self._files.read(item.location), item.location.where)
+        data, where = self._files.read(item.location), item.location.where
+        clip = parse(data, where, self._repair_order)
         positions = transform(clip.padded(MAX_FRAME)) if self._normalise else clip.positions
         return replace(clip, positions=positions)
 
@@ -34,7 +35,7 @@ class NTUReader:
         self._files.close()
 
 
-def ntu_source(path: str, key: str, rules: Protocol, normalise: bool) -> Source:
+def ntu_source(path: str, key: str, rules: Protocol, normalise: bool, repair_order: bool) -> Source:
     """The recordings in `path` that belong to a protocol, sorted by name.
 
     key: the setting of `path`, for messages. Raises UserError for a path without recordings (see
@@ -47,7 +48,7 @@ def ntu_source(path: str, key: str, rules: Protocol, normalise: bool) -> Source:
             f"{key} is {path!r}, where none of the {len(found)} recordings belongs to {rules.name}"
         )
     counters = {"second_copies": second_copies, **counters}
-    reader = NTUReader(normalise)
+    reader = NTUReader(normalise, repair_order)
     return Source(
         {"kind": "ntu"}, items, reader.read, bad, counters, files=contextlib.closing(reader)
     )

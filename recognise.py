@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from apps.video.recognition import Recogniser
     from apps.video.watcher import Watcher
     from deploy.predictor import Predictor
+    from deploy.score_maps import ScoreMapPredictor
     from deploy.stream_predictor import StreamPredictor
+
+    AnyPredictor = Predictor | StreamPredictor | ScoreMapPredictor
 
 FRAME_RATE = 30.0  # of what does not say it
 FOCAL = 0.9  # of an ordinary camera, in widths of its image
@@ -197,9 +200,7 @@ def is_media(args: argparse.Namespace) -> bool:
     return is_video
 
 
-def watcher_of(
-    args: argparse.Namespace, predictor: Predictor | StreamPredictor, rate: float
-) -> Watcher:
+def watcher_of(args: argparse.Namespace, predictor: AnyPredictor, rate: float) -> Watcher:
     """Who finds the people in images."""
     from apps.video.other_pose import OtherPose
     from apps.video.pose import PoseEstimator
@@ -220,10 +221,11 @@ def watcher_of(
     return Watcher(pose, layout, rate, is_3d=is_3d, **how)
 
 
-def load(args: argparse.Namespace, rate: float) -> Predictor | StreamPredictor:
+def load(args: argparse.Namespace, rate: float) -> AnyPredictor:
     """The model, by windows or by steps, as its metadata says."""
     from deploy.meta import read_meta
     from deploy.predictor import Predictor
+    from deploy.score_maps import CONTRACT, ScoreMapPredictor
     from deploy.stream_predictor import StreamPredictor
 
     meta = read_meta(args.model_file)
@@ -234,6 +236,8 @@ def load(args: argparse.Namespace, rate: float) -> Predictor | StreamPredictor:
     }
     if meta and meta.stream:
         return StreamPredictor.load(args.model_file, window=window_of(args, rate), **how)
+    if meta and meta.contract == CONTRACT:
+        return ScoreMapPredictor.load(args.model_file, **how)
     return Predictor.load(args.model_file, **how)
 
 
@@ -242,7 +246,7 @@ def window_of(args: argparse.Namespace, rate: float) -> int:
     return max(round((args.window or WINDOW) * rate), 1)
 
 
-def positions_of(args: argparse.Namespace, predictor: Predictor | StreamPredictor) -> np.ndarray:
+def positions_of(args: argparse.Namespace, predictor: AnyPredictor) -> np.ndarray:
     """(3, T, V, M) of the recording, T as long as it is."""
     from deploy.stream_input import whole_clips
     from reader.recording import form_of, is_recording, read_recording
@@ -262,19 +266,20 @@ def positions_of(args: argparse.Namespace, predictor: Predictor | StreamPredicto
     return read_recording(path, form)
 
 
-def recogniser_of(
-    args: argparse.Namespace, predictor: Predictor | StreamPredictor, rate: float
-) -> Recogniser:
+def recogniser_of(args: argparse.Namespace, predictor: AnyPredictor, rate: float) -> Recogniser:
     """By windows or by steps, as the model wants it."""
-    from apps.video.recognition import Steps, Windows
+    from apps.video.recognition import Maps, Steps, Windows
+    from deploy.score_maps import ScoreMapPredictor
     from deploy.stream_predictor import StreamPredictor
 
-    size = window_of(args, rate)
+    size, hop = window_of(args, rate), max(round(args.hop * rate), 1)
     if isinstance(predictor, StreamPredictor):
         return Steps(predictor, size)
     if args.window is None:
-        size = min(size, predictor.pipeline.num_frame)
-    return Windows(predictor, size, max(round(args.hop * rate), 1))
+        size = min(size, predictor.input.pipeline.num_frame)
+    if isinstance(predictor, ScoreMapPredictor):
+        return Maps(predictor, size, hop)
+    return Windows(predictor, size, hop)
 
 
 def show(tree: dict[str, Any]) -> None:

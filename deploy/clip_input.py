@@ -129,6 +129,11 @@ def input_of(meta: StaticMeta, shapes: list[list[int]]) -> ClipInput:
             f"the model follows the {meta.contract} contract ({runs}, docs/export.md); for clips, "
             "export again with --contract clips"
         )
+    return fitting_input(meta, shapes)
+
+
+def fitting_input(meta: StaticMeta, shapes: list[list[int]]) -> ClipInput:
+    """The same, for a model of any contract."""
     layout = from_mapping(meta.skeleton, "skeleton of .meta.yaml")
     expected = list(meta.inputs(layout.num_joint).values())
     if shapes != expected:

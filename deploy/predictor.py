@@ -52,6 +52,7 @@ class Predictor:
         self.clip_persons = self.input.clip_persons
         self.per_person = meta is not None and meta.per_person
         self.class_names = meta.class_names if meta else []
+        self.has_feature = meta is not None and "feature" in meta.outputs and not meta.per_person
         self.batch_size = max(shapes[0][0], 0)  # 0: dynamic
         self._empty_logits: np.ndarray | None = None
         # One thread more than may run the engine: it computes features meanwhile.
@@ -98,6 +99,15 @@ class Predictor:
             persons = self._run_persons(prepared, known, exists)
             return Scores(persons.mean(axis=1), persons, exists)
         return Scores(self._logits(list(prepared), known), None, exists)
+
+    def intensity(self, clip: np.ndarray) -> np.ndarray:
+        """(3, T, V, M) metres -> (T', V, M), the length of the feature at each joint: how much the
+        network makes of it (Yan et al., 2018). Of a model exported --with_feature."""
+        prepared, _ = self.input.prepare(clip[None], None)
+        tensor = self.input.features(prepared[0])[None]
+        with self._running:
+            feature = self.engine.run({next(iter(self.engine.inputs)): tensor})[1]
+        return np.sqrt((feature**2).sum(axis=1)).transpose(1, 2, 0)  # (P, C', T', V)
 
     def _run_persons(
         self, clips: np.ndarray, lengths: Sequence[int | None], exists: np.ndarray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 from collections import Counter
@@ -10,24 +11,30 @@ from pathlib import Path
 
 import av
 import numpy as np
+import paddle
 import pytest
 from PIL import Image
 
 import configs
 import export as export_cli
 import recognise
+from apps.video.drawing import Painter
 from apps.video.frames import open_media
 from apps.video.play import Frame, Stopwatch
 from apps.video.pose import PoseEstimator
-from apps.video.recognition import SCENE, Steps, Windows
+from apps.video.recognition import SCENE, Maps, Steps, Windows
+from apps.video.session import Session
 from apps.video.timeline import Labels, Smoothing, write
 from apps.video.watcher import Watcher
+from dataset.features import clip_tensor
 from dataset.skeletons import skeleton
 from deploy.predictor import Predictor
+from deploy.score_maps import ScoreMapPredictor
 from deploy.stream_predictor import StreamPredictor
 from errors import UserError, run_command
 from reader.ntu.reader import parse
 from reader.recording import form_of, read_recording
+from tests.networks import network_of
 from tests.small_models import SMALL, settings, write_weights
 
 NAMES = ["wave", "jump", "sit"]
@@ -143,6 +150,98 @@ def test_windows_give_the_logits_of_their_clips(causal: Path) -> None:
     np.testing.assert_allclose(
         recogniser.whole(), predictor.run(positions[None]).logits[0], atol=1e-5
     )
+
+
+def test_intensity_is_the_length_of_the_feature(causal: Path, tmp_path: Path) -> None:
+    """Of the newest frames that the model has seen, at each joint of each person."""
+    weights = causal / "small.pdparams"
+    argv = ["-c", "9001", "-pp", str(weights), *settings(CAUSAL), "--with_feature"]
+    assert export_cli.main([*argv, "--save_dir", str(tmp_path)]) == 0
+    predictor = Predictor.load(tmp_path / "small.pdmodel", cpu_threads=1)
+    positions = bodies(10, 2)
+    recogniser = Windows(predictor, size=10, hop=10)
+    for people in people_of(positions):
+        recogniser.push(people)
+    recogniser.finish()
+    network = network_of(configs.load("9001", {**CAUSAL, "pretrained_path": str(weights)}))
+    network.eval()
+    clip = np.pad(positions, [(0, 0), (0, 6), (0, 0), (0, 0)])
+    with paddle.no_grad():
+        tensor = paddle.to_tensor(clip_tensor(clip, skeleton("ntu-25"), "JVB", 16)[None])
+        feature = network.with_feature(tensor)[1].numpy()  # (P, C', 8, V)
+    expected = np.linalg.norm(feature, axis=1)[:, 4]  # frames 8 and 9 of 16
+    assert sorted(recogniser.intensity) == [0, 1]
+    for who in (0, 1):
+        np.testing.assert_allclose(recogniser.intensity[who], expected[who], rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def ailia(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small ST-GCN of openpose-18 as the public sample has it."""
+    folder = tmp_path_factory.mktemp("ailia")
+    config = {"model_args.block_args": [[8, 1], [16, 2], [16, 2]]}
+    write_weights(configs.load("1005", config), folder / "w.pdparams")
+    argv = ["-c", "1005", "-pp", str(folder / "w.pdparams"), *settings(config)]
+    assert export_cli.main([*argv, "--contract", "ailia", "--save_dir", str(folder)]) == 0
+    return folder / "w.pdmodel"
+
+
+def test_score_maps_of_the_ailia_contract(ailia: Path) -> None:
+    """The scene is the vote of all joints of all persons; each person has an answer every four
+    frames, once; joints have the intensity of the feature."""
+    predictor = ScoreMapPredictor.load(ailia, cpu_threads=1)
+    positions = bodies(24, 3)[:, :, :18]
+    recogniser = Maps(predictor, size=16, hop=4)
+    answers = []
+    for t, people in enumerate(people_of(positions), 1):
+        answers += [(t, answer) for answer in recogniser.push(people)]
+    feeds = {"data": positions[None, :, 8:24]}
+    scores, feature = predictor.engine.run(feeds)  # (1, 400, 4, 18, 3), (1, 16, 4, 18, 3)
+    last = {a.who: a for t, a in answers if t == 24}
+    assert set(last) == {SCENE, 0, 1, 2} and last[SCENE].frame == 16
+    np.testing.assert_allclose(last[SCENE].logits, scores[0].mean(axis=(1, 2, 3)), atol=1e-4)
+    np.testing.assert_allclose(last[2].logits, scores[0, :, 3, :, 2].mean(axis=1), atol=1e-4)
+    frames = [answer.frame for _, answer in answers if answer.who == 1]
+    assert frames == [2, 6, 10, 14, 18, 22]  # those of 8 frames, then four new ones each time
+    norm = np.linalg.norm(feature[0], axis=0)
+    np.testing.assert_allclose(recogniser.intensity[1], norm[-1, :, 1], rtol=1e-3)
+    whole = predictor.engine.run({"data": positions[None]})[0][0].mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(recogniser.whole(), whole, atol=1e-4)
+    with pytest.raises(UserError, match="not ailia"):
+        ScoreMapPredictor(predictor.engine, dataclasses.replace(predictor.meta, contract="clips"))
+
+
+def test_the_ailia_sample_on_openpose(ailia: Path, tmp_path: Path) -> None:
+    openpose_folder(tmp_path / "op", 18, 12)
+    output, video = tmp_path / "t.json", tmp_path / "t.gif"
+    argv = [str(tmp_path / "op"), "--model_file", str(ailia), "--threshold", "0", "-np"]
+    argv += ["--unit", "pixel", "--image_size", "640", "480", "--window", "0.4"]
+    assert recognise.main([*argv, "--output", str(output), "--video", str(video)]) == 0
+    tree = json.loads(output.read_text())
+    assert tree["scene"] and tree["persons"] and len(tree["top"]) == 5
+    assert Image.open(video).n_frames > 1
+
+
+class Loud:
+    """A recogniser for which the second joint counts most."""
+
+    intensity = {0: np.array([1, 10, 1] + [1] * 22, float)}
+
+
+def test_joints_that_count_more_are_drawn_larger() -> None:
+    layout = skeleton("ntu-25")
+    session = Session(Loud(), [], Smoothing(), 30)
+    points = np.column_stack([np.full(25, -50.0), np.full(25, -50.0), np.ones(25)])
+    points[0, :2], points[1, :2] = (100, 100), (300, 100)
+
+    def dark(x: int) -> int:
+        return int((painted[80:120, x - 20 : x + 20] == (17, 24, 39)).all(axis=2).sum())
+
+    painted = np.asarray(Painter(layout, session).frame(None, {0: points}))
+    assert dark(300) > 8 * dark(100) > 0
+    session.recogniser.intensity = {}
+    painted = np.asarray(Painter(layout, session).frame(None, {0: points}))
+    assert dark(300) == dark(100) > 0
 
 
 def test_steps_give_the_logits_of_the_streams(causal: Path) -> None:

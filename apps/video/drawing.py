@@ -14,6 +14,7 @@ SIZE, MARGIN = 480, 40  # of the square that shows a recording, pixels
 MAX_SIDE = 1280  # of the image of a video; larger ones are shown smaller
 PANEL = 260  # width of the bars beside it
 NUM_BAR = 5
+RADIUS, RADIUS_RANGE = 3.0, (0.5, 4.0)  # of a joint, pixels; and the factors for its intensity
 BLACK, GREY, WHITE = (17, 24, 39), (209, 213, 219), (255, 255, 255)
 # Of Okabe and Ito, for readers with any colour vision.
 COLOURS = [
@@ -67,8 +68,9 @@ class Painter:
         for a, b in self.layout.edges:
             if exists[a] and exists[b]:
                 draw.line([*points[a], *points[b]], fill=colour, width=3)
-        for x, y in points[exists]:
-            draw.ellipse([x - 3, y - 3, x + 3, y + 3], fill=BLACK, outline=WHITE)
+        for (x, y), radius in zip(points[exists], self._radii(who)[exists]):
+            box = [x - radius, y - radius, x + radius, y + radius]
+            draw.ellipse(box, fill=BLACK, outline=WHITE)
         x, y = points[exists].min(axis=0)
         text = self._said(who)
         width = draw.textlength(text, self.small)
@@ -76,6 +78,13 @@ class Painter:
         top = max(y - 24, 2)
         draw.rectangle([left - 2, top, left + width + 2, top + 17], fill=WHITE)
         draw.text((left, top), text, colour, self.small)
+
+    def _radii(self, who: int) -> np.ndarray:
+        """(V,) pixels: larger for the joints that count more for the network than their mean."""
+        intensity = self.session.recogniser.intensity.get(who)
+        if intensity is None or not intensity.any():
+            return np.full(self.layout.num_joint, RADIUS)
+        return RADIUS * np.clip(intensity / intensity.mean(), *RADIUS_RANGE)
 
     def _panel(self, draw: ImageDraw.ImageDraw, edge: int) -> None:
         left, right = edge + 10, edge + PANEL - 12

@@ -12,6 +12,7 @@ import numpy as np
 
 from dataset.padding import valid_frames
 from deploy.predictor import Predictor
+from deploy.score_maps import ScoreMapPredictor
 from deploy.stream_predictor import Answer as StreamAnswer
 from deploy.stream_predictor import StreamPredictor
 from errors import UserError
@@ -34,7 +35,10 @@ class Answer:
 
 
 class Recogniser(Protocol):
-    """Takes one frame after another."""
+    """Takes one frame after another. intensity: person -> (V,), how much the network makes of each
+    joint in the newest frames that it has seen; empty where it does not say."""
+
+    intensity: dict[int, np.ndarray]
 
     def push(self, people: People) -> list[Answer]:
         """The next frame -> the answers that it completes."""
@@ -50,65 +54,116 @@ class Recogniser(Protocol):
         None where it cannot, because there were too many, or nobody."""
 
 
-class Windows:
-    """A clip network, which looks at the last `size` frames every `hop` frames, at the start as
-    soon as there are FIRST_SHARE of them, and at the end once more. A person alone is the scene; of
-    more, the network sees the most active ones together, and then each one alone."""
+class Looks:
+    """Looks at the last `size` frames every `hop` frames, at the start as soon as there are
+    FIRST_SHARE of them, and at the end once more. limit: frames of the longest clip."""
 
-    def __init__(self, predictor: Predictor, size: int, hop: int) -> None:
-        limit = predictor.pipeline.num_frame
+    def __init__(self, size: int, hop: int, limit: int, num_joint: int) -> None:
         if size > limit:
             raise UserError(f"--window: {size} frames; the model's clips have {limit}")
-        self.predictor, self.size, self.hop = predictor, size, hop
+        self.size, self.hop, self.limit, self.num_joint = size, hop, limit, num_joint
         self.first = max(round(FIRST_SHARE * size), 1)
         self.frames: deque[People] = deque(maxlen=size)
         self.all: list[People] | None = []  # as long as they are one clip
         self.count = self.looked = 0
+        self.intensity: dict[int, np.ndarray] = {}
 
     def push(self, people: People) -> list[Answer]:
         self.frames.append(people)
         self.count += 1
         if self.all is not None:
             self.all.append(people)
-            if len(self.all) > self.predictor.pipeline.num_frame:
+            if len(self.all) > self.limit:
                 self.all = None
         is_due = self.count >= self.first and (self.count - self.first) % self.hop == 0
-        return self._look() if is_due else []
+        return self._look_if_somebody() if is_due else []
 
     def drop(self, person: int) -> None:
         """Nothing to forget: a person leaves the window with its frames."""
 
     def finish(self) -> list[Answer]:
-        return self._look() if self.count > self.looked else []
+        return self._look_if_somebody() if self.count > self.looked else []
 
     def whole(self) -> np.ndarray | None:
         if self.all is None or not any(self.all):
             return None
-        everybody = self._clip(self.all, sorted({who for people in self.all for who in people}))
-        chosen = most_active(everybody, self.predictor.clip_persons)
-        return self.predictor.run(everybody[None][..., chosen]).logits[0]
+        everybody = sorted({who for people in self.all for who in people})
+        return self._whole(self._clip(self.all, everybody))
 
-    def _look(self) -> list[Answer]:
-        self.looked = self.count
+    def _look_if_somebody(self) -> list[Answer]:
+        new, self.looked = self.count - self.looked, self.count
         frames = list(self.frames)
         seen = [who for people in frames for who in people]
         least = max(MIN_SHARE * len(frames), 1)
         present = [who for who in sorted(set(seen)) if seen.count(who) >= least]
-        if not present:
-            return []
-        everybody = self._clip(frames, present)
-        chosen = most_active(everybody, self.predictor.clip_persons)
-        clips = [everybody[..., chosen]]
-        if len(present) > 1:
-            clips += [from_start(everybody[..., [m]]) for m in range(len(present))]
-        logits = self.predictor.run(batch_of(clips)).logits
-        middle = self.count - len(frames) / 2
-        who = [SCENE, *present]
-        rows = logits if len(present) > 1 else [logits[0], logits[0]]
-        return [Answer(w, middle, row) for w, row in zip(who, rows)]
+        return self._look(self._clip(frames, present), present, new) if present else []
 
     def _clip(self, frames: Sequence[People], who: Sequence[int]) -> np.ndarray:
-        return clip_of(frames, who, self.predictor.skeleton.num_joint)
+        return clip_of(frames, who, self.num_joint)
+
+    def _look(self, clip: np.ndarray, present: Sequence[int], new: int) -> list[Answer]:
+        """clip: (3, T, V, M) of the persons `present`, of which `new` frames are new."""
+        raise NotImplementedError
+
+    def _whole(self, clip: np.ndarray) -> np.ndarray:
+        """The logits of (3, T, V, M) as one clip."""
+        raise NotImplementedError
+
+
+class Windows(Looks):
+    """A clip network. A person alone is the scene; of more, the network sees the most active ones
+    together, and then each one alone."""
+
+    def __init__(self, predictor: Predictor, size: int, hop: int) -> None:
+        super().__init__(size, hop, predictor.pipeline.num_frame, predictor.skeleton.num_joint)
+        self.predictor = predictor
+
+    def _look(self, clip: np.ndarray, present: Sequence[int], new: int) -> list[Answer]:
+        chosen = most_active(clip, self.predictor.clip_persons)
+        clips = [clip[..., chosen]]
+        if len(present) > 1:
+            clips += [from_start(clip[..., [m]]) for m in range(len(present))]
+        logits = self.predictor.run(batch_of(clips)).logits
+        if self.predictor.has_feature:
+            intensity = self.predictor.intensity(clips[0])  # T', V, M
+            now = -(-clip.shape[1] * len(intensity) // self.limit) - 1
+            self.intensity = {present[m]: intensity[now, :, n] for n, m in enumerate(chosen)}
+        middle = self.count - clip.shape[1] / 2
+        rows = logits if len(present) > 1 else [logits[0], logits[0]]
+        return [Answer(who, middle, row) for who, row in zip([SCENE, *present], rows)]
+
+    def _whole(self, clip: np.ndarray) -> np.ndarray:
+        chosen = most_active(clip, self.predictor.clip_persons)
+        return self.predictor.run(clip[None][..., chosen]).logits[0]
+
+
+class Maps(Looks):
+    """A network that gives a score map of any number of persons and frames (contract ailia): the
+    scene is the sum of all scores, and each person has an answer every few frames, the sum over the
+    joints."""
+
+    def __init__(self, predictor: ScoreMapPredictor, size: int, hop: int) -> None:
+        layout, limit = predictor.input.skeleton, predictor.input.pipeline.num_frame
+        super().__init__(size, hop, limit, layout.num_joint)
+        self.predictor = predictor
+
+    def _look(self, clip: np.ndarray, present: Sequence[int], new: int) -> list[Answer]:
+        maps = self.predictor.run(clip)
+        _, places, _, _ = maps.scores.shape
+        self.intensity = {who: maps.intensity[-1, :, m] for m, who in enumerate(present)}
+        frames = clip.shape[1]
+        found = [Answer(SCENE, self.count - frames / 2, maps.scores.mean(axis=(1, 2, 3)))]
+        for place in range(places):
+            frame = (place + 0.5) * frames / places
+            if frame < frames - new:
+                continue  # answered when it was new
+            for m, who in enumerate(present):
+                scores = maps.scores[:, place, :, m].mean(axis=1)
+                found.append(Answer(who, self.count - frames + frame, scores))
+        return found
+
+    def _whole(self, clip: np.ndarray) -> np.ndarray:
+        return self.predictor.run(clip).scores.mean(axis=(1, 2, 3))
 
 
 class Steps:
@@ -124,6 +179,7 @@ class Steps:
         self.alone: int | None = None  # the person whose answers are those of the scene
         self.count = 0
         self.clip: np.ndarray | None = None
+        self.intensity: dict[int, np.ndarray] = {}  # a step does not give it
 
     def push(self, people: People) -> list[Answer]:
         self.chunk.append(people)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.engines.engine import AUTO, ENGINES
 from errors import UserError, run_command
-from safe_io import file_hash
+from safe_io import check_writable, file_hash
 from utils import check_least, new_parser, num_cores, prepare_environment, setup_logging
 
 if TYPE_CHECKING:
@@ -170,10 +170,10 @@ def check(args: argparse.Namespace) -> None:
             raise UserError(f"--{name} is {value:g}; allowed: {low:g} to {high:g}")
     if args.image_size and not all(1 <= side <= 100_000 for side in args.image_size):
         raise UserError("--image_size: allowed: WIDTH HEIGHT in pixels, 1 to 100000")
-    if args.output:
-        check_output(args.output)
-    if args.video:
-        check_video(args.video)
+    for path, check_name in ((args.output, check_output), (args.video, check_video)):
+        if path:
+            check_name(path)
+            check_writable(path)
 
 
 def is_media(args: argparse.Namespace) -> bool:

@@ -53,6 +53,17 @@ def whole_file(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
         raise
 
 
+def check_writable(path: PathLike) -> None:
+    """Raises UserError where `whole_file` could not write: to be known before long work."""
+    folder = Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if os.path.isdir(path):
+        raise UserError(f"{path}: cannot be written: it is a folder")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"{path}: cannot be written: {folder} is not a folder that can be")
+
+
 def read_yaml(text: str, where: str) -> Any:
     """Parse YAML without object tags. Raises UserError for anything else, and for references that
     are circular or expand to more than MAX_YAML_VALUES values."""

@@ -6,8 +6,11 @@ import csv
 import dataclasses
 import json
 import os
+import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -20,6 +23,7 @@ import export as export_cli
 import recognise
 from apps.video.drawing import Painter
 from apps.video.frames import open_media
+from apps.video.output import shown
 from apps.video.play import Frame, Stopwatch
 from apps.video.pose import PoseEstimator
 from apps.video.recognition import SCENE, Maps, Steps, Windows
@@ -481,3 +485,92 @@ def test_a_crowd_is_followed(pose_networks: None, samples: Path) -> None:
     frames = watch_video(path, "coco-17", is_3d=False, focal=0.9, mirrored=False)
     count = Counter(who for frame in frames for who in frame.people)
     assert sum(number >= 10 for number in count.values()) >= 5, count
+
+
+def test_no_window_without_a_display(
+    causal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    np.save(tmp_path / "two.npy", bodies(20, 2).transpose(3, 1, 2, 0))
+    argv = [str(tmp_path / "two.npy"), "--model_file", str(causal / "clips/small.pdmodel"), "-np"]
+    argv += ["--show", "--video", str(tmp_path / "t.mp4")]
+    assert run_command(lambda: recognise.main(argv)) == 2
+    captured = capsys.readouterr()
+    assert "--show: no window can be opened" in captured.err and captured.err.count("\n") == 1
+    assert not (tmp_path / "t.mp4").exists()
+
+
+class Window:
+    """As much of Tk as a window needs; the user closes it after three images."""
+
+    TclError = RuntimeError
+
+    def __init__(self, *_: object) -> None:
+        self.images: list[object] = []
+
+    def Tk(self) -> Window:  # noqa: N802 - the name in tkinter
+        return self
+
+    def Label(self, _: object) -> Window:  # noqa: N802
+        return self
+
+    def title(self, text: str) -> None:
+        self.name = text
+
+    def pack(self) -> None:
+        pass
+
+    def protocol(self, _: str, close: Callable[[], None]) -> None:
+        self.close = close
+
+    def configure(self, image: object) -> None:
+        self.images.append(image)
+
+    def update(self) -> None:
+        if len(self.images) == 3:
+            self.close()
+
+    def destroy(self) -> None:
+        self.name = "gone"
+
+
+def test_a_window_that_is_closed_ends_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    window = Window()
+    monkeypatch.setitem(sys.modules, "tkinter", window)
+    image_tk = SimpleNamespace(PhotoImage=lambda image, master: image)
+    monkeypatch.setitem(sys.modules, "PIL.ImageTk", image_tk)
+    monkeypatch.setattr("PIL.ImageTk", image_tk, raising=False)
+    images = [Image.new("RGB", (4, 4), (n, n, n)) for n in range(9)]
+    assert list(shown(iter(images), "walk")) == images[:3] == window.images
+    assert window.name == "gone"
+
+
+def test_outputs_that_cannot_be_written_are_known_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "t.gif").mkdir()
+    for option, name, reason in (
+        ("--video", "file/t.mp4", "file is not a folder that can be"),
+        ("--output", "file/t.json", "file is not a folder that can be"),
+        ("--video", "t.gif", "it is a folder"),
+    ):
+        argv = ["walk.mp4", "--model_file", "none.pdmodel", option, str(tmp_path / name)]
+        assert run_command(lambda argv=argv: recognise.main(argv)) == 2
+        error = capsys.readouterr().err
+        assert f"{name}: cannot be written" in error and reason in error
+
+
+def test_a_damaged_image_leaves_no_video(
+    pose_networks: None, causal: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "images").mkdir()
+    for n in range(3):
+        Image.new("RGB", (64, 48)).save(tmp_path / f"images/{n}.png")
+    (tmp_path / "images/3.png").write_bytes(b"damaged")
+    argv = [str(tmp_path / "images"), "--model_file", str(causal / "clips/small.pdmodel"), "-np"]
+    argv += ["--video", str(tmp_path / "t.mp4"), "--output", str(tmp_path / "t.json")]
+    assert run_command(lambda: recognise.main(argv)) == 2
+    assert "3.png: cannot be read as an image" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images"]

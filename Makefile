@@ -4,10 +4,10 @@ PYTHON ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: help setup demo test lint check format clean
+.PHONY: help setup demo demo-video test lint check format clean
 
 help:  ## list these targets
-	@grep -E '^[a-z]+:.*##' Makefile | sed -e 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -e 's/:.*## /\t/'
 
 $(VENV)/ready: requirements.txt requirements-dev.txt constraints.txt
 	@python="$$(tools/find_python.sh $(if $(PYTHON),"$(PYTHON)"))" && \
@@ -19,6 +19,9 @@ setup: $(VENV)/ready  ## make the virtual environment
 
 demo: setup  ## synthetic recordings -> data, training, evaluation, export, static inference
 	$(RUN) tools/demo.py
+
+demo-video: setup  ## who does what, and when: a synthetic recording -> demo/recognised.gif
+	$(RUN) tools/demo.py --video
 
 test: setup  ## every test
 	$(RUN) -m pytest -n auto --dist loadfile

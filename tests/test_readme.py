@@ -8,19 +8,23 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import configs
+from apps.video.weights import pose_weights
+from errors import UserError
 from tests.keypoint_data import annotation, body, write_pickle
 from tests.networks import network_of
 from tests.processes import ROOT, run_process
+from tests.test_frames import write_video
 from tests.torch_files import tensors, write_zip
 from training.checkpoint import load_checkpoint, save_checkpoint, weights_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| .* \| `(python .*)` \|$", README, flags=re.MULTILINE)
 CONVERTER = importlib.util.find_spec("paddle2onnx") is not None  # not on Python 3.13
-NUM_NTU = 16  # commands of the first table
+NUM_NTU = 17  # commands of the first table
 COMMANDS = [command for row in ROWS for command in row.split("` and `")]
 ONE_EPOCH = "scheduler_args.cosine.max_epoch=1 scheduler_args.cosine.warm_up=0"
 SMALL = "model_args.stem_channel=8 model_args.block_args=[[16,1,0],[16,1,0],[16,2,1]]"
@@ -38,6 +42,14 @@ def run(command: str, folder: Path) -> str:
     return done.stdout
 
 
+def fetched() -> bool:
+    """Whether the pose networks are here, or can be fetched."""
+    try:
+        return bool(pose_weights())
+    except UserError:
+        return False
+
+
 @pytest.mark.slow
 def test_every_command_on_ntu(tmp_path: Path) -> None:
     """In the order of the table, in an empty folder, with files of the names that it uses. Only the
@@ -48,7 +60,7 @@ def test_every_command_on_ntu(tmp_path: Path) -> None:
     run("python -m zipfile -c nturgbd_skeletons_s001_to_s017.zip raw", tmp_path)
     assert len(COMMANDS) == NUM_NTU + 12, "a table has changed: adapt these tests"
     generate, train, resume, evaluate, by_engine, export, *others = COMMANDS[:NUM_NTU]
-    per_person, onnx, tiny, infer, measure, compare, recognise, step, play, synthetic = others
+    per_person, onnx, tiny, infer, measure, compare, *whos, step, play, synthetic = others
     run(generate, tmp_path)
     assert "Finish training!" in run(f"{train} {TINY}", tmp_path)
     assert "Resuming" in run(f"{resume} {TINY}", tmp_path)
@@ -74,8 +86,13 @@ def test_every_command_on_ntu(tmp_path: Path) -> None:
     assert engine in run(compare, tmp_path)
     (recording, *_) = sorted((tmp_path / "raw").glob("*.skeleton"))
     named = "S001C001P001R001A001.skeleton"
-    assert "recognition" in run(recognise.replace(named, f"raw/{recording.name}"), tmp_path)
-    assert (tmp_path / "who.json").is_file() and (tmp_path / "who.gif").is_file()
+    in_recording, in_video = whos
+    assert "recognition" in run(in_recording.replace(named, f"raw/{recording.name}"), tmp_path)
+    if fetched():
+        write_video(tmp_path / "walk.mp4", np.arange(12) / 30)
+        assert "nobody is there" in run(in_video, tmp_path)
+    files = ["who.json", "who.gif", *["who.mp4", "who.srt"] * fetched()]
+    assert all((tmp_path / file).is_file() for file in files)
     narrow = "model_args.block_args=[[8,1],[8,2]]"
     network = network_of(configs.load("1001", configs.parse_set([narrow])))
     save_checkpoint(tmp_path / "stgcn.pdparams", {"model": weights_of(network)})

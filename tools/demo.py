@@ -16,6 +16,11 @@ import sys
 import time
 from pathlib import Path
 
+if __name__ == "__main__":  # run as a script: the project's root replaces this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from dataset.synthetic.recordings import ACTIONS, EVAL_SUBJECTS, recording
+
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = Path("demo")
 DATA = "synthetic-xsub"
@@ -51,8 +56,6 @@ def percent(pattern: str, text: str) -> str:
 
 def write_scenes(path: Path) -> None:
     """One recording of a held-out subject who does all of SCENES, one after the other."""
-    from dataset.synthetic.recordings import ACTIONS, EVAL_SUBJECTS, recording
-
     frames, lines = 0, []
     for name in SCENES:
         text = recording(1, 1, EVAL_SUBJECTS[0], 1, ACTIONS.index(name) + 1)

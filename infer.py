@@ -83,10 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     part, parts = check(args)
     if args.stream:
         return stream(args)
-    if is_recording(args.data_file):
+    if args.data_file.suffix != ".npy" or is_recording(args.data_file):
         raise UserError(
-            f"{args.data_file}: a recording, not a data file; run: python recognise.py "
-            f"{args.data_file} --model_file {args.model_file}"
+            f"{args.data_file}: not a data file of clips; for recordings and video: python "
+            f"recognise.py {args.data_file} --model_file {args.model_file}"
         )
     clips = open_clips(args.data_file, args.label_file)
     prepare_environment(not args.no_cpu_setup)  # Paddle is imported by engines that need it

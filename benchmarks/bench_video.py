@@ -40,6 +40,7 @@ from errors import run_command
 
 SIZE = (1280, 720)
 RATE = 30
+DISTINCT = 30  # images of the video
 
 
 def images_of(video: Path, count: int) -> list[np.ndarray]:
@@ -69,10 +70,10 @@ class Chain:
 
     def run(
         self, images: Iterator[np.ndarray], count: int, report_every: int = 0
-    ) -> tuple[Stopwatch, int]:
-        """The times of `count` frames, and the most persons in one. report_every: frames after
+    ) -> tuple[Stopwatch, float]:
+        """The times of `count` frames, and the mean number of persons. report_every: frames after
         which the peak of the memory is printed."""
-        watch, most = Stopwatch(), 0
+        watch, persons = Stopwatch(), 0
         layout, is_3d = self.predictor.skeleton, self.predictor.pipeline.num_axis == 3
         pose = PoseEstimator.load(1, 6)
         watcher = Watcher(pose, layout, RATE, is_3d=is_3d, focal=0.9, mirrored=False)
@@ -80,12 +81,12 @@ class Chain:
         session = Session(recogniser, self.predictor.class_names, Smoothing(), RATE)
         media = Media(itertools.islice(images, count), RATE, count)
         for frame in watcher.frames(media, watch):
-            most = max(most, len(frame.people))
+            persons += len(frame.people)
             list(play([frame], session, None, watch))
             if report_every and session.count % report_every == 0:
                 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
                 print(f"  {session.count:8d} {peak:8.0f}", flush=True)
-        return watch, most
+        return watch, persons / count
 
 
 def start_up(model: Path) -> float:
@@ -110,17 +111,17 @@ def main() -> int:
     print(f"start-up: {median(starts):.2f} s ({min(starts):.2f} to {max(starts):.2f})")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    images = images_of(args.video, 60)
+    images = images_of(args.video, DISTINCT)
     chain = Chain(args.model_file)
-    rates, shares, most = [], "", 0
+    rates, shares, persons = [], "", 0.0
     for _ in range(args.rounds):
-        watch, most = chain.run(to_and_fro(images), args.frames)
+        watch, persons = chain.run(to_and_fro(images), args.frames)
         spent = sum(seconds for part, seconds in watch.seconds.items() if part != "decoding")
         rates.append(args.frames / spent)
         parts = [(p, s) for p, s in watch.seconds.items() if p != "decoding"]
         shares = ", ".join(f"{part} {100 * seconds / spent:.0f} %" for part, seconds in parts)
     spread = f"{min(rates):.1f} to {max(rates):.1f}"
-    print(f"up to {most} persons: {median(rates):.1f} frames/s ({spread}); {shares}")
+    print(f"{persons:.1f} persons: {median(rates):.1f} frames/s ({spread}); {shares}")
     if args.endurance:
         print("  frames, peak memory (MB)")
         chain.run(to_and_fro(images), args.endurance, report_every=max(args.endurance // 10, 1))

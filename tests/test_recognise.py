@@ -190,7 +190,7 @@ def ailia(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "w.pdmodel"
 
 
-def test_score_maps_of_the_ailia_contract(ailia: Path) -> None:
+def test_score_maps_of_the_ailia_contract(ailia: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scene is the vote of all joints of all persons; each person has an answer every four
     frames, once; joints have the intensity of the feature."""
     predictor = ScoreMapPredictor.load(ailia, cpu_threads=1)
@@ -211,6 +211,10 @@ def test_score_maps_of_the_ailia_contract(ailia: Path) -> None:
     np.testing.assert_allclose(recogniser.intensity[1], norm[-1, :, 1], rtol=1e-3)
     whole = predictor.engine.run({"data": positions[None]})[0][0].mean(axis=(1, 2, 3))
     np.testing.assert_allclose(recogniser.whole(), whole, atol=1e-4)
+    changed = dataclasses.replace(predictor.input, transform=True)
+    monkeypatch.setattr(predictor, "input", changed)
+    with pytest.raises(UserError, match="normalised as a whole"):
+        Maps(predictor, size=16, hop=4)
     with pytest.raises(UserError, match="not ailia"):
         ScoreMapPredictor(predictor.engine, dataclasses.replace(predictor.meta, contract="clips"))
 
@@ -434,6 +438,28 @@ def test_real_recordings(samples: Path, xsub: Path, tmp_path: Path) -> None:
         assert tree["top"][0]["name"] == label and tree["top"][0]["probability"] > 0.99
         assert tree["scene"][-1]["label"] == label
         assert len({row["person"] for row in tree["persons"]}) == persons
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "kind"),
+    [("2001", "xsub", "original"), ("2002", "xview", "transformed")],
+)
+def test_golden_logits_of_whole_recordings(
+    samples: Path, tmp_path: Path, config: str, weights: str, kind: str
+) -> None:
+    """Also of a network whose clips are normalised as a whole."""
+    file = str(samples / f"samples/weights/{weights}.pdparams")
+    assert export_cli.main(["-c", config, "-pp", file, "--save_dir", str(tmp_path)]) == 0
+    predictor = Predictor.load(tmp_path / f"{weights}.pdmodel")
+    names = np.load(samples / "golden/ntu7_generated.npz")["names"]
+    golden = np.load(samples / f"golden/ntu7_{weights}_{kind}_logits.npy")
+    form = form_of(skeleton("ntu-25"), 2, is_3d=True)
+    for name, logits in zip(names, golden):
+        (path,) = (samples / "samples/ntu").rglob(str(name))
+        recogniser = Windows(predictor, size=90, hop=1000)
+        for people in people_of(read_recording(path, form)):
+            recogniser.push(people)
+        np.testing.assert_allclose(recogniser.whole(), logits, atol=2e-3)
 
 
 KINECT = ["--mirrored", "--focal", "0.563"]  # its colour camera

@@ -11,11 +11,13 @@ from typing import Protocol
 import numpy as np
 
 from dataset.padding import valid_frames
+from dataset.protocols import MAX_FRAME
 from deploy.predictor import Predictor
 from deploy.score_maps import ScoreMapPredictor
 from deploy.stream_predictor import Answer as StreamAnswer
 from deploy.stream_predictor import StreamPredictor
 from errors import UserError
+from reader.ntu.prenormalise import transform
 from reader.shared import energy
 
 SCENE = -1  # instead of a person
@@ -120,9 +122,10 @@ class Windows(Looks):
 
     def _look(self, clip: np.ndarray, present: Sequence[int], new: int) -> list[Answer]:
         chosen = most_active(clip, self.predictor.clip_persons)
-        clips = [clip[..., chosen]]
+        clips = [self._as_trained(clip[..., chosen])]
         if len(present) > 1:
-            clips += [from_start(clip[..., [m]]) for m in range(len(present))]
+            alone = [from_start(clip[..., [m]]) for m in range(len(present))]
+            clips += [self._as_trained(person) for person in alone]
         logits = self.predictor.run(batch_of(clips)).logits
         if self.predictor.has_feature:
             intensity = self.predictor.intensity(clips[0])  # T', V, M
@@ -134,7 +137,14 @@ class Windows(Looks):
 
     def _whole(self, clip: np.ndarray) -> np.ndarray:
         chosen = most_active(clip, self.predictor.clip_persons)
-        return self.predictor.run(clip[None][..., chosen]).logits[0]
+        return self.predictor.run(self._as_trained(clip[..., chosen])[None]).logits[0]
+
+    def _as_trained(self, clip: np.ndarray) -> np.ndarray:
+        """(3, T, V, M) as main.py -gd stores the data that the network was trained on."""
+        if not self.predictor.input.transform:
+            return clip
+        empty = [(0, 0), (0, MAX_FRAME - clip.shape[1]), (0, 0), (0, 0)]
+        return transform(np.pad(clip, empty))
 
 
 class Maps(Looks):
@@ -144,6 +154,11 @@ class Maps(Looks):
 
     def __init__(self, predictor: ScoreMapPredictor, size: int, hop: int) -> None:
         layout, limit = predictor.input.skeleton, predictor.input.pipeline.num_frame
+        if predictor.input.transform:
+            raise UserError(
+                "the model's clips were normalised as a whole (transform: true); export it with "
+                "--contract clips"
+            )
         super().__init__(size, hop, limit, layout.num_joint)
         self.predictor = predictor
 

@@ -292,7 +292,7 @@ def test_whole_command_on_a_recording(
         assert len(tree["top"]) == 5
         assert "frames/s: recognition" in capsys.readouterr().out
     with Image.open(tmp_path / "clips.gif") as gif:
-        assert gif.n_frames == 20 and gif.info["duration"] == 60  # GIF counts hundredths
+        assert gif.n_frames == 14 and gif.info["duration"] == 100
     with av.open(str(tmp_path / "step.mp4")) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
     assert len(frames) == 40

@@ -15,7 +15,7 @@ from errors import UserError
 from safe_io import whole_file
 
 SUFFIXES = (".gif", ".mp4")
-GIF_RATE = 15.0  # frames/s; browsers show no GIF much faster
+GIF_RATE = 10.0  # frames/s, so that files stay small
 GIF_FRAMES = 1000  # Pillow keeps them in memory
 Images = Iterator[Image.Image]
 
@@ -52,7 +52,7 @@ def _write_gif(path: Path, images: Images, frame_rate: float) -> None:
 
 
 def _quantised(image: Image.Image) -> Image.Image:
-    return image.quantize(64, Image.Quantize.FASTOCTREE)
+    return image.quantize(128, Image.Quantize.FASTOCTREE)
 
 
 def _write_mp4(path: Path, images: Images, frame_rate: float) -> None:

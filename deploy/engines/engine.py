@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from deploy.engines.program_check import check_program
 from errors import UserError
 from utils import import_paddle_quietly
 
@@ -107,6 +108,7 @@ def open_engine(
             raise UserError(
                 f"{file}: no such file; write it with: python export.py -c 2001 -pp W{option}"
             )
+    check_program(model_file)
     if name == AUTO:
         return _first_that_works(model_file, params_file, cpu_threads, first)
     allowed = engines_for(kind, "cpu", "gpu")
@@ -122,7 +124,7 @@ def _first_that_works(model_file: Path, params_file: Path, cpu_threads: int, fir
     skipped: list[str] = []
     for name in sorted(engines_for(model_file.suffix, "cpu"), key=lambda name: name != first):
         try:
-            engine = open_engine(model_file, params_file, name, cpu_threads)
+            engine = TABLE[name].load(model_file, params_file, cpu_threads)
             probe_engine(engine)
         except (UserError, RuntimeError, ImportError) as error:
             skipped.append(f"{name} does not run it ({' '.join(str(error).split())[:120]})")

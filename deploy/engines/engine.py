@@ -108,12 +108,12 @@ def open_engine(
             raise UserError(
                 f"{file}: no such file; write it with: python export.py -c 2001 -pp W{option}"
             )
+    allowed = engines_for(kind, "cpu", "gpu")
+    if name not in (AUTO, *allowed):
+        raise UserError(f"engine {name} does not run {kind} files; allowed: {', '.join(allowed)}")
     check_program(model_file)
     if name == AUTO:
         return _first_that_works(model_file, params_file, cpu_threads, first)
-    allowed = engines_for(kind, "cpu", "gpu")
-    if name not in allowed:
-        raise UserError(f"engine {name} does not run {kind} files; allowed: {', '.join(allowed)}")
     return TABLE[name].load(model_file, params_file, cpu_threads)
 
 

@@ -159,6 +159,20 @@ def test_sources_that_are_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert name in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nother.mp4\n#EXT-X-ENDLIST\n"),
+        ("list.mp4", "ffconcat version 1.0\nfile other.mp4\n"),
+    ],
+)
+def test_lists_of_other_files_are_not_followed(tmp_path: Path, name: str, text: str) -> None:
+    write_video(tmp_path / "other.mp4", np.arange(4) / 30)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=f"{name}: cannot be opened .* not a kind of video"):
+        open_media(str(tmp_path / name), 30)
+
+
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     Image.new("RGB", (6, 8)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])

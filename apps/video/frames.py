@@ -22,6 +22,13 @@ MOST_REPEATS = 10.0  # seconds; a longer gap is taken for a clock that was set a
 MAX_SIDE = 8192  # pixels of an image
 MAX_BAD = 100  # damaged frames in a row before a video counts as ended
 CAMERA_SIZE = "1280x720"
+# FFmpeg's names of files that hold video themselves; others list further files and addresses.
+FORMATS = (
+    *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "avi", "matroska", "webm", "mpegts", "mpeg", "m4v"),
+    *("mpegvideo", "flv", "asf", "ogg", "gif", "mjpeg", "yuv4mpegpipe", "h264", "hevc", "ivf"),
+    *("mxf", "nut", "wav", "mp3", "flac", "aac"),  # sound, so that it can be said to be sound
+)
+FILES_ONLY = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
 # Where FFmpeg finds cameras, and what it calls camera 0 there.
 CAMERAS = {
     "linux": ("v4l2", "/dev/video{}"),
@@ -58,7 +65,7 @@ def open_media(source: str, frame_rate: float) -> Media:
     refuse_pipe(path)
     if not path.is_file():
         raise UserError(f"{source}: no such file; allowed: a video, a folder, a camera's number")
-    return _video(source, {}, None)
+    return _video(source, FILES_ONLY, None)
 
 
 def has_images(folder: Path) -> bool:
@@ -98,7 +105,8 @@ def _video(name: str, options: dict[str, str], system: str | None) -> Media:
     try:
         container = av.open(name, format=system, options=options, timeout=(10.0, 10.0))
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{what}: cannot be opened as video: {_reason(error)}") from error
+        reason = "not a kind of video that is read" if _is_refused(error) else _reason(error)
+        raise UserError(f"{what}: cannot be opened as video: {reason}") from error
     if not container.streams.video:
         container.close()
         raise UserError(f"{what}: has no video")
@@ -172,6 +180,11 @@ def _upright(frame: av.VideoFrame) -> np.ndarray:
 def _check_size(what: str, width: int, height: int) -> None:
     if max(width, height) > MAX_SIDE:
         raise UserError(f"{what}: {width} x {height} pixels; allowed: up to {MAX_SIDE} each")
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether FFmpeg knows the format, but is not to read it."""
+    return isinstance(error, av.error.ArgumentError)
 
 
 def _reason(error: Exception) -> str:

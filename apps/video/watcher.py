@@ -47,9 +47,8 @@ class Watcher:
         self._pose, self._layout, self._is_3d = pose, layout, is_3d
         self._frame_rate, self._focal, self._mirrored = frame_rate, focal, mirrored
         self._tracker = Tracker()
-        self._filters: dict[
-            int, tuple[int, OneEuroFilter]
-        ] = {}  # with the frame of the last joints
+        # Of each person, with the frame of the joints that it has had last.
+        self._filters: dict[int, tuple[int, OneEuroFilter]] = {}
         self._count = 0  # frames
         self._last = Frame({}, {})
 
@@ -93,14 +92,11 @@ class Watcher:
         return Frame(people, points, image)
 
     def _smoothed(self, who: int, joints: np.ndarray) -> np.ndarray:
-        last, known = self._filters.get(who, (-MAX_GAP, None))
-        gap = self._count - last
-        for other, (frame, _) in list(self._filters.items()):
-            if self._count - frame > MAX_GAP:
-                del self._filters[other]
-        if known is None or gap > MAX_GAP:
-            known = OneEuroFilter(joints)
-        else:
-            joints = known.push(joints, gap / self._frame_rate)
-        self._filters[who] = self._count, known
-        return joints
+        known = self._filters.items()
+        self._filters = {n: f for n, f in known if self._count - f[0] <= MAX_GAP}
+        if who not in self._filters:
+            self._filters[who] = self._count, OneEuroFilter(joints)
+            return joints
+        last, smoothing = self._filters[who]
+        self._filters[who] = self._count, smoothing
+        return smoothing.push(joints, (self._count - last) / self._frame_rate)

@@ -11,6 +11,7 @@ python recognise.py openpose/ --model_file kinetics.onnx --unit pixel --image_si
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -182,7 +183,7 @@ def is_media(args: argparse.Namespace) -> bool:
     from reader.recording import KINDS
 
     path = Path(args.source)
-    if path.is_dir():
+    if os.path.isdir(path):
         is_video = has_images(path)
         has_rate = False
     else:
@@ -254,7 +255,7 @@ def positions_of(args: argparse.Namespace, predictor: AnyPredictor) -> np.ndarra
     if predictor.meta and predictor.meta.stream and (reason := whole_clips(predictor.input)):
         raise UserError(f"{args.model_file}: cannot take frames as they come: {reason}")
     path = Path(args.source)
-    if path.suffix == ".npy" and path.is_file() and not is_recording(path):
+    if path.suffix == ".npy" and os.path.isfile(path) and not is_recording(path):
         raise UserError(f"{args.source}: a data file of clips; use infer.py --data_file")
     form = form_of(
         predictor.input.skeleton,

@@ -56,11 +56,11 @@ def whole_file(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
 def check_writable(path: PathLike) -> None:
     """Raises UserError where `whole_file` could not write: to be known before long work."""
     folder = Path(path).absolute().parent
-    while not folder.exists():
+    while not os.path.exists(folder):
         folder = folder.parent
     if os.path.isdir(path):
         raise UserError(f"{path}: cannot be written: it is a folder")
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
         raise UserError(f"{path}: cannot be written: {folder} is not a folder that can be")
 
 

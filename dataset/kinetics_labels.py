@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def read_labels(file: Path) -> dict[str, Any]:
 def class_names_in(folder: str) -> list[str]:
     """The label texts of a folder's label files, in the order of label_index. Raises UserError
     unless each index from 0 has one text of its own."""
-    files = [file for split in SPLITS.values() if (file := label_file(folder, split)).is_file()]
+    files = [file for split in SPLITS.values() if os.path.isfile(file := label_file(folder, split))]
     names: dict[int, str] = {}
     for number, text in (pair for file in files for pair in _pairs(read_labels(file))):
         if names.setdefault(number, text) != text:

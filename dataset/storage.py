@@ -104,7 +104,7 @@ def find_label_file(data_file: Path) -> Path | None:
     """Labels of `x_data.npy` or `x.npy`: `x_label.pkl`, else `x.pkl`; None without either."""
     stem = data_file.stem[: -len("_data")] if data_file.stem.endswith("_data") else data_file.stem
     for name in (f"{stem}_label.pkl", f"{stem}.pkl"):
-        if data_file.with_name(name).is_file():
+        if os.path.isfile(data_file.with_name(name)):
             return data_file.with_name(name)
     return None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +68,7 @@ def write_tiny(folder: Path, save_dir: Path, phase: str, count: int, seed: int) 
 def data_folders(source: Path, phase: str) -> dict[Path, Path]:
     """Data folders at or below `source` -> their relative path in the output folder."""
     name = f"{phase}_data.npy"
-    if (source / name).is_file():
+    if os.path.isfile(source / name):
         return {source: Path()}
     found = sorted(source.glob(f"*/*/{name}"))
     return {file.parent: file.parent.relative_to(source) for file in found}

@@ -6,6 +6,7 @@ logits = predictor.run(clips).logits  # clips: (N, 3, T, 25, 2) metres
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +78,7 @@ class Predictor:
         cpu_threads = cpu_threads or num_cores()
         if meta:
             meta.check_files(model_file, params_file)
-        elif model_file.is_file():
+        elif os.path.isfile(model_file):
             probe_in_subprocess(model_file, params_file, engine, cpu_threads)
         return cls(open_engine(model_file, params_file, engine, cpu_threads), meta, inputs)
 

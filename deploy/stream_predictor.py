@@ -10,6 +10,7 @@ clip_logits = predictor.flush()[-1].clip  # as of the clip network
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -252,7 +253,7 @@ class StreamPredictor:
         meta = read_meta(model_file)
         if meta:
             meta.check_files(model_file, params_file)
-        elif model_file.is_file():  # never opened: engines may crash on it
+        elif os.path.isfile(model_file):  # never opened: engines may crash on it
             raise UserError(f"{model_file}: has no .meta.yaml; export again with --contract stream")
         threads = cpu_threads or num_cores()
         opened = open_engine(model_file, params_file, engine, threads, FASTEST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class Form:
 def is_recording(path: Path) -> bool:
     """Whether it is one recording, not a data file: a data file is a 5-D .npy."""
     if path.suffix != ".npy":
-        return path.suffix in KINDS or path.is_dir()
+        return path.suffix in KINDS or os.path.isdir(path)
     try:
         return open_npy(path).ndim < 5
     except UserError:  # the reader of data files says what is wrong
@@ -75,7 +76,7 @@ def read_recording(path: Path, form: Form) -> np.ndarray:
     as stored on disk by main.py -gd, but persons who change their order between frames keep their
     places. Raises UserError for anything else, and for another layout."""
     refuse_pipe(path)
-    if path.is_dir() or path.suffix == ".json":
+    if os.path.isdir(path) or path.suffix == ".json":
         clip = _read_2d(path, form)
     elif path.suffix == ".skeleton":
         if form.layout.num_joint != NUM_JOINT:
@@ -117,7 +118,7 @@ def _read_2d(path: Path, form: Form) -> Clip:
             f"{path}: joints of OpenPose, in an image; the model wants {form.layout.name}"
             f"{' in metres' if form.unit in UNITS_3D else ''}"
         )
-    if path.is_dir():
+    if os.path.isdir(path):
         return _clip(path, openpose.read_folder(path, form.layout), form)
     if form.layout.num_joint != kinetics.NUM_JOINT or form.unit == "pixel":
         raise UserError(

@@ -116,6 +116,19 @@ def test_command_lines_are_imported_by_no_module(path: Path) -> None:
 
 
 # Test files that run without Paddle, whose import takes longer than most of these tests.
+@each_source
+def test_questions_about_paths_never_raise(path: Path) -> None:
+    """os.path answers False for a name that is too long or not allowed; pathlib raises."""
+    asked = [
+        node.func
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and not node.args
+    ]
+    found = [f for f in asked if f.attr in ("is_file", "is_dir", "exists")]
+    of_zip = [f for f in found if isinstance(f.value, ast.Name) and f.value.id == "info"]
+    assert len(found) == len(of_zip), f"{path.name}: os.path.isfile, isdir and exists"
+
+
 WITHOUT_PADDLE = [
     *("augment", "configs", "data_check", "features", "generator", "generator_safety", "graph"),
     *("keypoint_reader", "kinetics_reader", "matching", "pipeline", "prenormalise", "reader"),

@@ -13,6 +13,7 @@ from raw clips to logits.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -72,7 +73,7 @@ def model_files(model: Path) -> list[Path]:
     """The files of a model that engines load. Raises UserError where there are none."""
     stem = model.name[: -len(model.suffix)] if model.suffix in SUFFIXES else model.name
     candidates = [model.parent / f"{stem}{suffix}" for suffix in SUFFIXES]
-    files = [file for file in candidates if file.is_file()]
+    files = [file for file in candidates if os.path.isfile(file)]
     if not files:
         names = ", ".join(file.name for file in candidates)
         raise UserError(f"{model}: no such model; allowed: one of {names}; export writes them")

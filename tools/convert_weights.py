@@ -11,6 +11,7 @@ the same files: missing names, unexpected names and other shapes are an error th
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     if not args.output.endswith(".pdparams"):
         raise UserError(f"-o is {args.output!r}; allowed: a name that ends in .pdparams")
-    if not Path(args.source).is_file():
+    if not os.path.isfile(Path(args.source)):
         raise UserError(f"{args.source}: no such file of weights")
     overrides = {**configs.parse_set(args.set), "pretrained_path": args.source, "finetune": False}
     config = configs.load(args.config, overrides)

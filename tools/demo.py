@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -67,7 +68,7 @@ def write_scenes(path: Path) -> None:
 
 def video() -> int:
     model, scenes, found = (DEMO / name for name in ("static/best.pdmodel", *VIDEO_FILES))
-    if not (ROOT / model).is_file():
+    if not os.path.isfile(ROOT / model):
         workflow()
     write_scenes(ROOT / scenes)
     outputs = f"--output {found} --video {found.with_suffix('.gif')}"

@@ -15,6 +15,7 @@ clip     the clip model on these frames, padded with zeros as in training
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def check_models(stream_file: Path, clip_file: Path) -> None:
 
 def meta_of(file: Path, flag: str, contract: str) -> StaticMeta:
     """The metadata of a model. Raises UserError for a model of another contract."""
-    meta = read_meta(file) if file.is_file() else None
+    meta = read_meta(file) if os.path.isfile(file) else None
     fix = f"write it with: python export.py --contract {contract} -pp FILE.pdparams -c CONFIG"
     if meta is None:
         raise UserError(f"{flag} is {file}: no such file, or without .meta.yaml; {fix}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import time
@@ -45,7 +46,7 @@ def last_checkpoint(config: Config) -> Path:
         return Path(config.pretrained_path)
     parent = Path(config.work_dir) / config.run_name
     runs = sorted(parent.glob("[0-9]*"))
-    if runs and (runs[-1] / "last.pdparams").is_file():
+    if runs and os.path.isfile(runs[-1] / "last.pdparams"):
         return runs[-1] / "last.pdparams"
     what = f"{runs[-1]} has no last.pdparams yet" if runs else f"there is no run in {parent}"
     raise UserError(
@@ -63,7 +64,7 @@ def record_session(
 
     path = run_dir / "run.yaml"
     content: Any = {"sessions": []}
-    if path.is_file():
+    if os.path.isfile(path):
         content = read_yaml_file(path)
         if not isinstance(content, dict) or not isinstance(content.get("sessions"), list):
             raise UserError(f"{path}: has no list of sessions; remove it to resume this run")
@@ -77,7 +78,7 @@ def record_session(
         "device": paddle.device.get_device(),
         "data": {
             "folder": str(folder),
-            "manifest_sha256": file_hash(manifest) if manifest.is_file() else None,
+            "manifest_sha256": file_hash(manifest) if os.path.isfile(manifest) else None,
             "clips": {path.stem.removesuffix("_data"): count for path, count in data},
         },
         "git": git_state(Path(__file__).resolve().parent.parent),

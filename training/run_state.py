@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,7 @@ def _check_finite(content: Mapping[str, Any], epoch: int, last: Path) -> None:
     for part in ("model", "opt"):
         odd = [n for n, tensor in content[part].items() if not np.isfinite(tensor.numpy()).all()]
         if odd:
-            kept = f"; {last} is the last finite checkpoint" if last.is_file() else ""
+            kept = f"; {last} is the last finite checkpoint" if os.path.isfile(last) else ""
             raise UserError(
                 f"epoch {epoch}: {odd[0]} and {len(odd) - 1} more of {len(content[part])} tensors "
                 f"are not finite: {DIVERGED}{kept}"

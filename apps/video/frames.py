@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,10 +61,10 @@ def open_media(source: str, frame_rate: float) -> Media:
     if is_camera(source):
         return _camera(int(source))
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _folder(path, frame_rate)
     refuse_pipe(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{source}: no such file; allowed: a video, a folder, a camera's number")
     return _video(source, FILES_ONLY, None)
 

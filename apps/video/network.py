@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ class Network:
     def __init__(self, file: Path, num_thread: int) -> None:
         """Raises UserError for a missing file, a damaged one, and more than one input."""
         self._file, self._num_thread = file, num_thread
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise UserError(f"{file}: no such file")
         self._core = openvino.Core()
         # Two threads that create OpenVINO's first tensors at the same time deadlock: the first

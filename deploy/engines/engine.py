@@ -4,6 +4,7 @@ a class in a file of its own, and a row in `TABLE` with its loader."""
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -103,7 +104,7 @@ def open_engine(
         raise UserError(f"{model_file}: allowed: a file ending in {', '.join(SUFFIXES)}")
     params_file = params_file or model_file.with_suffix(".pdiparams")
     for file in (model_file,) if kind == ".onnx" else (model_file, params_file):
-        if not file.is_file():
+        if not os.path.isfile(file):
             option = " --format onnx" if kind == ".onnx" else ""
             raise UserError(
                 f"{file}: no such file; write it with: python export.py -c 2001 -pp W{option}"

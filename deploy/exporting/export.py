@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import os
 import tempfile
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def export_network(
 
         check_converter()
     weights, chosen = config.pretrained_path, FORMATS[options.format]
-    if save_dir and save_dir.exists() and not save_dir.is_dir():
+    if save_dir and os.path.exists(save_dir) and not os.path.isdir(save_dir):
         raise UserError(f"--save_dir {save_dir} is a file; allowed: a folder")
     if not weights:
         logging.warning("No -pp: exporting random weights, for benchmarks and compilers only")
@@ -161,7 +162,7 @@ def _refuse_shared_params(target: Path, chosen: Format) -> None:
     for other in FORMATS.values():
         program = Path(f"{target}{other.program}")
         shares = PARAMS in chosen.files and PARAMS in other.files and other != chosen
-        if shares and program.exists():
+        if shares and os.path.exists(program):
             raise UserError(
                 f"{program} exists, and {target}{PARAMS} belongs to it; choose another "
                 "--save_dir, or remove it first"

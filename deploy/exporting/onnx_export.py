@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import re
 import subprocess
@@ -57,7 +58,7 @@ def _converted(program: Path) -> onnx.ModelProto:
         command = [sys.executable, "-m", "deploy.exporting.paddle_to_onnx"]
         command += [str(program.resolve()), str(raw), str(OPSET)]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, errors="replace")
-        if done.returncode != 0 or not raw.is_file():
+        if done.returncode != 0 or not os.path.isfile(raw):
             raise UserError(
                 f"Paddle2ONNX {metadata.version('paddle2onnx')} cannot convert this model: "
                 f"{_reason(done.stdout + done.stderr)}"

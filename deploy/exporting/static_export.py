@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def write_static(layer: Wrapper, target: Path, shapes: Mapping[str, Shape]) -> N
     fold_network(layer)
     specs = [InputSpec(static_shape(shape), "float32", name) for name, shape in shapes.items()]
     paddle.jit.save(layer, str(target), layer.arranged(specs))
-    if not all(Path(f"{target}{suffix}").is_file() for suffix in (".pdiparams", ".pdmodel")):
+    if not all(os.path.isfile(Path(f"{target}{suffix}")) for suffix in (".pdiparams", ".pdmodel")):
         raise UserError(
             f"Paddle {paddle.version.full_version} wrote no .pdmodel; unset FLAGS_enable_pir_api, "
             "or install paddlepaddle==3.1.1"

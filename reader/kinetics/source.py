@@ -40,7 +40,9 @@ def kinetics_source(path: str, spec: DataSpec, match: bool) -> Source:
     One split may be missing. Raises UserError for a folder with neither, and for damaged label
     files.
     """
-    found = {phase: name for phase, name in SPLITS.items() if label_file(path, name).is_file()}
+    found = {
+        phase: name for phase, name in SPLITS.items() if os.path.isfile(label_file(path, name))
+    }
     if not found:
         names = " or ".join(f"{name}_label.json" for name in SPLITS.values())
         raise UserError(

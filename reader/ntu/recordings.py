@@ -48,9 +48,9 @@ def find_recordings(path: str, key: str) -> tuple[list[Recording], int]:
     """
     root = Path(path)
     fix = f"give the folder of {SUFFIX} files or the official zip archive: --set {key}=PATH"
-    if root.is_dir():
+    if os.path.isdir(root):
         found = list(_below(root))
-    elif not root.exists():
+    elif not os.path.exists(root):
         raise UserError(f"{key} is {path!r}, which does not exist; {fix}")
     elif root.suffix.lower() == ".zip":
         found = list(_in_archive(str(root)))

@@ -34,7 +34,8 @@ def first_three(data: bytes, starts: np.ndarray) -> np.ndarray | None:
             values[i] = float(field)
         except ValueError:
             return None
-        if field != field.strip():  # float() accepts the line break that a short line includes
+        # float() accepts the line break that a short line includes, and 1_0 for 10.
+        if field != field.strip() or b"_" in field:
             return None
     return values.reshape(3, len(starts)).T
 

@@ -157,20 +157,30 @@ def _joints(text: _Text, rows: Sequence[int]) -> np.ndarray:
     # Four lines precede the first joint: at least the 8 bytes that first_three requires.
     values = first_three(text.data, text.offsets[lines])
     # In this form NaN fails the comparison.
-    if values is None or not np.abs(values).max() <= MAX_COORDINATE:
+    is_usual = values is not None and np.abs(values).max() <= MAX_COORDINATE
+    if values is None or not is_usual or not _have_all_fields(text, lines):
         values = np.array([_joint(text, row) for row in lines.tolist()])
     return values.astype(np.float32).reshape(len(rows), NUM_JOINT, 3)
+
+
+def _have_all_fields(text: _Text, lines: np.ndarray) -> bool:
+    """Whether NUM_FIELD fields, with single spaces in between, are in each of these lines: with one
+    less, the others would be taken for their neighbours."""
+    is_space = np.append(np.frombuffer(text.data, np.uint8) == ord(" "), False)
+    edges = np.column_stack([text.offsets[lines], text.offsets[lines + 1]]).ravel()
+    spaces = np.add.reduceat(is_space, edges, dtype=np.uint16)[::2]
+    return bool((spaces == NUM_FIELD - 1).all())
 
 
 def _joint(text: _Text, row: int) -> list[float]:
     """x, y, z of one line, for invalid or unusual text (tabs, aligned columns)."""
     fields = text.line(row).split()
-    if len(fields) < 4:
+    if len(fields) != NUM_FIELD:
         raise Unusable(f"line {row + 1}: {len(fields)} fields; must be {NUM_FIELD}")
     values = []
     for field in fields[:3]:
         try:
-            values.append(float(field))
+            values.append(np.nan if b"_" in field else float(field))  # Python reads 1_0 as 10
         except ValueError:
             values.append(np.nan)
         if not abs(values[-1]) <= MAX_COORDINATE:

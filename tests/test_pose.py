@@ -348,7 +348,7 @@ def test_yolo_pose_with_a_layout_of_its_own(tmp_path: Path) -> None:
     [
         ("openpose-18", None, "--pose_layout openpose-18"),
         ("coco-18", None, "coco-18"),
-        ("coco-17", b"no network", "cannot read it"),
+        ("coco-17", b"no network", "not an ONNX model"),
     ],
 )
 def test_other_networks_are_refused(

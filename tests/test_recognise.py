@@ -350,7 +350,7 @@ BAD_ARGUMENTS = [
     (["notes.txt"], "notes.txt: cannot be opened as video"),
     (["notes.txt", "--fps", "25"], "has its own frame rate; leave out --fps"),
     (["images", "--unit", "metre"], "--unit and --image_size are for recordings"),
-    (["images", "--pose_model", "notes.txt"], "notes.txt: OpenVINO cannot read it"),
+    (["images", "--pose_model", "notes.txt"], "allowed: a file ending in .onnx"),
     (["images", "--pose_layout", "coco-17"], "--pose_layout needs --pose_model"),
     (["two.npy", "--focal", "0"], "--focal is 0"),
     (["two.npy", "--mirrored"], "--mirrored is for video"),

@@ -10,6 +10,7 @@ import numpy as np
 import openvino
 
 from deploy.engines.openvino_engine import cache_folder
+from deploy.engines.program_check import check_program
 from errors import UserError
 
 
@@ -18,10 +19,13 @@ class Network:
     axis. is_float: whether it takes float32."""
 
     def __init__(self, file: Path, num_thread: int) -> None:
-        """Raises UserError for a missing file, a damaged one, and more than one input."""
+        """Raises UserError for a missing file, a damaged one, one with several inputs, and an .onnx
+        file that may do more than compute."""
         self._file, self._num_thread = file, num_thread
         if not os.path.isfile(file):
             raise UserError(f"{file}: no such file")
+        if file.suffix == ".onnx":
+            check_program(file)
         self._core = openvino.Core()
         # Two threads that create OpenVINO's first tensors at the same time deadlock: the first
         # one is created here.

@@ -36,6 +36,8 @@ class OtherPose:
         """layout_name: of dataset/layouts. Raises UserError for other networks and layouts."""
         self.layout: Skeleton = skeleton(layout_name)
         self._most_persons = most_persons
+        if file.suffix != ".onnx":
+            raise UserError(f"--pose_model {file}: allowed: a file ending in .onnx")
         self._network = network = Network(file, num_thread)
         shape, last = network.inputs[0], network.outputs[0][-1:]
         values = 3 * self.layout.num_joint + 5

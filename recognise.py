@@ -208,6 +208,8 @@ def watcher_of(args: argparse.Namespace, predictor: AnyPredictor, rate: float) -
     from apps.video.watcher import Pose, Watcher
 
     is_3d = predictor.input.pipeline.num_axis == 3
+    if not is_3d and (args.mirrored or args.focal):
+        raise UserError("--mirrored and --focal are for models in metres")
     threads, most = args.cpu_threads, args.most_persons or MOST_FOLLOWED
     pose: Pose
     if args.pose_model:

@@ -23,7 +23,7 @@ import export as export_cli
 import recognise
 from apps.video.drawing import Painter
 from apps.video.frames import open_media
-from apps.video.output import shown
+from apps.video.output import shown, write_video
 from apps.video.play import Frame, Stopwatch
 from apps.video.pose import PoseEstimator
 from apps.video.recognition import SCENE, Maps, Steps, Windows
@@ -219,7 +219,14 @@ def test_score_maps_of_the_ailia_contract(ailia: Path, monkeypatch: pytest.Monke
         ScoreMapPredictor(predictor.engine, dataclasses.replace(predictor.meta, contract="clips"))
 
 
-def test_the_ailia_sample_on_openpose(ailia: Path, tmp_path: Path) -> None:
+def test_the_ailia_sample_on_openpose(
+    ailia: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "images/a.png")
+    argv = [str(tmp_path / "images"), "--model_file", str(ailia), "--mirrored", "-np"]
+    assert run_command(lambda: recognise.main(argv)) == 2
+    assert "--mirrored and --focal are for models in metres" in capsys.readouterr().err
     openpose_folder(tmp_path / "op", 18, 12)
     output, video = tmp_path / "t.json", tmp_path / "t.gif"
     argv = [str(tmp_path / "op"), "--model_file", str(ailia), "--threshold", "0", "-np"]
@@ -511,6 +518,17 @@ def test_a_crowd_is_followed(pose_networks: None, samples: Path) -> None:
     frames = watch_video(path, "coco-17", is_3d=False, focal=0.9, mirrored=False)
     count = Counter(who for frame in frames for who in frame.people)
     assert sum(number >= 10 for number in count.values()) >= 5, count
+
+
+@pytest.mark.parametrize("suffix", ["gif", "mp4"])
+def test_videos_of_one_image_and_of_none(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"t.{suffix}"
+    write_video(path, iter([]), 30)
+    assert not path.exists()
+    write_video(path, iter([Image.new("RGB", (64, 48), (200, 0, 0))]), 30)
+    with av.open(str(path)) as video:
+        (frame,) = video.decode(video=0)
+        assert abs(int(frame.to_ndarray(format="rgb24")[20, 20, 0]) - 200) < 5
 
 
 def test_no_window_without_a_display(

@@ -27,16 +27,18 @@ def check_video(path: Path) -> None:
 
 
 def write_video(path: Path, images: Images, frame_rate: float) -> None:
-    """Images of one size, at least one."""
-    write = _write_gif if path.suffix == ".gif" else _write_mp4
-    write(path, images, frame_rate)
+    """Images of one size. Without any there is no file: a camera may be stopped at once."""
+    first = next(images, None)
+    if first is not None:
+        write = _write_gif if path.suffix == ".gif" else _write_mp4
+        write(path, first, images, frame_rate)
 
 
-def _write_gif(path: Path, images: Images, frame_rate: float) -> None:
+def _write_gif(path: Path, first: Image.Image, images: Images, frame_rate: float) -> None:
     step = max(round(frame_rate / GIF_RATE), 1)
-    first = next(images)
 
     def others() -> Images:
+        n = 0
         for n, image in enumerate(images, 1):
             if n % step == 0 and n // step < GIF_FRAMES:
                 yield _quantised(image)
@@ -55,11 +57,10 @@ def _quantised(image: Image.Image) -> Image.Image:
     return image.quantize(128, Image.Quantize.FASTOCTREE)
 
 
-def _write_mp4(path: Path, images: Images, frame_rate: float) -> None:
+def _write_mp4(path: Path, first: Image.Image, images: Images, frame_rate: float) -> None:
     """H.264 by x264, which is under the GPL and comes with PyAV."""
     import av
 
-    first = next(images)
     with whole_file(path) as file, av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", Fraction(frame_rate).limit_denominator(1001))
         stream.width, stream.height = first.size

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MAX_INCHES, MAX_NAMED = 36.0, 220  # of a confusion matrix, and classes whose names it shows
+
 
 def worst_pairs(matrix: np.ndarray, count: int) -> list[tuple[int, int, int]]:
     """(true, predicted, clips) of the most frequent confusions. matrix[true, predicted]: clips."""
@@ -155,7 +157,7 @@ def save_figure(path: Path, figure: Figure) -> None:
 
 
 def _confusion_figure(matrix: np.ndarray, class_names: Sequence[str], note: str = "") -> Figure:
-    size = max(5.0, 0.16 * len(class_names) + 3)
+    size = min(max(5.0, 0.16 * len(class_names) + 3), MAX_INCHES)
     figure = new_figure(size + 0.8, size)
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -164,8 +166,9 @@ def _confusion_figure(matrix: np.ndarray, class_names: Sequence[str], note: str 
     ticks, small = np.arange(len(class_names)), 9 if len(class_names) <= 20 else 5
     labels, families = _drawable(class_names)
     style: dict[str, Any] = {"fontsize": small, "fontfamily": families, "parse_math": False}
-    axes.set_xticks(ticks, labels, rotation=90, **style)
-    axes.set_yticks(ticks, labels, **style)
+    if len(labels) <= MAX_NAMED:
+        axes.set_xticks(ticks, labels, rotation=90, **style)
+        axes.set_yticks(ticks, labels, **style)
     title = f"top-1 {matrix.trace()}/{matrix.sum()}\n{note}".rstrip()
     axes.set(xlabel="predicted", ylabel="true", title=title)
     return figure

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import pickle
+import stat
 import struct
 import uuid
 import zipfile
@@ -62,6 +63,21 @@ def check_writable(path: PathLike) -> None:
         raise UserError(f"{path}: cannot be written: it is a folder")
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
         raise UserError(f"{path}: cannot be written: {folder} is not a folder that can be")
+
+
+def user_cache(name: str) -> Path | None:
+    """A folder of this project in the user's cache, made where it is missing. None without one that
+    only this user can write: what lies there is trusted."""
+    try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = root / "skeleton-action" / name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = os.lstat(folder)
+    except (OSError, RuntimeError):  # RuntimeError: there is no home directory
+        return None
+    is_own = not hasattr(os, "getuid") or facts.st_uid == os.getuid()
+    is_shared = stat.S_ISLNK(facts.st_mode) or bool(facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    return folder if is_own and not is_shared and os.access(folder, os.W_OK) else None
 
 
 def read_yaml(text: str, where: str) -> Any:

@@ -246,6 +246,8 @@ def test_wrong_arguments_end_in_one_line(
         ([a, b, "--validate", a], "--validate has 1 entries for 2 score files"),
         ([a, b, "--weights", "0", "0"], "allowed: 0 or more, and not all 0"),
         ([a, b, "--weights", "1", "nan"], "allowed: 0 or more"),
+        ([a, b, "--weights", "1", "1e300"], "the sum of the scores is beyond float32"),
+        ([a, b, "--weights", "1e-300", "1e-300"], "the sum of the scores is beyond float32"),
         ([a, b, "--output", "x.txt"], "--output is 'x.txt'; allowed: a name that ends in .npz"),
         ([*eight, "--validate", *eight], "8 streams; --validate supports up to 7"),
         ([a, b, "--validate", *two], "differ in the number of classes"),

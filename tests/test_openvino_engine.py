@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from small_models import SMALL
 
 import configs
+from apps.video.weights import weights_folder
 from dataset.protocols import data_spec
 from deploy.engines import openvino_engine
 from deploy.engines.engine import open_engine
@@ -134,3 +137,32 @@ def test_wrong_files_are_refused(model_file: Path, tmp_path: Path) -> None:
     (tmp_path / "m.pdiparams").write_bytes(b"")
     with pytest.raises(UserError, match="m.pdmodel: OpenVINO cannot load it"):
         engine_of(tmp_path / "m.pdmodel")
+
+
+def test_a_cache_that_others_can_write_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = cache_folder()
+    assert folder is not None and stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(0o770)
+    assert cache_folder() is None
+    folder.chmod(0o700)
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert cache_folder() is None
+    folder.unlink()
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert cache_folder() is None
+
+
+def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("SKELETON_CACHE", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert cache_folder() is None
+    with pytest.raises(UserError, match="set SKELETON_CACHE"):
+        weights_folder()

@@ -12,6 +12,7 @@ import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
+from matplotlib.image import imread
 
 import report
 
@@ -103,3 +104,9 @@ def test_latin_greek_and_cyrillic_need_no_other_font(
     assert labels_of(figure)[0] == [*names[:3], "two lines of text"]
     assert figure.axes[0].get_xticklabels()[0].get_fontfamily() == ["sans-serif"]
     assert not caplog.records
+
+
+def test_figures_of_very_many_classes_are_bounded(tmp_path: Path) -> None:
+    names = [f"${n}_{{" for n in range(1200)]
+    path = report.write_evaluation(tmp_path, np.eye(1200, dtype=np.int64), names)
+    assert max(imread(path).shape) <= 36.8 * 120 + 1

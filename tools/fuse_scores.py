@@ -125,8 +125,17 @@ def _refuse_same_network(files: Sequence[str], scores: Sequence[ClipScores]) -> 
 
 
 def fuse(streams: Streams, weights: Sequence[float]) -> np.ndarray:
-    """The weighted sum of the streams' scores, (N, num_class) float32."""
-    return np.tensordot(np.array(weights, np.float32), streams.scores, axes=1)
+    """The weighted sum of the streams' scores, (N, num_class) float32. Raises UserError where
+    float32 cannot hold it."""
+    total = np.tensordot(np.array(weights), streams.scores.astype(np.float64), axes=1)
+    with np.errstate(over="ignore", under="ignore"):
+        scores = total.astype(np.float32)
+    if not np.isfinite(scores).all() or (total.any() and not scores.any()):
+        raise UserError(
+            f"weights {', '.join(f'{w:g}' for w in weights)}: the sum of the scores is beyond "
+            "float32; allowed: weights near 1"
+        )
+    return scores
 
 
 def best_weights(streams: Streams) -> tuple[float, ...]:

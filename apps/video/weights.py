@@ -22,7 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from errors import UserError, run_command
-from safe_io import file_hash, whole_file
+from safe_io import file_hash, user_cache, whole_file
 
 WHEEL = "mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl"
 WHEEL_SIZE = 35_622_638  # bytes
@@ -66,11 +66,13 @@ def pose_weights() -> PoseFiles:
 
 
 def weights_folder() -> Path:
-    """$SKELETON_CACHE, or skeleton-action/pose in the user's cache."""
-    if own := os.environ.get("SKELETON_CACHE"):
-        return Path(own)
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "skeleton-action" / "pose"
+    """$SKELETON_CACHE, or skeleton-action/pose in the user's cache. Raises UserError where there is
+    neither."""
+    folder = Path(os.environ["SKELETON_CACHE"]) if os.environ.get("SKELETON_CACHE") else None
+    folder = folder or user_cache("pose")
+    if folder is None:
+        raise UserError("the user has no cache folder of their own; set SKELETON_CACHE to a folder")
+    return folder
 
 
 def _fetch(files: dict[str, Path]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import openvino
 
 from errors import UserError
+from safe_io import user_cache
 
 STATIC_AFTER = 40  # runs of a shape that cost about what compiling it saves
 CUT = "cut"  # input of models that take truncated clips (deploy/exporting/contracts.py)
@@ -98,14 +99,14 @@ class OpenVINOEngine:
 
 def cache_folder() -> Path | None:
     """The folder of compiled models in the user's cache, for the next start; the oldest files
-    above the limit are removed. None where it cannot be written."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(root) / "skeleton-action" / "openvino"
+    above the limit are removed. None where there is none (`user_cache`)."""
+    folder = user_cache("openvino")
+    if folder is None:
+        return None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         blobs = sorted(folder.glob("*.blob"), key=os.path.getmtime)
         for blob in blobs[: max(len(blobs) - MAX_BLOBS, 0)]:
             blob.unlink(missing_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home directory
+    except OSError:
         return None
-    return folder if os.access(folder, os.W_OK) else None
+    return folder

@@ -25,8 +25,8 @@ from safe_io import (
     PathLike,
     PlainUnpickler,
     StandIn,
+    open_file,
     pickle_mistakes,
-    refuse_pipe,
     without_stand_ins,
 )
 
@@ -143,8 +143,7 @@ def is_torch_file(path: PathLike) -> bool:
     """Whether a file begins like one of torch's formats, whatever its name is; also true for other
     zip and tar archives, which `read_torch` refuses by name. Raises UserError for one that cannot
     be read."""
-    refuse_pipe(path)
-    with pickle_mistakes(path, "a file of weights"), open(path, "rb") as file:
+    with pickle_mistakes(path, "a file of weights"), open_file(path) as file:
         head = file.read(_HEAD)
     magic = _MAGIC_NUMBER.to_bytes(10, "little")
     return head.startswith(_ZIP) or _is_tar(head) or magic in head[:32]
@@ -159,8 +158,7 @@ def read_torch(path: PathLike) -> tuple[Any, str]:
     Arrays may be read-only, and share memory as the tensors did; bfloat16 becomes float32. Raises
     UserError for a missing or damaged file, anything but plain data and tensors, and an unknown
     format."""
-    refuse_pipe(path)
-    with pickle_mistakes(path, "a torch file of plain weights"), open(path, "rb") as file:
+    with pickle_mistakes(path, "a torch file of plain weights"), open_file(path) as file:
         head = file.read(_HEAD)
         file.seek(0)
         if head.startswith(_ZIP):

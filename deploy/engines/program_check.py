@@ -19,6 +19,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from errors import UserError
+from safe_io import MODEL_BYTES, read_bytes
 
 # Names in .pdmodel files; those in .json files are older or newer names of the same.
 _PADDLE = {
@@ -87,8 +88,8 @@ def _paddle_names(model_file: Path) -> Iterator[str]:
     """Of all blocks."""
     program = _paddle_format().ProgramDesc()
     try:
-        program.ParseFromString(model_file.read_bytes())
-    except (DecodeError, OSError) as error:
+        program.ParseFromString(read_bytes(model_file, MODEL_BYTES))
+    except DecodeError as error:
         raise UserError(f"{model_file}: not a static model of Paddle") from error
     return (op.type for block in program.blocks for op in block.ops)
 
@@ -110,8 +111,9 @@ def _paddle_format() -> ModuleType:
 def _pir_names(model_file: Path) -> Iterator[str]:
     """Of all regions: an operator is 'N.name' of dialect N, an in-place one ends in '_'."""
     try:
-        rest: list[Any] = [json.loads(model_file.read_bytes(), object_pairs_hook=_unique)]
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_bytes(model_file, MODEL_BYTES)
+        rest: list[Any] = [json.loads(content, object_pairs_hook=_unique)]
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{model_file}: not a static model of Paddle") from error
     while rest:
         value = rest.pop()

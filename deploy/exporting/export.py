@@ -25,7 +25,7 @@ from deploy.meta import StaticMeta, meta_path
 from errors import UserError
 from model.network import ClipNetwork
 from model.streaming.plan import Plan
-from safe_io import file_hash, whole_file
+from safe_io import MODEL_BYTES, file_hash, read_bytes, whole_file
 from utils import num_cores
 
 
@@ -153,7 +153,7 @@ def publish(draft: Path, target: Path, files: tuple[str, ...]) -> None:
         raise UserError(f"{target.parent}: cannot be written: {error.strerror}") from error
     for ending in files:
         with whole_file(f"{target}{ending}") as file:
-            file.write(Path(f"{draft}{ending}").read_bytes())
+            file.write(read_bytes(f"{draft}{ending}", MODEL_BYTES))
 
 
 def _refuse_shared_params(target: Path, chosen: Format) -> None:

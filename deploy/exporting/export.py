@@ -15,6 +15,8 @@ from configs.schema import Config
 from dataset.pipeline import ClipPipeline
 from dataset.protocols import DataSpec
 from dataset.skeletons import to_mapping
+from deploy.engines.engine import AUTO, CPU_ENGINES
+from deploy.engines.probe import mark_as_known
 from deploy.exporting.contracts import CONTRACTS, ExportOptions, check_options
 from deploy.exporting.formats import FORMATS, PARAMS, Format
 from deploy.exporting.graph_check import check_graph
@@ -66,8 +68,12 @@ def export_network(
     with tempfile.TemporaryDirectory() as folder:
         _write_proven(wrapper, meta, spec.skeleton.num_joint, options.format, Path(folder) / name)
         publish(Path(folder) / name, target, chosen.files)
+    # Proven above; the names of the draft's files do not count.
+    program = Path(f"{target}{chosen.program}")
+    engines = [AUTO, *CPU_ENGINES[chosen.program]]
+    mark_as_known(program, Path(f"{target}{PARAMS}"), engines)
     logging.info("Static model: %s%s", target, ", ".join(reversed(chosen.files)))
-    return Path(f"{target}{chosen.program}")
+    return program
 
 
 def static_meta(

@@ -176,7 +176,7 @@ def test_files_that_are_no_weights_are_refused_by_content(tmp_path: Path) -> Non
         ("x.npz", "a zip archive with 0 data.pkl instead of 1"),
         ("pipe.pdparams", "a pipe or a device"),
         ("none.pdparams", "cannot be read: No such file"),
-        ("", "cannot be read: Is a directory"),
+        ("", "a folder; allowed: a file"),
     ):
         with pytest.raises(UserError, match=message):
             load_checkpoint(tmp_path / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 
@@ -106,6 +107,32 @@ os._exit(len(done))
 """
     for _ in range(3):
         assert run_python("-c", code).returncode == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such signal stack")
+def test_signals_are_handled_after_engines_have_ended(model_file: Path) -> None:
+    """OpenVINO leaves a signal stack that it has freed where two cores end."""
+    code = f"""
+import gc, os, signal
+import numpy as np
+from pathlib import Path
+from deploy.engines.openvino_engine import OpenVINOEngine
+file = Path({str(model_file)!r})
+feeds = {{"clips": np.zeros((1, 25, 18, 48), np.float32)}}
+feeds["cut"] = np.full((1, 1, 1, 1), 0.25, np.float32)
+engines = [OpenVINOEngine(file, file.with_suffix(".pdiparams"), 1) for _ in range(3)]
+for engine in engines:
+    engine.run(feeds)
+while engines:
+    del engine
+    engine = engines.pop(0)
+del engine
+gc.collect()
+signal.signal(signal.SIGCHLD, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGCHLD)
+"""
+    done = run_python("-c", code)
+    assert (done.returncode, done.stdout) == (0, "handled\n")
 
 
 def test_wrong_files_are_refused(model_file: Path, tmp_path: Path) -> None:

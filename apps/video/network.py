@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from deploy.engines.program_cache import compiled
+from deploy.engines.program_cache import compiled, openvino_core
 from deploy.engines.program_check import check_program
 from errors import UserError
 from safe_io import file_hash
@@ -27,13 +27,9 @@ class Network:
             raise UserError(f"{file}: no such file")
         if file.suffix == ".onnx":
             check_program(file)
-        self._core = openvino.Core()
-        # Two threads that create OpenVINO's first tensors at the same time deadlock: the first
-        # one is created here.
-        openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
         self._identity = file_hash(file)  # of the network with its changes
         try:
-            self._model = self._core.read_model(str(file))
+            self._model = openvino_core().read_model(str(file))
             self.inputs = [_shape_of(port) for port in self._model.inputs]
             self.outputs = [_shape_of(port) for port in self._model.outputs]
         except RuntimeError as error:
@@ -76,7 +72,7 @@ class Network:
             "ENABLE_CPU_PINNING": False,  # several processes would share the same cores
         }
         try:
-            program = compiled(self._core, self._model, self._identity, settings)
+            program = compiled(self._model, self._identity, settings)
             self._request = program.create_infer_request()
         except RuntimeError as error:
             raise UserError(f"{self._file}: OpenVINO cannot run it: {_reason(error)}") from error

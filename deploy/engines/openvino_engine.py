@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from deploy.engines.program_cache import compiled
+from deploy.engines.program_cache import compiled, openvino_core
 from errors import UserError
 from safe_io import file_hash
 
@@ -31,15 +31,11 @@ class OpenVINOEngine:
     def __init__(self, model_file: Path, params_file: Path, cpu_threads: int) -> None:
         """Raises UserError for damaged files."""
         self.max_concurrency = cpu_threads
-        self._core = openvino.Core()
-        # Two threads that create OpenVINO's first tensors at the same time deadlock: the first
-        # one is created here.
-        openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
         files = (model_file, params_file) if model_file.suffix == ".pdmodel" else (model_file,)
         self._files = "".join(file_hash(file) for file in files)
         weights = str(params_file) if len(files) == 2 else ""
         try:
-            self._model = self._core.read_model(str(model_file), weights)
+            self._model = openvino_core().read_model(str(model_file), weights)
             self.inputs = {
                 port.any_name: [n.get_length() if n.is_static else -1 for n in port.partial_shape]
                 # OpenVINO does not keep their order: `cut` comes after the clips.
@@ -93,4 +89,4 @@ class OpenVINOEngine:
             "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it
             "ENABLE_CPU_PINNING": False,  # several processes would share the same cores
         }
-        return compiled(self._core, model, f"{self._files} {shapes}", settings)
+        return compiled(model, f"{self._files} {shapes}", settings)

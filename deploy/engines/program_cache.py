@@ -1,16 +1,19 @@
-"""OpenVINO's compiled programs, kept in the user's cache for the next start: compiling takes four
-times as long as loading one. A file there is used only where it belongs to the same model,
-settings, OpenVINO and processor, and is whole; else the program is compiled again."""
+"""OpenVINO's core, and its compiled programs, which are kept in the user's cache for the next
+start: compiling takes four times as long as loading one. A file there is used only where it belongs
+to the same model, settings, OpenVINO and processor, and is whole; else the program is compiled
+again."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openvino
 
 from errors import UserError
@@ -21,11 +24,23 @@ _SUFFIX = ".program"
 _DIGEST = hashlib.sha256().digest_size
 
 
+@functools.cache
+def openvino_core() -> openvino.Core:
+    """OpenVINO's core, of which a process has one that is never closed. Each core gives the thread
+    a stack for its signals and, at its end, the one that it had before: after two of them that is
+    freed memory, and the next signal (Ctrl-C, the end of a process) would be a crash."""
+    # Two threads that create OpenVINO's first tensors at the same time deadlock: the first one is
+    # created here.
+    openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
+    return openvino.Core()
+
+
 def compiled(
-    core: openvino.Core, model: openvino.Model, identity: str, settings: dict[str, Any]
+    model: openvino.Model, identity: str, settings: dict[str, Any]
 ) -> openvino.CompiledModel:
     """The program of a model for the CPU. identity: of the model's files and of its shapes. Raises
     RuntimeError where OpenVINO cannot compile it."""
+    core = openvino_core()
     folder = user_cache("openvino")
     if folder is None:
         return core.compile_model(model, "CPU", settings)

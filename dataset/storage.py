@@ -18,7 +18,8 @@ import numpy as np
 
 from dataset.labels import class_number
 from errors import UserError
-from safe_io import PathLike, load_pickle, open_npy
+from safe_io import PathLike, open_npy
+from safe_pickle import load_pickle
 
 PHASES = ("train", "eval")
 MANIFEST = "manifest.json"

@@ -12,7 +12,7 @@ import yaml
 
 from dataset.skeletons import from_mapping, skeleton, to_mapping
 from errors import UserError
-from safe_io import load_pickle
+from safe_pickle import load_pickle
 from tests.keypoint_data import (
     annotation,
     body,

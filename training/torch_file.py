@@ -21,14 +21,8 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from errors import UserError
-from safe_io import (
-    PathLike,
-    PlainUnpickler,
-    StandIn,
-    pickle_mistakes,
-    refuse_pipe,
-    without_stand_ins,
-)
+from safe_io import PathLike, refuse_pipe
+from safe_pickle import PlainUnpickler, StandIn, pickle_mistakes, without_stand_ins
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001

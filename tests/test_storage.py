@@ -141,6 +141,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
     [
         ({"a": 1}, "allowed: a pickle of"),
         ((["a"] * 10, [0] * 9), "9 labels for 10 clips"),
+        ((["a" * 1001] * 10, [0] * 10), "a name of 1001 letters; allowed: 1000"),
         ((["a"] * 10, [0.5] * 10), "integers"),
         ((["a"] * 10, ["x"] * 10), "integers"),
         ((["a"] * 10, [-1] * 10), "label -1"),

@@ -10,7 +10,7 @@ import stat
 import uuid
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any
@@ -21,6 +21,7 @@ import yaml
 from errors import UserError
 
 PathLike = str | os.PathLike[str]
+MAX_NPZ_BYTES = 2**30  # unpacked; the scores of 260,000 clips for 1000 classes are as large
 MAX_YAML_VALUES = 100_000  # of one file; an aliased value counts once per reference
 
 
@@ -155,11 +156,26 @@ def open_npy(path: PathLike) -> np.ndarray:
     return data
 
 
+def check_members(members: Sequence[zipfile.ZipInfo], max_bytes: int) -> None:
+    """Raises BadZipFile for members of a zip archive that cannot be read within `max_bytes`, by
+    their own account: zipfile unpacks no more of a member than that, except of bz2 and LZMA."""
+    known = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    odd = next((member for member in members if member.compress_type not in known), None)
+    if odd is not None:
+        raise zipfile.BadZipFile(f"{odd.filename[:60]!r} is neither stored nor deflated")
+    if len({member.filename for member in members}) < len(members):
+        raise zipfile.BadZipFile("two members have the same name")
+    num_byte = sum(member.file_size for member in members)
+    if num_byte > max_bytes:
+        raise zipfile.BadZipFile(f"{num_byte} bytes unpacked; allowed: {max_bytes}")
+
+
 def read_npz(path: PathLike, what: str) -> dict[str, np.ndarray]:
     """All arrays of an .npz file, by name; no code of the file is run. Raises UserError for any
     other file: it is not `what`."""
     try:
         with np.load(path, allow_pickle=False) as file:
+            check_members(file.zip.infolist(), MAX_NPZ_BYTES)
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -25,7 +25,7 @@ from errors import UserError
 from safe_io import PathLike, refuse_pipe
 
 # What the values of a file may need, in bytes: FREE_BYTES + BYTES_PER_BYTE * its size. The lists of
-# labels of 260,000 clips and the annotations of pyskl need less than half of it.
+# labels of 260,000 clips, annotations of pyskl and checkpoints need less than a tenth of it.
 FREE_BYTES, BYTES_PER_BYTE = 256 * 2**20, 16
 MAX_DEPTH = 32  # of values in values; checkpoints have 6
 # Keys of one dict or set that are not text. Python randomises the hashes of text only: a file may

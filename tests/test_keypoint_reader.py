@@ -13,6 +13,7 @@ import yaml
 from dataset.skeletons import from_mapping, skeleton, to_mapping
 from errors import UserError
 from safe_pickle import load_pickle
+from tests.archives import lying_archive, npy
 from tests.keypoint_data import (
     annotation,
     body,
@@ -503,8 +504,13 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(
     np.savez_compressed(tmp_path / "a.npz", np.zeros((1000, 17, 3)))
     np.save(tmp_path / "a.npy", np.zeros((1000, 17, 3)))
     monkeypatch.setattr(keypoint_folder, "MAX_BYTES", 100_000)
-    for name in ("a.npz", "a.npy"):
-        with pytest.raises(BadRecording, match="more than 100000 bytes"):
+    lying_archive(tmp_path / "b.npz", "a.npy", npy(np.zeros((1000, 17, 3))))
+    for name, message in {
+        "a.npz": "408128 bytes unpacked; allowed: 100000",
+        "a.npy": "more than 100000 bytes",
+        "b.npz": "'a.npy' is neither stored nor deflated",
+    }.items():
+        with pytest.raises(BadRecording, match=message):
             keypoint_folder.read_array(str(tmp_path / name))
 
 

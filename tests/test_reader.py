@@ -21,6 +21,7 @@ from reader.ntu.recordings import RecordingFiles, find_recordings, missing_skele
 from reader.ntu.source import NTUReader
 from reader.parallel import in_order
 from reader.source import Item
+from tests.archives import lying_archive
 from tests.skeleton_text import random_frames, skeleton_lines, skeleton_text, write_recordings
 
 A, B = "S001C001P001R001A001", "S001C001P002R001A002"
@@ -404,3 +405,13 @@ def test_a_killed_reader_process_is_an_error_and_not_an_endless_wait(tmp_path: P
         process.kill()
     with pytest.raises(UserError, match="reader process was killed .* try --workers 1"):
         list(clips)
+
+
+def test_members_that_unpack_to_more_than_they_say(tmp_path: Path):
+    path = lying_archive(tmp_path / "all.zip", f"{A}.skeleton", b"1\n0\n")
+    found, _ = find_recordings(str(path), "key")
+    with (
+        contextlib.closing(RecordingFiles()) as files,
+        pytest.raises(BadRecording, match="is neither stored nor deflated"),
+    ):
+        files.read(found[0])

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+import tracemalloc
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import safe_io
 from errors import UserError, choose, nearest_hint, run_command
-from safe_io import whole_file
+from safe_io import read_npz, whole_file
+from tests.archives import UNPACKED, archive_of, lying_archive, npy
 from tests.processes import run_process
 
 
@@ -87,3 +92,46 @@ def test_errors_of_the_block_pass_through(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="other"), whole_file(tmp_path / "a.txt", "w"):
         (tmp_path / "other").read_text()
     assert not list(tmp_path.iterdir())
+
+
+def peak_of(call: Callable[[], object]) -> int:
+    """Bytes that a call allocates at once."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archives_cannot_unpack_to_more_than_they_say(tmp_path: Path, method: int) -> None:
+    path = lying_archive(tmp_path / "a.npz", "logits.npy", npy(np.zeros(10)), method)
+
+    def read() -> None:
+        with pytest.raises(UserError, match="a.npz: not scores: 'logits.npy' is neither stored"):
+            read_npz(path, "scores")
+
+    assert path.stat().st_size < UNPACKED / 1000 and peak_of(read) < UNPACKED / 10
+
+
+def test_a_lying_deflated_member_is_read_as_far_as_it_says(tmp_path: Path) -> None:
+    path = lying_archive(tmp_path / "a.npz", "a.npy", npy(np.zeros(10**6)), zipfile.ZIP_DEFLATED)
+
+    def read() -> None:
+        with pytest.raises(UserError, match="a.npz: not scores: "):
+            read_npz(path, "scores")
+
+    assert peak_of(read) < UNPACKED / 4  # NumPy reserves the array that the header describes
+
+
+def test_archives_of_arrays_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = ("a.npy", npy(np.zeros(10**5))), ("b.npy", npy(np.ones(3)))
+    path = archive_of(tmp_path / "a.npz", *members)
+    assert read_npz(path, "scores").keys() == {"a", "b"}
+    monkeypatch.setattr(safe_io, "MAX_NPZ_BYTES", 800_000)
+    with pytest.raises(UserError, match="not scores: 800280 bytes unpacked; allowed: 800000"):
+        read_npz(path, "scores")
+    path = archive_of(tmp_path / "a.npz", members[1], members[1])
+    with pytest.raises(UserError, match="not scores: two members have the same name"):
+        read_npz(path, "scores")

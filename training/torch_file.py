@@ -22,7 +22,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from errors import UserError
-from safe_io import PathLike, refuse_pipe
+from safe_io import PathLike, check_members, refuse_pipe
 from safe_pickle import PlainUnpickler, StandIn, pickle_mistakes, plain_dict
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -188,7 +188,12 @@ def _read_zip(file: IO[bytes]) -> Any:
 
 
 def _read_archive(archive: zipfile.ZipFile, file_size: int) -> Any:
-    names = archive.namelist()
+    # torch does not compress: a stored archive cannot contain more bytes than its file.
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise UnpicklingError("a compressed zip archive, which torch does not write")
+    check_members(entries, file_size)
+    names = {entry.filename for entry in entries}
     tops = [name[: -len("data.pkl")] for name in names if name.endswith("/data.pkl")]
     if len(tops) != 1:
         raise UnpicklingError(f"a zip archive with {len(tops)} data.pkl instead of 1")
@@ -198,12 +203,6 @@ def _read_archive(archive: zipfile.ZipFile, file_size: int) -> Any:
     order = archive.read(f"{top}byteorder") if f"{top}byteorder" in names else b"little"
     if order not in (b"little", b"big"):
         raise UnpicklingError(f"byteorder is {order[:20]!r}; allowed: little, big")
-    # torch does not compress: a stored archive cannot contain more bytes than its file.
-    entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise UnpicklingError("a compressed zip archive, which torch does not write")
-    if sum(entry.file_size for entry in entries) > file_size:
-        raise UnpicklingError("a zip archive that claims more bytes than its file has")
     with archive.open(f"{top}data.pkl") as pickled:
         unpickler = _TorchUnpickler(pickled, file_size)
         content = unpickler.load()

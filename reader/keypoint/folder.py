@@ -24,6 +24,7 @@ from reader.keypoint.labels import numbers_of
 from reader.keypoint.table import read_table
 from reader.keypoint.types import Entry, Raw, Wanted
 from reader.shared import files_below
+from safe_io import check_members
 
 INDEX = "index.csv"
 SUFFIXES = (".npy", ".npz", ".csv")
@@ -195,6 +196,5 @@ def _read_numpy(file: str) -> np.ndarray:
             raise BadRecording(file, reason)
         name = names[0] if len(names) == 1 else "keypoint"
         # A small archive may unpack to more than fits into memory.
-        if content.zip.getinfo(f"{name}.npy").file_size > MAX_BYTES:
-            raise BadRecording(file, f"{name} has more than {MAX_BYTES} bytes")
+        check_members([content.zip.getinfo(f"{name}.npy")], MAX_BYTES)
         return content[name]

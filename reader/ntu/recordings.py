@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from errors import UserError
 from reader.clip import BadRecording
 from reader.shared import files_below, read_file
+from safe_io import check_members
 
 SUFFIX = ".skeleton"
 # The longest recordings of NTU RGB+D have a few MB. A larger file is not a recording, and reading
@@ -128,7 +129,9 @@ class RecordingFiles:
         try:
             if recording.file not in self._archives:
                 self._archives[recording.file] = zipfile.ZipFile(recording.file)
-            return self._archives[recording.file].read(recording.member)
+            archive = self._archives[recording.file]
+            check_members([archive.getinfo(recording.member)], MAX_BYTES)
+            return archive.read(recording.member)
         except OSError as error:
             reason = f"cannot be read: {error.strerror or error}"
         except _DAMAGED as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import stat
 import uuid
@@ -22,6 +23,10 @@ from errors import UserError
 
 PathLike = str | os.PathLike[str]
 MAX_NPZ_BYTES = 2**30  # unpacked; the scores of 260,000 clips for 1000 classes are as large
+TEXT_BYTES = 2**28  # of a text file; the label file of Kinetics-700, the largest known, has 2**26
+MODEL_BYTES = 2**31  # of a program or its weights: the limit of protocol buffers
+# O_NONBLOCK: opening a pipe does not wait for a writer.
+_READ = os.O_RDONLY | sum(getattr(os, f"O_{n}", 0) for n in ("NONBLOCK", "BINARY", "CLOEXEC"))
 MAX_YAML_VALUES = 100_000  # of one file; an aliased value counts once per reference
 
 
@@ -109,24 +114,74 @@ def read_yaml_file(path: PathLike) -> Any:
 def read_text(path: PathLike) -> str:
     """The content of a UTF-8 text file, without a byte-order mark, which editors on Windows write.
     Raises UserError if it cannot be read."""
-    refuse_pipe(path)
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        return read_bytes(path, TEXT_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text") from error
+        raise UnreadableFile(path, "not UTF-8 text") from error
 
 
-def refuse_pipe(path: PathLike) -> None:
-    """Raises UserError for a pipe or a device, whose data may never end."""
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise UserError(f"{path}: a pipe or a device; allowed: a file")
+class UnreadableFile(UserError):
+    """A file that cannot be read. reason: why, without its path."""
+
+    def __init__(self, path: PathLike, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
+
+
+def open_file(path: PathLike, limit: int | None = None) -> IO[bytes]:
+    """Open a file for reading. Every file that a user names is opened here, or checked here first.
+
+    limit: its largest size in bytes; None where it is not read into memory. Raises UnreadableFile
+    for a larger one, a missing one, a folder, and a pipe or device, whose data may never end.
+    """
+    try:
+        number = os.open(path, _READ)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableFile(path, f"cannot be read: {reason}") from error
+    facts = os.fstat(number)
+    reason = ""
+    if stat.S_ISDIR(facts.st_mode):
+        reason = "a folder; allowed: a file"
+    elif not stat.S_ISREG(facts.st_mode):
+        reason = "a pipe or a device; allowed: a file"
+    elif limit is not None and facts.st_size > limit:
+        reason = f"{facts.st_size:,} bytes; allowed for a file of this kind: {limit:,}"
+    if reason:
+        os.close(number)
+        raise UnreadableFile(path, reason)
+    return os.fdopen(number, "rb")
+
+
+def check_file(path: PathLike, limit: int | None = None) -> None:
+    """Raises what `open_file` raises: for libraries that open paths themselves."""
+    open_file(path, limit).close()
+
+
+def read_bytes(path: PathLike, limit: int) -> bytes:
+    """The content of a file of up to `limit` bytes. Raises UnreadableFile as `open_file`."""
+    with open_file(path, limit) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise UnreadableFile(path, f"cannot be read: {error.strerror or error}") from error
+
+
+def read_json(path: PathLike) -> Any:
+    """The content of a JSON file in UTF-8, with or without a byte-order mark. Raises UserError."""
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON: {error}") from error
 
 
 def file_hash(path: PathLike) -> str:
-    """SHA-256 of a file, in hex."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    """SHA-256 of a file of up to MODEL_BYTES, in hex. Raises UnreadableFile as `open_file`."""
+    digest = hashlib.sha256()
+    with open_file(path, MODEL_BYTES) as file:
+        while part := file.read(2**20):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 # What NumPy raises for damaged .npz files, files of other kinds, and pickled objects.
@@ -143,12 +198,12 @@ _NO_NPY = (*_NO_NPZ, OSError, RecursionError, TokenError)
 def open_npy(path: PathLike) -> np.ndarray:
     """The memory map of one array. Raises UserError for a missing or damaged file, an archive, and
     a pipe."""
-    refuse_pipe(path)
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: no such file")
+    check_file(path)
     try:
         with np.errstate(over="ignore"):  # a damaged header may give an enormous size
             data = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
     except _NO_NPY as error:
         raise UserError(f"{path}: not an npy file: {' '.join(str(error).split())}") from error
     if not isinstance(data, np.ndarray):
@@ -174,7 +229,7 @@ def read_npz(path: PathLike, what: str) -> dict[str, np.ndarray]:
     """All arrays of an .npz file, by name; no code of the file is run. Raises UserError for any
     other file: it is not `what`."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_file(path) as content, np.load(content, allow_pickle=False) as file:
             check_members(file.zip.infolist(), MAX_NPZ_BYTES)
             return {name: file[name] for name in file.files}
     except OSError as error:

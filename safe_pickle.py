@@ -22,7 +22,7 @@ from typing import IO, Any, ClassVar
 import numpy as np
 
 from errors import UserError
-from safe_io import PathLike, refuse_pipe
+from safe_io import PathLike, open_file
 
 # What the values of a file may need, in bytes: FREE_BYTES + BYTES_PER_BYTE * its size. The lists of
 # labels of 260,000 clips, annotations of pyskl and checkpoints need less than a tenth of it.
@@ -403,7 +403,6 @@ def load_pickle(path: PathLike) -> Any:
 
     Raises UserError if the file is missing, damaged, or refers to anything else (code).
     """
-    refuse_pipe(path)
-    with pickle_mistakes(path, "a pickle of plain data"), open(path, "rb") as file:
+    with pickle_mistakes(path, "a pickle of plain data"), open_file(path) as file:
         unpickler = PlainUnpickler(file, os.fstat(file.fileno()).st_size)
         return unpickler.plain(unpickler.load())

@@ -15,6 +15,7 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from errors import UserError
+from safe_io import read_text
 
 _LOG_FORMAT = "[ %(asctime)s ] %(message)s"
 # glibc's numbers of mallopt parameters
@@ -68,8 +69,8 @@ def num_cores() -> int:
 
 def _is_amd() -> bool:
     try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
+        return "AuthenticAMD" in read_text("/proc/cpuinfo")
+    except UserError:
         return False
 
 

@@ -63,7 +63,9 @@ def _find(name: str, folder: Path | None = None) -> Path:
     """The file of a number or of a path; a relative `base:` is resolved against `folder`."""
     is_path = name.endswith((".yaml", ".yml"))
     path = (folder or Path()) / name if is_path else FOLDER / f"{name}.yaml"
-    if not os.path.isfile(path):  # unlike Path.is_file, never raises PermissionError
+    if is_path and not os.path.lexists(path):
+        raise ConfigError(f"{path}: no such file; allowed: a number in configs/, or a YAML file")
+    if not is_path and not os.path.isfile(path):
         known = sorted(p.stem for p in FOLDER.glob("*.yaml"))
         raise ConfigError(f"config {name!r} does not exist ({path}); {nearest_hint(name, known)}")
     return path

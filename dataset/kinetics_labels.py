@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from errors import UserError
+from safe_io import read_json
 
 SPLITS = {"train": "kinetics_train", "eval": "kinetics_val"}
 NAMES_KEY = "dataset_args.kinetics.class_names"
@@ -23,12 +23,7 @@ def label_file(folder: str, split: str) -> Path:
 
 def read_labels(file: Path) -> dict[str, Any]:
     """The entries of a label file, not validated. Raises UserError if it cannot be read."""
-    try:
-        content = json.loads(file.read_bytes())  # with or without a byte-order mark
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not readable as JSON: {error}") from error
+    content = read_json(file)
     if not isinstance(content, dict):
         raise UserError(
             f"{file}: must contain an object: {{id: {{has_skeleton, label, label_index}}}}"

@@ -6,7 +6,6 @@ The data stay on disk (memory-mapped); a clip is read when it is accessed.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import reprlib
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ import numpy as np
 
 from dataset.labels import class_number
 from errors import UserError
-from safe_io import PathLike, open_npy
+from safe_io import PathLike, open_npy, read_json
 from safe_pickle import load_pickle
 
 PHASES = ("train", "eval")
@@ -106,7 +105,7 @@ def find_label_file(data_file: Path) -> Path | None:
     """Labels of `x_data.npy` or `x.npy`: `x_label.pkl`, else `x.pkl`; None without either."""
     stem = data_file.stem[: -len("_data")] if data_file.stem.endswith("_data") else data_file.stem
     for name in (f"{stem}_label.pkl", f"{stem}.pkl"):
-        if os.path.isfile(data_file.with_name(name)):
+        if os.path.lexists(data_file.with_name(name)):
             return data_file.with_name(name)
     return None
 
@@ -114,12 +113,9 @@ def find_label_file(data_file: Path) -> Path | None:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The generator's description of the data in a folder; None if there is none."""
     path = folder / MANIFEST
-    if not os.path.isfile(path):
+    if not os.path.lexists(path):
         return None
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON: {error}") from error
+    manifest = read_json(path)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("transform"), bool):
         raise UserError(f"{path}: not a manifest of this project (no 'transform' true or false)")
     return manifest

@@ -9,14 +9,13 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from errors import UserError
+from safe_io import MODEL_BYTES, read_bytes
 
 
 def read_onnx(model_file: Path) -> onnx.ModelProto:
     """Raises UserError for a missing or damaged file."""
     try:
-        model = onnx.load_model_from_string(model_file.read_bytes())
-    except OSError as error:
-        raise UserError(f"{model_file}: cannot be read: {error.strerror or error}") from error
+        model = onnx.load_model_from_string(read_bytes(model_file, MODEL_BYTES))
     except DecodeError as error:
         raise UserError(f"{model_file}: not an ONNX model") from error
     if not model.graph.node:

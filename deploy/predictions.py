@@ -21,7 +21,7 @@ from deploy.engines.engine import AUTO
 from deploy.predictor import Predictor, Scores
 from errors import UserError
 from report import write_csv
-from safe_io import file_hash, whole_file
+from safe_io import file_hash, read_json, whole_file
 
 Row = dict[str, Any]  # one clip: name, label, label_name, top, persons; see `row_of`
 
@@ -229,10 +229,7 @@ def write(path: Path, part: Part) -> None:
 
 def read(path: Path) -> Part:
     """A part that `write` wrote as JSON. Raises UserError for any other file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict) or set(content) != KEYS:
         raise UserError(f"{path}: not written by infer.py --output")
     shard, rows = content["shard"], content["clips"]

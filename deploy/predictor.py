@@ -6,7 +6,6 @@ logits = predictor.run(clips).logits  # clips: (N, 3, T, 25, 2) metres
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,6 @@ from dataset.features import person_exists
 from dataset.storage import ClipSet
 from deploy.clip_input import ClipInput, check_data, input_of
 from deploy.engines.engine import AUTO, Engine, open_engine
-from deploy.engines.probe import probe_in_subprocess
 from deploy.meta import StaticMeta, read_meta
 from deploy.port_model import port_input
 from errors import UserError
@@ -78,8 +76,6 @@ class Predictor:
         cpu_threads = cpu_threads or num_cores()
         if meta:
             meta.check_files(model_file, params_file)
-        elif os.path.isfile(model_file):
-            probe_in_subprocess(model_file, params_file, engine, cpu_threads)
         return cls(open_engine(model_file, params_file, engine, cpu_threads), meta, inputs)
 
     def check_data(self, clips: ClipSet, accept: Collection[str] = ()) -> None:

@@ -23,7 +23,7 @@ from reader.ntu.reader import NUM_JOINT, parse
 from reader.ntu.recordings import MAX_BYTES
 from reader.shared import read_file
 from reader.tracking import reordered
-from safe_io import open_npy, refuse_pipe
+from safe_io import open_npy
 
 MAX_FRAME = 100_000  # of a recording; as in configurations
 UNITS_2D = ("normalised", "pixel")
@@ -75,7 +75,6 @@ def read_recording(path: Path, form: Form) -> np.ndarray:
     """(3, T, V, M) of a file ending in KINDS, or of a folder of OpenPose's files (docs/video.md),
     as stored on disk by main.py -gd, but persons who change their order between frames keep their
     places. Raises UserError for anything else, and for another layout."""
-    refuse_pipe(path)
     if os.path.isdir(path) or path.suffix == ".json":
         clip = _read_2d(path, form)
     elif path.suffix == ".skeleton":

@@ -9,6 +9,7 @@ import numpy as np
 
 from errors import UserError
 from reader.clip import BadRecording
+from safe_io import UnreadableFile, read_bytes
 
 
 def files_below(root: str, *, skip_unreadable: bool = False) -> Iterator[tuple[str, str]]:
@@ -41,13 +42,9 @@ def files_below(root: str, *, skip_unreadable: bool = False) -> Iterator[tuple[s
 def read_file(path: str, max_bytes: int) -> bytes:
     """The bytes of a file. Raises BadRecording if it cannot be read or exceeds `max_bytes`."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(max_bytes + 1)
-    except OSError as error:
-        raise BadRecording(path, f"cannot be read: {error.strerror or error}") from error
-    if len(data) > max_bytes:
-        raise BadRecording(path, f"more than {max_bytes} bytes, the limit for a recording")
-    return data
+        return read_bytes(path, max_bytes)
+    except UnreadableFile as error:
+        raise BadRecording(path, error.reason) from error
 
 
 def energy(body: np.ndarray) -> float:

@@ -104,8 +104,8 @@ def test_shards_merge_to_the_whole(models: Path, tiny_data: Path, tmp_path: Path
         ([*parts, tmp_path / "again.json"], "clips 8 to 15 come twice"),
         ([parts[0], tmp_path / "other.json"], "differ in model; merge parts of one run"),
         ([tmp_path / "cut.json"], "do not fit its shard"),
-        ([model], "not readable as JSON"),
-        ([tmp_path / "none.json"], "not readable as JSON: [Errno 2]"),
+        ([model], "not UTF-8 text"),
+        ([tmp_path / "none.json"], "cannot be read: No such file"),
     ):
         assert merge(*files, "--output", tmp_path / "bad.json") == 2
         error = capsys.readouterr().err

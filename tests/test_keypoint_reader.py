@@ -406,7 +406,7 @@ def test_persons_of_different_length_are_named(tmp_path: Path):
         ("file,label,split\n\na.npy,0,\n", "line 3: split is blank"),
         ("file,label,split,fps\na.npy,0,train,fast\n", "line 2: fps is 'fast'"),
         ('file,label,split\n"a.npy,0,train\n', "not readable as CSV"),
-        (b"file,label,split\n\xff.npy,0,train\n", "not readable as CSV in UTF-8"),
+        (b"file,label,split\n\xff.npy,0,train\n", "not UTF-8 text"),
     ],
 )
 def test_an_index_that_cannot_be_used_is_named_with_its_line(
@@ -507,7 +507,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(
     lying_archive(tmp_path / "b.npz", "a.npy", npy(np.zeros((1000, 17, 3))))
     for name, message in {
         "a.npz": "408128 bytes unpacked; allowed: 100000",
-        "a.npy": "more than 100000 bytes",
+        "a.npy": "100,?000",
         "b.npz": "'a.npy' is neither stored nor deflated",
     }.items():
         with pytest.raises(BadRecording, match=message):

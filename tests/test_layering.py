@@ -117,7 +117,6 @@ def test_command_lines_are_imported_by_no_module(path: Path) -> None:
     assert not found, f"{path.relative_to(ROOT)} imports {found}"
 
 
-# Test files that run without Paddle, whose import takes longer than most of these tests.
 @each_source
 def test_questions_about_paths_never_raise(path: Path) -> None:
     """os.path answers False for a name that is too long or not allowed; pathlib raises."""
@@ -131,6 +130,42 @@ def test_questions_about_paths_never_raise(path: Path) -> None:
     assert len(found) == len(of_zip), f"{path.name}: os.path.isfile, isdir and exists"
 
 
+# Calls that open a file by its name, and the files that need them for other reasons.
+OPENERS = {
+    *("open", "os.open", "io.open", "av.open", "Image.open", "imread", "zipfile.ZipFile"),
+    *("np.load", "np.loadtxt", "np.genfromtxt", "np.fromfile", "np.memmap", "onnx.load"),
+}
+OPENS = {
+    "safe_io.py": {"open", "os.open", "np.load"},
+    "errors.py": {"os.open"},  # the null device
+    "dataset/writer.py": {"os.open"},  # the lock of a folder
+    "training/board.py": {"imread"},  # a figure that this process has drawn
+    "apps/video/weights.py": {"open", "zipfile.ZipFile"},  # in a temporary folder of its own
+    # Given an open file:
+    "training/torch_file.py": {"zipfile.ZipFile", "archive.open"},
+    "reader/ntu/recordings.py": {"zipfile.ZipFile"},
+    "reader/keypoint/table.py": {"np.loadtxt"},
+    # After `check_file`, or given an open file:
+    "reader/keypoint/folder.py": {"np.load"},
+    # A file for writing, one after `check_file`, a camera:
+    "apps/video/output.py": {"av.open"},
+    "apps/video/frames.py": {"av.open", "Image.open"},
+}
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.parent.name != "benchmarks"], ids=str)
+def test_files_are_opened_in_one_place(path: Path) -> None:
+    """`safe_io.open_file`, which refuses pipes, devices and files that are too large."""
+    file = path.relative_to(ROOT).as_posix()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    found = {name for call in calls if (name := ast.unparse(call)) in OPENERS}
+    methods = ("read_text", "read_bytes", "open")
+    found |= {ast.unparse(c) for c in calls if isinstance(c, ast.Attribute) and c.attr in methods}
+    assert found == OPENS.get(file, set()), file
+
+
+# Test files that run without Paddle, whose import takes longer than most of these tests.
 WITHOUT_PADDLE = [
     *("augment", "configs", "data_check", "features", "generator", "generator_safety", "graph"),
     *("keypoint_reader", "kinetics_reader", "matching", "pipeline", "prenormalise", "reader"),

@@ -1,9 +1,7 @@
-"""OpenVINO's own runtime: static shapes for frequent lengths, and the limits of its caches."""
+"""OpenVINO's own runtime: static shapes for frequent lengths, and the limit of its programs."""
 
 from __future__ import annotations
 
-import os
-import stat
 import threading
 from pathlib import Path
 
@@ -12,11 +10,10 @@ import pytest
 from small_models import SMALL
 
 import configs
-from apps.video.weights import weights_folder
 from dataset.protocols import data_spec
 from deploy.engines import openvino_engine
 from deploy.engines.engine import open_engine
-from deploy.engines.openvino_engine import OpenVINOEngine, cache_folder
+from deploy.engines.openvino_engine import OpenVINOEngine
 from deploy.exporting.contracts import ExportOptions
 from deploy.exporting.export import export_network
 from errors import UserError
@@ -111,25 +108,6 @@ os._exit(len(done))
         assert run_python("-c", code).returncode == 2
 
 
-def test_cached_blobs_are_limited(model_file: Path, tmp_path: Path, monkeypatch) -> None:
-    """A damaged one is ignored, the oldest above the limit are removed, and no cache is needed."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    expected = engine_of(model_file).run(feeds(48))[0]
-    folder = cache_folder()
-    blobs = list(folder.glob("*.blob"))
-    assert folder.is_relative_to(tmp_path) and len(blobs) == 1
-    blobs[0].write_bytes(blobs[0].read_bytes()[:1000])
-    np.testing.assert_allclose(engine_of(model_file).run(feeds(48))[0], expected, atol=1e-6)
-    for number in range(5):
-        (folder / f"{number}.blob").write_bytes(b"")
-    monkeypatch.setattr(openvino_engine, "MAX_BLOBS", 3)
-    assert cache_folder() == folder and len(list(folder.glob("*.blob"))) == 3
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert cache_folder() is None
-    np.testing.assert_allclose(engine_of(model_file).run(feeds(48))[0], expected, atol=1e-6)
-
-
 def test_wrong_files_are_refused(model_file: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none.pdmodel: no such file"):
         open_engine(tmp_path / "none.pdmodel", None, "openvino", 1)
@@ -137,32 +115,3 @@ def test_wrong_files_are_refused(model_file: Path, tmp_path: Path) -> None:
     (tmp_path / "m.pdiparams").write_bytes(b"")
     with pytest.raises(UserError, match="m.pdmodel: OpenVINO cannot load it"):
         engine_of(tmp_path / "m.pdmodel")
-
-
-def test_a_cache_that_others_can_write_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = cache_folder()
-    assert folder is not None and stat.S_IMODE(folder.stat().st_mode) == 0o700
-    folder.chmod(0o770)
-    assert cache_folder() is None
-    folder.chmod(0o700)
-    folder.rename(tmp_path / "elsewhere")
-    folder.symlink_to(tmp_path / "elsewhere")
-    assert cache_folder() is None
-    folder.unlink()
-    monkeypatch.setattr(os, "getuid", lambda: 12345)
-    assert cache_folder() is None
-
-
-def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_home() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.delenv("SKELETON_CACHE", raising=False)
-    monkeypatch.setattr(Path, "home", no_home)
-    assert cache_folder() is None
-    with pytest.raises(UserError, match="set SKELETON_CACHE"):
-        weights_folder()

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 import infer
 from deploy.engines.engine import CPU_ENGINES, open_engine
-from deploy.engines.probe import probe_in_subprocess
+from deploy.engines.probe import probe_once
 from deploy.engines.program_check import check_program
 from errors import UserError, run_command
 
@@ -81,7 +81,7 @@ def test_a_model_that_writes_files_is_refused(
         open_engine(model, None, engine, 1)
     if engine == "auto":
         with pytest.raises(UserError, match="not allowed: 'save'"):
-            probe_in_subprocess(model, model.with_suffix(".pdiparams"), engine, 1)
+            probe_once(model, model.with_suffix(".pdiparams"), engine, 1)
         np.save(tmp_path / "x.npy", np.zeros((1, 3, 16, 25, 2), np.float32))
         argv = ["--model_file", str(model), "--data_file", str(tmp_path / "x.npy"), "-np"]
         assert run_command(lambda: infer.main(argv)) == 2

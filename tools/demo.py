@@ -8,7 +8,6 @@ after the workflow, unless that has left its model.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shlex
@@ -21,6 +20,7 @@ if __name__ == "__main__":  # run as a script: the project's root replaces this 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from dataset.synthetic.recordings import ACTIONS, EVAL_SUBJECTS, recording
+from safe_io import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = Path("demo")
@@ -73,7 +73,7 @@ def video() -> int:
     write_scenes(ROOT / scenes)
     outputs = f"--output {found} --video {found.with_suffix('.gif')}"
     run(f"recognise.py {scenes} --model_file {model} --window 1.5 --hop 0.25 {outputs} -np")
-    rows = json.loads((ROOT / found).read_text(encoding="utf-8"))["scene"]
+    rows = read_json(ROOT / found)["scene"]
     labels = {row["label"] for row in rows}
     right = sum(name in labels for name in SCENES)
     print(f"\n{right} of {len(SCENES)} actions found; see {found.with_suffix('.gif')}")
@@ -91,7 +91,7 @@ def workflow() -> int:
     run(f"dataset/synthetic.py --save_dir {DEMO}/recordings")
     run("main.py -c 9001 -gd")
     data = DEMO / "data/original" / DATA
-    clips = json.loads((ROOT / data / "manifest.json").read_text(encoding="utf-8"))["clips"]
+    clips = read_json(ROOT / data / "manifest.json")["clips"]
     rows.append(("data", f"{clips['train']} + {clips['eval']} clips", str(data)))
 
     text = run("main.py -c 9001")

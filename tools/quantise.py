@@ -35,7 +35,7 @@ from deploy.predictor import Predictor
 from deploy.stream_play import played
 from deploy.stream_predictor import StreamPredictor
 from errors import UserError, run_command
-from safe_io import whole_file
+from safe_io import MODEL_BYTES, read_bytes, whole_file
 from utils import num_cores
 
 Feeds = dict[str, np.ndarray]
@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "keeps more layers in float32, --force writes it anyway"
             )
         with whole_file(target) as out:
-            out.write(file.read_bytes())
+            out.write(read_bytes(file, MODEL_BYTES))
     print(f"{target} written")
     return 0
 

@@ -22,7 +22,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from errors import UserError
-from safe_io import PathLike, check_members, refuse_pipe
+from safe_io import PathLike, check_members, open_file
 from safe_pickle import PlainUnpickler, StandIn, pickle_mistakes, plain_dict
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -148,8 +148,7 @@ def is_torch_file(path: PathLike) -> bool:
     """Whether a file begins like one of torch's formats, whatever its name is; also true for other
     zip and tar archives, which `read_torch` refuses by name. Raises UserError for one that cannot
     be read."""
-    refuse_pipe(path)
-    with pickle_mistakes(path, "a file of weights"), open(path, "rb") as file:
+    with pickle_mistakes(path, "a file of weights"), open_file(path) as file:
         head = file.read(_HEAD)
     magic = _MAGIC_NUMBER.to_bytes(10, "little")
     return head.startswith(_ZIP) or _is_tar(head) or magic in head[:32]
@@ -164,8 +163,7 @@ def read_torch(path: PathLike) -> tuple[Any, str]:
     Arrays may be read-only, and share memory as the tensors did; bfloat16 becomes float32. Raises
     UserError for a missing or damaged file, anything but plain data and tensors, and an unknown
     format."""
-    refuse_pipe(path)
-    with pickle_mistakes(path, "a torch file of plain weights"), open(path, "rb") as file:
+    with pickle_mistakes(path, "a torch file of plain weights"), open_file(path) as file:
         head = file.read(_HEAD)
         file.seek(0)
         if head.startswith(_ZIP):

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from errors import UserError
-from safe_io import refuse_pipe
+from safe_io import check_file, open_file
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 HIGHEST_RATE = 40.0  # frames/s; of faster video every second frame is used, or every third, ...
@@ -63,9 +63,9 @@ def open_media(source: str, frame_rate: float) -> Media:
     path = Path(source)
     if os.path.isdir(path):
         return _folder(path, frame_rate)
-    refuse_pipe(path)
-    if not os.path.isfile(path):
+    if not os.path.lexists(path):
         raise UserError(f"{source}: no such file; allowed: a video, a folder, a camera's number")
+    check_file(path)
     return _video(source, FILES_ONLY, None)
 
 
@@ -87,9 +87,8 @@ def _folder(folder: Path, frame_rate: float) -> Media:
 
 
 def _image(file: Path) -> np.ndarray:
-    refuse_pipe(file)
     try:
-        with Image.open(file) as image:
+        with open_file(file) as content, Image.open(content) as image:
             _check_size(str(file), *image.size)
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

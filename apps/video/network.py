@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from deploy.engines.openvino_engine import cache_folder
+from deploy.engines.program_cache import compiled
 from deploy.engines.program_check import check_program
 from errors import UserError
+from safe_io import file_hash
 
 
 class Network:
@@ -30,8 +31,7 @@ class Network:
         # Two threads that create OpenVINO's first tensors at the same time deadlock: the first
         # one is created here.
         openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
-        if folder := cache_folder():
-            self._core.set_property({"CACHE_DIR": str(folder)})
+        self._identity = file_hash(file)  # of the network with its changes
         try:
             self._model = self._core.read_model(str(file))
             self.inputs = [_shape_of(port) for port in self._model.inputs]
@@ -46,6 +46,7 @@ class Network:
         """Gives the input a shape, before `compile`. Raises UserError where it cannot have it."""
         try:
             self._model.reshape(list(shape))
+            self._identity += f" fix {list(shape)}"
         except RuntimeError as error:
             raise UserError(f"{self._file}: no input of {list(shape)}: {_reason(error)}") from error
 
@@ -53,6 +54,7 @@ class Network:
         """Drops all other outputs, and the work for them. Before `compile`."""
         kept = [self._model.output(number) for number in outputs]
         self._model = openvino.Model(kept, self._model.get_parameters(), self._model.get_name())
+        self._identity += f" keep {list(outputs)}"
 
     def take_bytes(self, low: float, high: float) -> None:
         """Makes it take uint8, 0 as `low` and 255 as `high`. Before `compile`."""
@@ -63,6 +65,7 @@ class Network:
             scale
         )
         self._model = steps.build()
+        self._identity += f" take_bytes {low} {high}"
 
     def compile(self) -> Network:
         """Makes it ready to run. Raises UserError for what OpenVINO cannot run."""
@@ -73,8 +76,8 @@ class Network:
             "ENABLE_CPU_PINNING": False,  # several processes would share the same cores
         }
         try:
-            compiled = self._core.compile_model(self._model, "CPU", settings)
-            self._request = compiled.create_infer_request()
+            program = compiled(self._core, self._model, self._identity, settings)
+            self._request = program.create_infer_request()
         except RuntimeError as error:
             raise UserError(f"{self._file}: OpenVINO cannot run it: {_reason(error)}") from error
         return self

@@ -22,7 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from errors import UserError, run_command
-from safe_io import file_hash, user_cache, whole_file
+from safe_io import TEXT_BYTES, file_hash, read_bytes, user_cache, whole_file
 
 WHEEL = "mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl"
 WHEEL_SIZE = 35_622_638  # bytes
@@ -112,7 +112,7 @@ def _download(folder: Path) -> Path:
                 bar.update(min(arrived, WHEEL_SIZE) - bar.n)
             time.sleep(0.1)
     if pip.returncode or not os.path.isfile(folder / WHEEL):
-        text = errors.read_text(encoding="utf-8", errors="replace")
+        text = read_bytes(errors, TEXT_BYTES).decode(errors="replace")
         lines = text.strip().splitlines() or [f"not within {_SECONDS:.0f} s"]
         raise UserError(
             f"{WHEEL}: pip cannot fetch it: {lines[-1][:200]}; connect to the internet, or copy "

@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from deploy.engines.params_check import check_params
+from deploy.engines.probe import probe_once
 from deploy.engines.program_check import check_program
 from errors import UserError
 from utils import import_paddle_quietly
@@ -97,8 +99,24 @@ ENGINES = (AUTO, *(name for name, row in TABLE.items() if row.device == "cpu"))
 def open_engine(
     model_file: Path, params_file: Path | None, name: str, cpu_threads: int, first: str = ""
 ) -> Engine:
+    """`load_engine` of a model that is not known: its first run is in a process of its own
+    (deploy/engines/probe.py)."""
+    params_file = _checked_params(model_file, params_file, name)
+    probe_once(model_file, params_file, name, cpu_threads)
+    return _load(model_file, params_file, name, cpu_threads, first)
+
+
+def load_engine(
+    model_file: Path, params_file: Path | None, name: str, cpu_threads: int, first: str = ""
+) -> Engine:
     """first: the engine that AUTO tries before the others. Raises UserError for missing or damaged
     files, for an engine that does not run files of this kind, and for an absent GPU."""
+    params_file = _checked_params(model_file, params_file, name)
+    return _load(model_file, params_file, name, cpu_threads, first)
+
+
+def _checked_params(model_file: Path, params_file: Path | None, name: str) -> Path:
+    """The file of the weights, after the checks of it and of the program."""
     kind = model_file.suffix
     if kind not in SUFFIXES:
         raise UserError(f"{model_file}: allowed: a file ending in {', '.join(SUFFIXES)}")
@@ -113,6 +131,12 @@ def open_engine(
     if name not in (AUTO, *allowed):
         raise UserError(f"engine {name} does not run {kind} files; allowed: {', '.join(allowed)}")
     check_program(model_file)
+    if kind != ".onnx":
+        check_params(model_file, params_file)
+    return params_file
+
+
+def _load(model_file: Path, params_file: Path, name: str, cpu_threads: int, first: str) -> Engine:
     if name == AUTO:
         return _first_that_works(model_file, params_file, cpu_threads, first)
     return TABLE[name].load(model_file, params_file, cpu_threads)

@@ -4,7 +4,6 @@ is; a frequent shape is then compiled once more as a static shape, which runs 1.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Hashable
@@ -13,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import openvino
 
+from deploy.engines.program_cache import compiled
 from errors import UserError
-from safe_io import user_cache
+from safe_io import file_hash
 
 STATIC_AFTER = 40  # runs of a shape that cost about what compiling it saves
 CUT = "cut"  # input of models that take truncated clips (deploy/exporting/contracts.py)
 MAX_PROGRAMS = 24  # compiled models kept, some 30 MB each
-MAX_BLOBS = 64  # files kept in the cache of compiled models, some 2 MB each
 
 
 class OpenVINOEngine:
@@ -36,9 +35,9 @@ class OpenVINOEngine:
         # Two threads that create OpenVINO's first tensors at the same time deadlock: the first
         # one is created here.
         openvino.Tensor(np.zeros(1, np.float32), shared_memory=True)
-        if folder := cache_folder():
-            self._core.set_property({"CACHE_DIR": str(folder)})
-        weights = str(params_file) if model_file.suffix == ".pdmodel" else ""
+        files = (model_file, params_file) if model_file.suffix == ".pdmodel" else (model_file,)
+        self._files = "".join(file_hash(file) for file in files)
+        weights = str(params_file) if len(files) == 2 else ""
         try:
             self._model = self._core.read_model(str(model_file), weights)
             self.inputs = {
@@ -94,19 +93,4 @@ class OpenVINOEngine:
             "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it
             "ENABLE_CPU_PINNING": False,  # several processes would share the same cores
         }
-        return self._core.compile_model(model, "CPU", settings)
-
-
-def cache_folder() -> Path | None:
-    """The folder of compiled models in the user's cache, for the next start; the oldest files
-    above the limit are removed. None where there is none (`user_cache`)."""
-    folder = user_cache("openvino")
-    if folder is None:
-        return None
-    try:
-        blobs = sorted(folder.glob("*.blob"), key=os.path.getmtime)
-        for blob in blobs[: max(len(blobs) - MAX_BLOBS, 0)]:
-            blob.unlink(missing_ok=True)
-    except OSError:
-        return None
-    return folder
+        return compiled(self._core, model, f"{self._files} {shapes}", settings)

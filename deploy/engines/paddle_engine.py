@@ -15,6 +15,7 @@ import paddle
 from paddle import inference
 
 from errors import UserError
+from safe_io import MODEL_BYTES, read_bytes
 from utils import num_gpus
 
 _GPU_MEMORY_MB = 512  # first allocation; Paddle grows it
@@ -125,7 +126,7 @@ class PaddleEngine:
 def read_program(model_file: Path) -> paddle.static.Program:
     """The program of a .pdmodel file. Raises UserError for any other file: the engines themselves
     end the process on some damaged ones."""
-    content = model_file.read_bytes()
+    content = read_bytes(model_file, MODEL_BYTES)
     with STATIC_MODE, _user_errors(model_file):
         # Paddle reads programs in static mode only, and enable_static() works only in the thread
         # that imported Paddle.
@@ -139,7 +140,7 @@ def read_program(model_file: Path) -> paddle.static.Program:
 def read_pir(model_file: Path) -> paddle.base.libpaddle.pir.Program:
     """The program of a .json file. Raises UserError for any other file."""
     with STATIC_MODE, _user_errors(model_file):
-        json.loads(model_file.read_bytes())
+        json.loads(read_bytes(model_file, MODEL_BYTES))
         with paddle.pir_utils.IrGuard():
             program: Any = paddle.static.Program()  # of the guard: a PIR program
             paddle.base.core.deserialize_pir_program(str(model_file), program, _PIR_VERSION)

@@ -19,6 +19,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from errors import UserError
+from safe_io import MODEL_BYTES, read_bytes
 
 # Names in .pdmodel files; those in .json files are older or newer names of the same.
 _PADDLE = {
@@ -64,7 +65,7 @@ _ONNX = {
 }
 _DOMAINS = ("", "ai.onnx")
 _DIALECTS = ("0", "1")  # of .json files: Paddle's structure and its operators
-_PARAMETER = "p"  # of .json files, an operator by its form
+PARAMETER = "p"  # of .json files, an operator by its form
 _FORMAT_MODULE = "base/proto/framework_pb2.py"  # in Paddle's folder; needs nothing of Paddle
 
 
@@ -83,18 +84,23 @@ def check_program(model_file: Path) -> None:
         )
 
 
+def read_paddle(model_file: Path) -> Any:
+    """The ProgramDesc of a .pdmodel file. Raises UserError for another file."""
+    program = paddle_format().ProgramDesc()
+    try:
+        program.ParseFromString(read_bytes(model_file, MODEL_BYTES))
+    except DecodeError as error:
+        raise UserError(f"{model_file}: not a static model of Paddle") from error
+    return program
+
+
 def _paddle_names(model_file: Path) -> Iterator[str]:
     """Of all blocks."""
-    program = _paddle_format().ProgramDesc()
-    try:
-        program.ParseFromString(model_file.read_bytes())
-    except (DecodeError, OSError) as error:
-        raise UserError(f"{model_file}: not a static model of Paddle") from error
-    return (op.type for block in program.blocks for op in block.ops)
+    return (op.type for block in read_paddle(model_file).blocks for op in block.ops)
 
 
 @cache
-def _paddle_format() -> ModuleType:
+def paddle_format() -> ModuleType:
     """The protocol buffers of .pdmodel files, without the rest of Paddle."""
     paddle = importlib.util.find_spec("paddle")
     assert paddle is not None and paddle.origin is not None  # in requirements.txt
@@ -107,12 +113,18 @@ def _paddle_format() -> ModuleType:
     return module
 
 
+def read_pir(model_file: Path) -> Any:
+    """The content of a .json program. Raises UserError for a file that is not JSON."""
+    content = read_bytes(model_file, MODEL_BYTES)
+    try:
+        return json.loads(content, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{model_file}: not a static model of Paddle") from error
+
+
 def _pir_names(model_file: Path) -> Iterator[str]:
     """Of all regions: an operator is 'N.name' of dialect N, an in-place one ends in '_'."""
-    try:
-        rest: list[Any] = [json.loads(model_file.read_bytes(), object_pairs_hook=_unique)]
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{model_file}: not a static model of Paddle") from error
+    rest: list[Any] = [read_pir(model_file)]
     while rest:
         value = rest.pop()
         if isinstance(value, list):
@@ -123,7 +135,7 @@ def _pir_names(model_file: Path) -> Iterator[str]:
             for op in operators if isinstance(operators, list) else ():
                 name = str(op.get("#") if isinstance(op, dict) else op)
                 dialect, _, plain = name.partition(".")
-                if name != _PARAMETER:
+                if name != PARAMETER:
                     yield plain.rstrip("_") if dialect in _DIALECTS else name
 
 

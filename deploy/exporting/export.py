@@ -15,6 +15,8 @@ from configs.schema import Config
 from dataset.pipeline import ClipPipeline
 from dataset.protocols import DataSpec
 from dataset.skeletons import to_mapping
+from deploy.engines.engine import AUTO, CPU_ENGINES
+from deploy.engines.probe import mark_as_known
 from deploy.exporting.contracts import CONTRACTS, ExportOptions, check_options
 from deploy.exporting.formats import FORMATS, PARAMS, Format
 from deploy.exporting.graph_check import check_graph
@@ -25,7 +27,7 @@ from deploy.meta import StaticMeta, meta_path
 from errors import UserError
 from model.network import ClipNetwork
 from model.streaming.plan import Plan
-from safe_io import file_hash, whole_file
+from safe_io import MODEL_BYTES, file_hash, read_bytes, whole_file
 from utils import num_cores
 
 
@@ -66,8 +68,12 @@ def export_network(
     with tempfile.TemporaryDirectory() as folder:
         _write_proven(wrapper, meta, spec.skeleton.num_joint, options.format, Path(folder) / name)
         publish(Path(folder) / name, target, chosen.files)
+    # Proven above; the names of the draft's files do not count.
+    program = Path(f"{target}{chosen.program}")
+    engines = [AUTO, *CPU_ENGINES[chosen.program]]
+    mark_as_known(program, Path(f"{target}{PARAMS}"), engines)
     logging.info("Static model: %s%s", target, ", ".join(reversed(chosen.files)))
-    return Path(f"{target}{chosen.program}")
+    return program
 
 
 def static_meta(
@@ -153,7 +159,7 @@ def publish(draft: Path, target: Path, files: tuple[str, ...]) -> None:
         raise UserError(f"{target.parent}: cannot be written: {error.strerror}") from error
     for ending in files:
         with whole_file(f"{target}{ending}") as file:
-            file.write(Path(f"{draft}{ending}").read_bytes())
+            file.write(read_bytes(f"{draft}{ending}", MODEL_BYTES))
 
 
 def _refuse_shared_params(target: Path, chosen: Format) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.engines.engine import CPU_ENGINES, open_engine
+from deploy.engines.engine import CPU_ENGINES, load_engine
 from errors import UserError
 
 TOLERANCE = 1e-4  # difference allowed, relative to the largest number of an output (noise: 1e-6)
@@ -29,7 +29,7 @@ def prove(
     """Run a model on dummy inputs by every CPU engine of its format. Raises UserError where an
     output differs from the network's."""
     for name in CPU_ENGINES[model_file.suffix]:
-        engine = open_engine(model_file, None, name, cpu_threads)
+        engine = load_engine(model_file, None, name, cpu_threads)
         runs = [list(zip(dummy.expected, engine.run(dummy.feeds))) for dummy in inputs]
         if any(len(run) != len(outputs) for run in runs):
             raise UserError(f"{model_file.name}, run by engine {name}: not {len(outputs)} outputs")

@@ -7,6 +7,7 @@ with one file per person: 0, 1, ..., and a file called <clip>_p<person>.
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 import zipfile
@@ -24,7 +25,7 @@ from reader.keypoint.labels import numbers_of
 from reader.keypoint.table import read_table
 from reader.keypoint.types import Entry, Raw, Wanted
 from reader.shared import files_below
-from safe_io import check_members
+from safe_io import UnreadableFile, check_file, check_members, read_text
 
 INDEX = "index.csv"
 SUFFIXES = (".npy", ".npz", ".csv")
@@ -32,7 +33,7 @@ MAX_BYTES = 512 * 2**20  # of one array; 10,000 frames of ten persons with 133 j
 _COLUMNS = ("file", "label", "split")
 # The exceptions that NumPy raises for damaged files.
 _DAMAGED = (
-    *(ValueError, EOFError, SyntaxError, OverflowError, MemoryError, KeyError),
+    *(ValueError, EOFError, SyntaxError, OverflowError, MemoryError, KeyError, OSError),
     *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
 )
 
@@ -81,15 +82,12 @@ class Folder:
 
 def _rows(index: str) -> list[tuple[int, dict[str, str]]]:
     """(line number, column -> stripped text) of each row that is not blank."""
+    lines = csv.reader(io.StringIO(read_text(index), newline=""), strict=True)
     try:
-        with open(index, encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file, strict=True)
-            head = [name.strip().lower() for name in next(lines, [])]
-            rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines]
-    except OSError as error:
-        raise UserError(f"{index}: cannot be read: {error.strerror}") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{index}: not readable as CSV in UTF-8: {error}") from error
+        head = [name.strip().lower() for name in next(lines, [])]
+        rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines]
+    except csv.Error as error:
+        raise UserError(f"{index}: not readable as CSV: {error}") from error
     missing = [name for name in _COLUMNS if name not in head]
     if missing:
         raise UserError(
@@ -175,11 +173,10 @@ def read_array(file: str) -> tuple[np.ndarray, list[str]]:
     """The array of a .npy, .npz (its only one, or the one called keypoint) or .csv file, and what
     was skipped of a table (see `read_table`). Raises BadRecording."""
     try:
-        if os.path.getsize(file) > MAX_BYTES:
-            raise BadRecording(file, f"more than {MAX_BYTES} bytes")
+        check_file(file, MAX_BYTES)
         return read_table(file) if file.endswith(".csv") else (_read_numpy(file), [])
-    except OSError as error:
-        raise BadRecording(file, f"cannot be read: {error.strerror or error}") from error
+    except UnreadableFile as error:
+        raise BadRecording(file, error.reason) from error
     except _DAMAGED as error:
         reason = " ".join(str(error).split())[:150]
         raise BadRecording(file, f"not readable as {file[-3:]}: {reason}") from error

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from reader.clip import BadRecording
+from safe_io import read_text
 
 COLUMN_NUMBERS = "a first line of column numbers was skipped"
 INDEX_COLUMN = "a first column of frame numbers was skipped"
@@ -26,10 +27,9 @@ _MIN_FRAMES = 3  # that a column without a name must count; fewer may be a coord
 def read_table(file: str) -> tuple[np.ndarray, list[str]]:
     """(the numbers, (T, n); what was skipped). Empty cells are masked (np.ma.MaskedArray).
 
-    Raises OSError, BadRecording for a file without numbers, and ValueError for other cells.
+    Raises UnreadableFile, BadRecording for a file without numbers, and ValueError for other cells.
     """
-    with open(file, encoding="utf-8-sig") as text:
-        lines = [line.strip() for line in text if line.strip()]
+    lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
     head = [cell.strip(' \t"') for cell in lines[0].split(",")] if lines else []
     is_named = not _is_number(next(filter(None, head), "0"))
     is_numbered = len(lines) > 1 and _count(head[1:] if head[0] == "" else head, _MIN_COLUMNS)

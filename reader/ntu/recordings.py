@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import zipfile
@@ -13,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from errors import UserError
 from reader.clip import BadRecording
 from reader.shared import files_below, read_file
-from safe_io import check_members
+from safe_io import UnreadableFile, check_members, open_file, read_text
 
 SUFFIX = ".skeleton"
 # The longest recordings of NTU RGB+D have a few MB. A larger file is not a recording, and reading
@@ -75,11 +76,9 @@ def _below(root: Path) -> Iterator[Recording]:
 
 def _in_archive(file: str) -> Iterator[Recording]:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_file(file) as content, zipfile.ZipFile(content) as archive:
             members = archive.infolist()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except _DAMAGED as error:
+    except (*_DAMAGED, OSError) as error:
         reason = f"not a complete zip archive ({error}); copy or download it again"
         raise UserError(f"{file}: {reason}") from error
     for info in members:
@@ -113,11 +112,11 @@ class RecordingFiles:
 
     def __init__(self) -> None:
         self._archives: dict[str, zipfile.ZipFile] = {}
+        self._open = contextlib.ExitStack()
 
     def close(self) -> None:
         """Close the archives."""
-        for archive in self._archives.values():
-            archive.close()
+        self._open.close()
 
     def read(self, recording: Recording) -> bytes:
         """The bytes of a recording. Raises BadRecording if they cannot be read completely."""
@@ -128,10 +127,13 @@ class RecordingFiles:
             return read_file(recording.file, MAX_BYTES)
         try:
             if recording.file not in self._archives:
-                self._archives[recording.file] = zipfile.ZipFile(recording.file)
+                content = self._open.enter_context(open_file(recording.file))
+                self._archives[recording.file] = zipfile.ZipFile(content)
             archive = self._archives[recording.file]
             check_members([archive.getinfo(recording.member)], MAX_BYTES)
             return archive.read(recording.member)
+        except UnreadableFile as error:
+            reason = error.reason
         except OSError as error:
             reason = f"cannot be read: {error.strerror or error}"
         except _DAMAGED as error:
@@ -145,5 +147,5 @@ class RecordingFiles:
 def missing_skeletons() -> frozenset[str]:
     """File names of the 535 NTU RGB+D recordings whose skeletons are missing or incomplete, as
     published with the data set. Results on NTU RGB+D are reported without them."""
-    lines = _MISSING_FILE.read_text(encoding="utf-8").splitlines()
+    lines = read_text(_MISSING_FILE).splitlines()
     return frozenset(line + SUFFIX for line in lines if not line.startswith("#"))

@@ -27,6 +27,7 @@ TEXT_BYTES = 2**28  # of a text file; the label file of Kinetics-700, the larges
 MODEL_BYTES = 2**31  # of a program or its weights: the limit of protocol buffers
 # O_NONBLOCK: opening a pipe does not wait for a writer.
 _READ = os.O_RDONLY | sum(getattr(os, f"O_{n}", 0) for n in ("NONBLOCK", "BINARY", "CLOEXEC"))
+MAX_YAML_LETTERS = 2 * 2**20  # the parser takes a second or more for a million
 MAX_YAML_VALUES = 100_000  # of one file; an aliased value counts once per reference
 
 
@@ -86,6 +87,8 @@ def user_cache(name: str) -> Path | None:
 def read_yaml(text: str, where: str) -> Any:
     """Parse YAML without object tags. Raises UserError for anything else, and for references that
     are circular or expand to more than MAX_YAML_VALUES values."""
+    if len(text) > MAX_YAML_LETTERS:
+        raise UserError(f"{where}: {len(text):,} letters; allowed in YAML: {MAX_YAML_LETTERS:,}")
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:

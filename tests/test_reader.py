@@ -164,6 +164,7 @@ def test_the_last_line_end_may_be_missing():
         (1, "3", "line 57: the file ends before its last frame"),
         (1, "1", "line 30: '1' after the last frame"),
         (2, "x", "line 2: 'x' is not a number of bodies"),
+        (2, "0_1", "line 2: '0_1' is not a number of bodies"),
         (2, "2", "line 31: .* is not a number of joints"),
         (30, "-1", "line 30: '-1' is not a number of bodies"),
         (32, "24", "line 32: 24 joints; must be 25"),
@@ -415,3 +416,8 @@ def test_members_that_unpack_to_more_than_they_say(tmp_path: Path):
         pytest.raises(BadRecording, match="is neither stored nor deflated"),
     ):
         files.read(found[0])
+
+
+def test_a_text_of_newlines_is_refused_at_once():
+    with pytest.raises(BadRecording, match=r"x, 2,000,002 lines; allowed: 2,000,000"):
+        parse(b"1\n0\n" + b"\n" * 2_000_000, "x")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,10 @@ def open_clips(data_file: PathLike, label_file: PathLike | None = None) -> ClipS
     labels = lengths = None
     if label_path is not None:
         names, labels, lengths = _read_labels(label_path, len(data), path)
-        # Those of this project are as the user wrote them, and folders may tell clips apart.
-        names = names if manifest is not None else _without_folders(names)
+        if manifest is None:
+            names = _without_folders(names)
+        else:  # of this project: names are as the user wrote them, and folders tell clips apart
+            _check_labels(label_path, names, labels, manifest)
     return ClipSet(path, data, names, labels, lengths, manifest)
 
 
@@ -125,6 +127,21 @@ def content_hash(names: Sequence[str], labels: Sequence[int]) -> str:
     """SHA-256 of lines 'name label': identifies the clips of a set and their order."""
     lines = "".join(f"{name} {label}\n" for name, label in zip(names, labels))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _check_labels(
+    path: Path, names: Sequence[str], labels: np.ndarray | None, manifest: Mapping[str, Any]
+) -> None:
+    """Raises UserError where a split's labels are not those that the manifest was written with."""
+    hashes = manifest.get("sha256")
+    phase = path.name.removesuffix("_label.pkl")
+    if labels is None or not isinstance(hashes, dict) or phase not in hashes:
+        return
+    if content_hash(names, labels.tolist()) != hashes[phase]:
+        raise UserError(
+            f"{path}: its names and labels are not those of {MANIFEST} beside it; generate the "
+            f"data again, or remove {MANIFEST} if you changed them"
+        )
 
 
 def _open_array(path: Path) -> np.ndarray:

@@ -10,6 +10,7 @@ same folders of save_dir), or one such <dataset> folder. Labels and manifest are
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -48,21 +49,24 @@ def write_tiny(folder: Path, save_dir: Path, phase: str, count: int, seed: int) 
     all_lengths = clips.lengths or [clips.data.shape[2]] * len(clips)
     names, labels = [clips.names[n] for n in chosen], all_labels[chosen].tolist()
     lengths = [all_lengths[n] for n in chosen]
-    with whole_file(save_dir / f"{phase}_data.npy") as file:
-        np.save(file, clips.data[chosen])
-    with whole_file(save_dir / f"{phase}_label.pkl") as file:
-        dump_pickle((names, labels, lengths), file)
-    if clips.manifest is not None:
-        # A second call may add the other split; the manifest then describes both.
-        before = read_manifest(save_dir) or {}
-        manifest = {
-            **clips.manifest,
-            "clips": {**before.get("clips", {}), phase: len(chosen)},
-            "sha256": {**before.get("sha256", {}), phase: content_hash(names, labels)},
-            "tiny": {**before.get("tiny", {}), phase: {"data_num": count, "seed": seed}},
-        }
-        with whole_file(save_dir / MANIFEST, "w") as file:
+    target = save_dir / f"{phase}_data.npy"
+    with contextlib.ExitStack() as stack:  # publishes the first file last
+        np.save(stack.enter_context(whole_file(target)), clips.data[chosen])
+        label_file = stack.enter_context(whole_file(save_dir / f"{phase}_label.pkl"))
+        dump_pickle((names, labels, lengths), label_file)
+        if clips.manifest is not None:
+            # A second call may add the other split; the manifest then describes both.
+            before = read_manifest(save_dir) or {}
+            manifest = {
+                **clips.manifest,
+                "clips": {**before.get("clips", {}), phase: len(chosen)},
+                "sha256": {**before.get("sha256", {}), phase: content_hash(names, labels)},
+                "tiny": {**before.get("tiny", {}), phase: {"data_num": count, "seed": seed}},
+            }
+            file = stack.enter_context(whole_file(save_dir / MANIFEST, "w"))
             json.dump(manifest, file, indent=1)
+        # After a kill from here on there are no clips, rather than older ones with new labels.
+        target.unlink(missing_ok=True)
     return len(chosen)
 
 

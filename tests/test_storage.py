@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import safe_pickle
 from dataset import tiny_data_gen
 from dataset.feeder import ClipFeeder, StepSampler, data_loader, eval_sampler
 from dataset.pipeline import ClipPipeline
@@ -236,3 +239,49 @@ def test_tiny_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     ):
         assert run_command(lambda wrong=wrong: tiny_data_gen.main(wrong)) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("renamed", range(4))
+def test_a_killed_tiny_run_leaves_no_clips_with_labels_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renamed: int
+) -> None:
+    """Over an older cut of the same size, after `renamed` of its three files."""
+    source, target = write_set(tmp_path / "npy"), tmp_path / "tiny"
+    tiny_data_gen.write_tiny(source.parent, target, "eval", 4, seed=1)
+    before = open_split(target, "eval", "-")
+    old, replace, done = np.array(before.data), os.replace, []
+
+    def kill(part: object, path: object) -> None:
+        if len(done) == renamed:
+            raise KeyboardInterrupt
+        done.append(path)
+        replace(part, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", kill)
+        with contextlib.suppress(KeyboardInterrupt):
+            tiny_data_gen.write_tiny(source.parent, target, "eval", 4, seed=2)
+    big = open_clips(source)
+    if renamed == 3:
+        clips = open_split(target, "eval", "-")
+        assert (np.array(clips.data) != old).any()
+        for name, label, clip in zip(clips.names, clips.labels, clips.data):
+            assert label == big.labels[big.names.index(name)]
+            np.testing.assert_array_equal(clip, big.data[big.names.index(name)])
+    else:
+        with pytest.raises(UserError, match="eval_data.npy not found"):
+            open_split(target, "eval", "-")
+    tiny_data_gen.write_tiny(source.parent, target, "eval", 4, seed=2)
+    assert len(open_split(target, "eval", "-")) == 4
+
+
+def test_labels_that_are_not_the_manifests_are_refused(tmp_path: Path) -> None:
+    data = write_set(tmp_path / "npy")
+    clips = open_clips(data)
+    manifest = {"transform": False, "sha256": {"eval": content_hash(clips.names, clips.labels)}}
+    (data.parent / "manifest.json").write_text(json.dumps(manifest))
+    assert len(open_clips(data)) == len(clips)
+    with open(data.with_name("eval_label.pkl"), "wb") as file:
+        safe_pickle.dump_pickle((clips.names, clips.labels[::-1].tolist()), file)
+    with pytest.raises(UserError, match="not those of manifest.json"):
+        open_clips(data)

@@ -113,7 +113,7 @@ def test_a_wrong_command_fails_and_ends_its_chain(project: Path) -> None:
     edit(project, {16: "norm_train:main.py -c test_tipc/none.yaml -np --set"})
     code, (line,) = run_chain(project, "lite_train_lite_infer")
     assert code == 1 and line.startswith(f"Run failed with command - {MODEL} - ")
-    assert "test_tipc/none.yaml' does not exist" in texts_of_logs(project, [line])[0]
+    assert "test_tipc/none.yaml: no such file" in texts_of_logs(project, [line])[0]
 
 
 def stub(project: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from configs.checks import ConfigError, check, one_of
 
 BENCHMARK_FRAMES = 300  # frames kept of a clip of NTU RGB+D and Kinetics-skeleton, by convention
+MOST_CLASSES = 100_000
 MOST_FRAMES, MOST_PERSONS = 100_000, 100  # of a clip on disk of a user's own data
 KINETICS = "kinetics-skeleton"
 
@@ -183,7 +184,8 @@ class KeypointArgs(ClipArgs):
     def __post_init__(self) -> None:
         super().__post_init__()
         key = "dataset_args.keypoint."
-        check(self.num_class >= 0, key + "num_class", self.num_class, "the number of classes")
+        allowed = f"the number of classes, up to {MOST_CLASSES}"
+        check(0 <= self.num_class <= MOST_CLASSES, key + "num_class", self.num_class, allowed)
         persons, frames = self.num_person, self.max_frame
         check(1 <= persons <= MOST_PERSONS, key + "num_person", persons, f"1 to {MOST_PERSONS}")
         check(4 <= frames <= MOST_FRAMES, key + "max_frame", frames, f"4 to {MOST_FRAMES}")

@@ -20,13 +20,18 @@ def hop_distance(edges: np.ndarray, num_joint: int, max_hop: int) -> np.ndarray:
 
     edges: (E, 2) integers, undirected.
     """
-    step = np.eye(num_joint, dtype=bool)
-    step[edges[:, 0], edges[:, 1]] = step[edges[:, 1], edges[:, 0]] = True
+    adjacent: list[set[int]] = [set() for _ in range(num_joint)]
+    for a, b in edges.tolist():
+        adjacent[a].add(b)
+        adjacent[b].add(a)
     hop = np.full((num_joint, num_joint), np.inf)
-    reach = np.eye(num_joint, dtype=bool)
-    for distance in range(max_hop + 1):
-        hop[reach & np.isinf(hop)] = distance
-        reach = (reach.astype(int) @ step.astype(int)) > 0
+    for joint in range(num_joint):
+        reached, seen, distance = {joint}, {joint}, 0
+        while reached and distance <= max_hop:
+            hop[joint, list(reached)] = distance
+            reached = set().union(*(adjacent[v] for v in reached)) - seen
+            seen |= reached
+            distance += 1
     return hop
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from configs.data import MOST_CLASSES
 from errors import UserError
 from safe_io import read_json
 
@@ -37,17 +38,21 @@ def class_names_in(folder: str) -> list[str]:
     files = [file for split in SPLITS.values() if os.path.isfile(file := label_file(folder, split))]
     names: dict[int, str] = {}
     for number, text in (pair for file in files for pair in _pairs(read_labels(file))):
+        if not 0 <= number < MOST_CLASSES:
+            what = f"label_index {number}" if abs(number) < 1e9 else "a label_index"
+            raise _unclear(folder, f"{what} is not in 0 to {MOST_CLASSES - 1}")
         if names.setdefault(number, text) != text:
             raise _unclear(folder, f"label_index {number} is {names[number]!r} and {text!r}")
     if not names:
         expected = " or ".join(f"{split}_label.json" for split in SPLITS.values())
         raise UserError(f"{NAMES_KEY} is {folder!r}, which has no {expected} with labels")
+    index_of: dict[str, int] = {}
     for wanted, (number, text) in enumerate(sorted(names.items())):
         if number != wanted:
             raise _unclear(folder, f"no clip has label_index {wanted}")
-        indices = [n for n, other in names.items() if other == text]
-        if len(indices) > 1:
-            raise _unclear(folder, f"{text!r} is label_index {' and '.join(map(str, indices))}")
+        if text in index_of:
+            raise _unclear(folder, f"{text!r} is label_index {index_of[text]} and {number}")
+        index_of[text] = number
     return [text for _, text in sorted(names.items())]
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.data import BENCHMARK_FRAMES, KINETICS, MOST_FRAMES, MOST_PERSONS
+from configs.data import BENCHMARK_FRAMES, KINETICS, MOST_CLASSES, MOST_FRAMES, MOST_PERSONS
 from dataset.kinetics_labels import NAMES_KEY, class_names_in
 from dataset.skeletons import Skeleton, skeleton
 from errors import UserError, choose, nearest_hint
@@ -145,4 +145,7 @@ def _kinetics_classes(name: str, own: Mapping[str, Any] | None) -> tuple[str, ..
 def _names(file: str) -> list[str]:
     """The lines of a built-in list, given by name, or of a .txt file with one class per line."""
     path = Path(file) if file.endswith(".txt") else _CLASS_NAMES / f"{file}.txt"
-    return read_text(path).splitlines()
+    text = read_text(path)
+    if text.count("\n") > MOST_CLASSES:
+        raise UserError(f"{path}: more than {MOST_CLASSES} lines, one for each class; remove some")
+    return text.splitlines()

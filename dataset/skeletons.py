@@ -14,6 +14,7 @@ A joint is given by its name or by its number. Each file in `layouts/` names its
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,7 @@ from typing import Any
 from errors import UserError, nearest_hint
 from safe_io import read_yaml_file
 
+MAX_JOINT = 600  # of a layout; MediaPipe Holistic, with face and hands, has 543
 FOLDER = Path(__file__).parent / "layouts"
 Edges = tuple[tuple[int, int], ...]
 
@@ -143,7 +145,9 @@ class _Joints:
 
     def __init__(self, where: str, names: Any) -> None:
         self.where = where
-        for number, name in enumerate(self.entries(names, "joints")):
+        if not 2 <= len(self.entries(names, "joints")) <= MAX_JOINT:
+            raise UserError(f"{where}: joints has {len(names)} names; allowed: 2 to {MAX_JOINT}")
+        for number, name in enumerate(names):
             if not isinstance(name, str) or not name.strip():
                 raise UserError(
                     f"{where}: joints[{number}] is {_show(name)}; allowed: a name (in quotes if "
@@ -151,8 +155,6 @@ class _Joints:
                 )
             if names.index(name) != number:
                 raise UserError(f"{where}: joints: duplicate name {name!r}; names must be unique")
-        if len(names) < 2:
-            raise UserError(f"{where}: joints has {len(names)} names; allowed: 2 or more")
         self.names: tuple[str, ...] = tuple(names)
         self._number = {name: number for number, name in enumerate(names)}
 
@@ -180,7 +182,7 @@ class _Joints:
 
 
 def _edges(joints: _Joints, value: Any) -> Edges:
-    edges: list[tuple[int, int]] = []
+    edges: dict[tuple[int, int], None] = {}  # in order
     for n, pair in enumerate(joints.entries(value, "edges")):
         where, edge = f"{joints.where}: edges[{n}]", joints.numbers(pair, f"edges[{n}]")
         if len(edge) != 2:
@@ -189,21 +191,25 @@ def _edges(joints: _Joints, value: Any) -> Edges:
             raise UserError(f"{where} connects {joints.names[edge[0]]} to itself; remove it")
         if edge in edges or edge[::-1] in edges:
             raise UserError(f"{where} connects {' and '.join(map(str, pair))} again; remove it")
-        edges.append((edge[0], edge[1]))
+        edges[edge[0], edge[1]] = None
     return tuple(edges)
 
 
 def _parents_towards(root: int, edges: Edges) -> dict[int, int]:
     """Joint -> the next joint on the shortest path to the root (on a tie, the lowest number). The
     root is its own parent; joints without a path are absent."""
-    both_ways = sorted([*edges, *((b, a) for a, b in edges)])
-    parents = {root: root}
-    reached = {root}
+    adjacent: dict[int, list[int]] = {root: []}
+    for a, b in edges:
+        adjacent.setdefault(a, []).append(b)
+        adjacent.setdefault(b, []).append(a)
+    parents, reached = {root: root}, [root]
     while reached:
-        steps = [(near, far) for near, far in both_ways if near in reached and far not in parents]
+        steps = [(near, far) for near in sorted(reached) for far in adjacent[near]]
+        reached = []
         for near, far in steps:
-            parents.setdefault(far, near)
-        reached = {far for _, far in steps}
+            if far not in parents:
+                parents[far] = near
+                reached.append(far)
     return parents
 
 
@@ -235,23 +241,26 @@ def _check_tree(parents: Mapping[int, int], names: Sequence[str], where: str) ->
     roots = [names[child] for child, parent in parents.items() if child == parent]
     if len(roots) > 1:
         raise UserError(f"{where}: {', '.join(roots)} are their own parents; allowed: one root")
+    checked = {child for child, parent in parents.items() if child == parent}
     for child in parents:
-        path = [child]
-        while parents[path[-1]] not in path:
-            path.append(parents[path[-1]])
-        if parents[path[-1]] != path[-1]:
+        path: dict[int, None] = {}  # in order
+        while child not in path and child not in checked:
+            path[child] = None
+            child = parents[child]
+        if child in path:
             raise UserError(
                 f"{where} form a cycle: {', '.join(names[v] for v in path)}; allowed: a tree with "
                 "one root, which is its own parent"
             )
+        checked |= path.keys()
 
 
 def _parts(joints: _Joints, value: Any) -> tuple[tuple[int, ...], ...]:
     """Validated to contain every joint once, or empty."""
     where, entries = f"{joints.where}: parts", joints.entries(value, "parts")
     parts = [joints.numbers(part, f"parts[{n}]") for n, part in enumerate(entries)]
-    flat = [number for part in parts for number in part]
-    twice = sorted({joints.names[v] for v in flat if flat.count(v) > 1})
+    flat = Counter(number for part in parts for number in part)
+    twice = sorted(joints.names[v] for v, count in flat.items() if count > 1)
     if twice:
         raise UserError(f"{where} overlap: {', '.join(twice)}; allowed: one part per joint")
     absent = [name for number, name in enumerate(joints.names) if number not in flat]

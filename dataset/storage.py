@@ -17,10 +17,12 @@ import numpy as np
 
 from dataset.labels import class_number
 from errors import UserError
-from safe_io import PathLike, load_pickle, open_npy, read_json
+from safe_io import PathLike, open_npy, read_json
+from safe_pickle import load_pickle
 
 PHASES = ("train", "eval")
 MANIFEST = "manifest.json"
+MAX_NAME = 1000  # letters of a clip's name: arrays of names give each the space of the longest
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,9 @@ def _read_labels(
             size = f"{len(column)}" if is_list else "not a list of"
             raise UserError(f"{path}: {size} {what} for {count} clips in {data_path.name}")
     names = [str(name) for name in content[0]]
+    longest = max(map(len, names), default=0)
+    if longest > MAX_NAME:
+        raise UserError(f"{path}: a name of {longest} letters; allowed: {MAX_NAME}")
     labels = None if content[1] is None else _class_numbers(path, content[1])
     if labels is not None and labels.min() < 0:
         raise UserError(f"{path}: label {labels.min()}; allowed: 0 or more; without labels: None")

@@ -24,7 +24,8 @@ if __name__ == "__main__":  # run as a script: the project's modules are one fol
 
 from dataset.storage import MANIFEST, PHASES, content_hash, open_split, read_manifest
 from errors import UserError, run_command
-from safe_io import dump_pickle, whole_file
+from safe_io import whole_file
+from safe_pickle import dump_pickle
 
 
 def choose_clips(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -23,7 +23,8 @@ import numpy as np
 
 from dataset.storage import MANIFEST, PHASES
 from errors import UserError
-from safe_io import dump_pickle, whole_file
+from safe_io import whole_file
+from safe_pickle import dump_pickle
 
 if sys.platform != "win32":
     import fcntl

@@ -13,7 +13,7 @@ import numpy as np
 import configs
 from configs.schema import Config
 from generator import generate
-from safe_io import load_pickle
+from safe_pickle import load_pickle
 
 Row = tuple  # (file, label, split[, person[, fps]])
 

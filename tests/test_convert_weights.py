@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import paddle
 import pytest
+from archives import archive_of
 from networks import clip_tensor_of, network_of, randomise
 from torch_files import MAGIC_NUMBER, WRITERS, Name, Storage, Tensor, tensor, tensors, write_zip
 
@@ -333,3 +334,19 @@ def test_files_that_torch_writes(tmp_path: Path, new: bool) -> None:
     moments = got["optimizer"]["state"][0]["momentum_buffer"]
     np.testing.assert_array_equal(moments, layer[0].weight.grad.numpy())
     assert got["scheduler"]["milestones"] == {2: 1, 4: 1} and got["size"] == (2, 3, 4)
+
+
+def test_compressed_and_duplicate_members_are_refused(tmp_path: Path) -> None:
+    path = archive_of(tmp_path / "a.pt", ("a/data.pkl", b"\x80\x02]."))
+    with pytest.raises(UserError, match="a compressed zip archive"):
+        read_torch(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02].")
+        archive.writestr("a/byteorder", bytes(10**7), zipfile.ZIP_BZIP2)
+    with pytest.raises(UserError, match="a compressed zip archive"):  # before it is read
+        read_torch(path)
+    with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("a/data.pkl", b"\x80\x02].")
+        archive.writestr("a/data.pkl", b"\x80\x02].")
+    with pytest.raises(UserError, match="damaged zip archive: two members have the same name"):
+        read_torch(path)

@@ -16,7 +16,7 @@ from dataset.skeletons import skeleton
 from errors import UserError
 from reader.keypoint.axes import likely_axes
 from reader.keypoint.types import Raw, Wanted
-from safe_io import load_pickle
+from safe_pickle import load_pickle
 from tests.keypoint_data import (
     annotation,
     body,

@@ -43,7 +43,7 @@ def whole_files(models: Path, tiny_data: Path, tmp_path_factory) -> Path:
     import paddle
 
     from dataset.storage import open_clips
-    from safe_io import dump_pickle
+    from safe_pickle import dump_pickle
     from tests.small_models import eval_clips
     from tests.test_infer import PortContract
 

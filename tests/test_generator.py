@@ -18,7 +18,7 @@ from errors import UserError
 from generator import generate
 from reader.ntu.prenormalise import transform
 from reader.ntu.reader import parse
-from safe_io import load_pickle
+from safe_pickle import load_pickle
 from tests.processes import run_python
 from tests.skeleton_text import (
     DATASET,

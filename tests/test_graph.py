@@ -81,3 +81,15 @@ def test_efficientgcn_is_normalised_by_ten_hops() -> None:
 def test_wrong_names_are_refused() -> None:
     with pytest.raises(UserError, match="distance, spatial, uniform"):
         adjacency(skeleton("ntu-25"), "random")
+
+
+def test_hop_distance_is_the_first_power_of_the_adjacency() -> None:
+    rng = np.random.default_rng(0)
+    for count, max_hop in ((9, 2), (12, 12), (30, 4)):
+        edges = np.array([(a, b) for a in range(count) for b in range(a) if rng.random() < 0.12])
+        step = np.eye(count, dtype=np.int64)
+        step[edges[:, 0], edges[:, 1]] = step[edges[:, 1], edges[:, 0]] = 1
+        expected = np.full((count, count), np.inf)
+        for hop in range(max_hop, -1, -1):
+            expected[np.linalg.matrix_power(step, hop) > 0] = hop
+        np.testing.assert_array_equal(hop_distance(edges, count, max_hop), expected)

@@ -12,7 +12,8 @@ import yaml
 
 from dataset.skeletons import from_mapping, skeleton, to_mapping
 from errors import UserError
-from safe_io import load_pickle
+from safe_pickle import load_pickle
+from tests.archives import lying_archive, npy
 from tests.keypoint_data import (
     annotation,
     body,
@@ -404,6 +405,10 @@ def test_persons_of_different_length_are_named(tmp_path: Path):
         ("file,label,split\na.npy,1.5,train\n", "line 2: label is '1.5'; must be an integer"),
         ("file,label,split\n\na.npy,0,\n", "line 3: split is blank"),
         ("file,label,split,fps\na.npy,0,train,fast\n", "line 2: fps is 'fast'"),
+        ("file,label,split,fps\na.npy,0,train,3_0\n", "line 2: fps is '3_0'"),
+        ("file,label,split,fps\na.npy,0,train,\u0663\u0660\n", "line 2: fps is"),
+        ("file,label,split,person\na_p\u0660.npy,0,train,\u0660\n", "line 2: person is"),
+        ("file,label,split\na.npy,\u0663,train\n", "line 2: label is '\u0663'; must be"),
         ('file,label,split\n"a.npy,0,train\n', "not readable as CSV"),
         (b"file,label,split\n\xff.npy,0,train\n", "not UTF-8 text"),
     ],
@@ -494,6 +499,38 @@ def test_bad_files_are_named_or_skipped(tmp_path: Path):
         assert skipped[file].startswith(reason)
 
 
+def test_long_lists_are_read_or_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from dataset.protocols import DataSpec
+    from reader.keypoint import folder as keypoint_folder
+    from reader.keypoint.labels import numbers_of
+    from reader.keypoint.types import Wanted
+
+    spec = DataSpec("mine", 2, skeleton("ntu-25"), 1, 16, ("class 0", "class 1"))
+    wanted = Wanted(spec, {}, 0, "metre", None, skip_bad=False)
+    texts = [f"name {n:06d}" for n in range(60_000)]
+    numbers, _ = numbers_of(texts, [""] * len(texts), wanted)
+    assert numbers == list(range(60_000))
+    index = tmp_path / "index.csv"
+    index.write_text("file,label,split\n\n" + "a.npy,0,train\n \n" * 5)
+    assert [entry.location for entry in keypoint_folder.Folder(str(tmp_path), wanted).entries] == [
+        ("a.npy",)
+    ] * 5
+    monkeypatch.setattr(keypoint_folder, "MAX_ROWS", 4)
+    with pytest.raises(UserError, match=r"index.csv: more than 4 rows; split the data"):
+        keypoint_folder.Folder(str(tmp_path), wanted)
+
+
+@pytest.mark.parametrize("cell", ["1_0", "\u0661", "0x1"])
+def test_cells_of_a_table_are_numbers_in_ascii(tmp_path: Path, cell: str):
+    from reader.clip import BadRecording
+    from reader.keypoint.folder import read_array
+
+    for lines in (f"{cell},2,3\n{cell},2,3\n", f"1,2,3\n1,2,{cell}\n"):
+        (tmp_path / "a.csv").write_text(lines)
+        with pytest.raises(BadRecording, match=r"a.csv, not readable as csv: .*could not convert"):
+            read_array(str(tmp_path / "a.csv"))
+
+
 def test_an_archive_that_unpacks_to_too_much_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -503,8 +540,13 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(
     np.savez_compressed(tmp_path / "a.npz", np.zeros((1000, 17, 3)))
     np.save(tmp_path / "a.npy", np.zeros((1000, 17, 3)))
     monkeypatch.setattr(keypoint_folder, "MAX_BYTES", 100_000)
-    for name in ("a.npz", "a.npy"):
-        with pytest.raises(BadRecording, match="100,?000"):
+    lying_archive(tmp_path / "b.npz", "a.npy", npy(np.zeros((1000, 17, 3))))
+    for name, message in {
+        "a.npz": "408128 bytes unpacked; allowed: 100000",
+        "a.npy": "100,?000",
+        "b.npz": "'a.npy' is neither stored nor deflated",
+    }.items():
+        with pytest.raises(BadRecording, match=message):
             keypoint_folder.read_array(str(tmp_path / name))
 
 

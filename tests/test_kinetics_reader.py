@@ -136,6 +136,17 @@ def changed(**changes: Any) -> dict:
         (text(), "'data' is not a list of frames, or empty"),
         (text({"frame_index": 1}), r"data\[0\]: not an object with frame_index and skeleton"),
         (text(frame("1", person(0))), r"data\[0\]: frame_index '1' is not an integer"),
+        (text(frame(True, person(0))), r"data\[0\]: frame_index True is not an integer"),
+        (text(frame(2**61 - 1)), r"data\[0\]: frame_index .* is not an integer of at most 1,000"),
+        (text(*map(frame, range(60_000)), frame(59_999)), "duplicate frame_index 59999"),
+        (
+            text(frame(1, changed(score=[True] * 18)), *(frame(n, person(0)) for n in (2, 3))),
+            r"frame_index 1: skeleton\[0\]: True is not a finite number",
+        ),
+        (
+            text(frame(1, changed(score=["9" * 10**6] + [1] * 17)), frame(2, person(0))),
+            r"frame_index 1: skeleton\[0\]: '9999.*9999' is not a finite number",
+        ),
         (text(frame(-1), frame(-4, person(0))), "no frame_index is 1 or more"),
         (text(frame(7, person(0)), frame(7)), "duplicate frame_index 7"),
         (
@@ -447,6 +458,7 @@ def test_names_of_a_file_are_compared_with_the_labels(tmp_path: Path):
         ([listed("a", 0), listed("b", 0)], "label_index 0 is 'a' and 'b'; give each class"),
         ([listed("a", 0), listed("a", 1)], "'a' is label_index 0 and 1; give each class"),
         ([listed("a", 1)], "no clip has label_index 0; give each class one label"),
+        ([listed("a", 10**9)], "a label_index is not in 0 to 99999; give each class one label"),
         ([listed("", ""), [1]], "has no kinetics_train_label.json or kinetics_val_label.json with"),
     ],
 )
@@ -461,3 +473,15 @@ def test_unclear_names_are_refused(tmp_path: Path, entries: list, said: str):
 def test_the_name_of_the_benchmark_keeps_its_classes(tmp_path: Path):
     with pytest.raises(UserError, match="has the 400 classes of Kinetics.* own: -d my_set"):
         data_spec("kinetics-skeleton", {"class_names": str(tmp_path)})
+
+
+def test_the_names_of_many_classes_are_read_at_once(tmp_path: Path):
+    entries = {f"v{n}": (listed(f"class {n:05d}", n), None) for n in range(40_000)}
+    names = data_spec("mine", {"class_names": str(write_half(tmp_path, "kinetics_val", entries))})
+    assert names.class_names[::39_999] == ("class 00000", "class 39999")
+
+
+def test_a_list_of_too_many_classes_is_refused(tmp_path: Path):
+    (tmp_path / "names.txt").write_text("\n" * 100_001)
+    with pytest.raises(UserError, match=r"names.txt: more than 100000 lines, one for each class"):
+        data_spec("mine", {"class_names": str(tmp_path / "names.txt")})

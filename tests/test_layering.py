@@ -13,11 +13,13 @@ from tests.processes import ROOT, run_process, run_python
 FOLDERS = ["configs", "dataset", "reader", "model", "scheduler", "deploy", "training"]
 FOLDERS += ["apps", "tools", "benchmarks"]
 OURS = {*FOLDERS, *(path.stem for path in ROOT.glob("*.py"))}
+SHARED = {"errors", "safe_io", "safe_pickle"}  # which everything may import
 COMMAND_LINES = {"main", "export", "infer", "recognise"}
-# Folder or file -> what it may import; everything may import errors and safe_io.
+# Folder or file -> what it may import beside SHARED.
 MAY_IMPORT = {
     "errors.py": set(),
     "safe_io.py": set(),
+    "safe_pickle.py": set(),
     "utils.py": {"paddle"},
     "report.py": set(),
     "configs": {"configs"},
@@ -76,7 +78,7 @@ def test_imports_follow_the_table(path: Path) -> None:
     assert allowed is not None, f"{file} has no row in the table"
     for name in imports_of(path):
         top = name.split(".")[0]
-        if top in (OURS | {"paddle"}) - {"errors", "safe_io"}:
+        if top in (OURS | {"paddle"}) - SHARED:
             assert any(name == a or name.startswith(f"{a}.") for a in allowed), f"{file}: {name}"
 
 
@@ -167,8 +169,8 @@ def test_files_are_opened_in_one_place(path: Path) -> None:
 WITHOUT_PADDLE = [
     *("augment", "configs", "data_check", "features", "generator", "generator_safety", "graph"),
     *("keypoint_reader", "kinetics_reader", "matching", "pipeline", "prenormalise", "reader"),
-    *("safe_io", "schedules", "skeletons", "synthetic", "synthetic_clips", "tracking"),
-    "weight_names",
+    *("safe_io", "safe_pickle", "schedules", "skeletons", "synthetic", "synthetic_clips"),
+    *("tracking", "weight_names"),
 ]
 
 

@@ -21,6 +21,7 @@ from reader.ntu.recordings import RecordingFiles, find_recordings, missing_skele
 from reader.ntu.source import NTUReader
 from reader.parallel import in_order
 from reader.source import Item
+from tests.archives import lying_archive
 from tests.skeleton_text import random_frames, skeleton_lines, skeleton_text, write_recordings
 
 A, B = "S001C001P001R001A001", "S001C001P002R001A002"
@@ -163,6 +164,7 @@ def test_the_last_line_end_may_be_missing():
         (1, "3", "line 57: the file ends before its last frame"),
         (1, "1", "line 30: '1' after the last frame"),
         (2, "x", "line 2: 'x' is not a number of bodies"),
+        (2, "0_1", "line 2: '0_1' is not a number of bodies"),
         (2, "2", "line 31: .* is not a number of joints"),
         (30, "-1", "line 30: '-1' is not a number of bodies"),
         (32, "24", "line 32: 24 joints; must be 25"),
@@ -404,3 +406,18 @@ def test_a_killed_reader_process_is_an_error_and_not_an_endless_wait(tmp_path: P
         process.kill()
     with pytest.raises(UserError, match="reader process was killed .* try --workers 1"):
         list(clips)
+
+
+def test_members_that_unpack_to_more_than_they_say(tmp_path: Path):
+    path = lying_archive(tmp_path / "all.zip", f"{A}.skeleton", b"1\n0\n")
+    found, _ = find_recordings(str(path), "key")
+    with (
+        contextlib.closing(RecordingFiles()) as files,
+        pytest.raises(BadRecording, match="is neither stored nor deflated"),
+    ):
+        files.read(found[0])
+
+
+def test_a_text_of_newlines_is_refused_at_once():
+    with pytest.raises(BadRecording, match=r"x, 2,000,002 lines; allowed: 2,000,000"):
+        parse(b"1\n0\n" + b"\n" * 2_000_000, "x")

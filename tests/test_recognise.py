@@ -337,6 +337,9 @@ BAD_FOLDERS = {
     "not readable as JSON": {"a_1_keypoints.json": "{"},
     "'people' is not a list": {"a_1_keypoints.json": "{}"},
     "must be 54": {"a_1_keypoints.json": '{"people": [{"pose_keypoints_2d": [1, 2]}]}'},
+    "not all are finite numbers": {
+        "a_1.json": json.dumps({"people": [{"pose_keypoints_2d": [1] * 53 + [True]}]})
+    },
     "is also in": {"a_1.json": '{"people": []}', "b_1.json": '{"people": []}'},
     "at most 100000": {"a_1.json": '{"people": []}', "a_999999999.json": '{"people": []}'},
 }

@@ -1,11 +1,12 @@
-"""Whole files, and pickles that cannot run code."""
+"""Whole files, error messages of command lines."""
 
 from __future__ import annotations
 
-import collections
 import os
-import pickle
 import sys
+import tracemalloc
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 
 import safe_io
 from errors import UserError, choose, nearest_hint, run_command
-from safe_io import dump_pickle, load_pickle, whole_file
+from safe_io import read_npz, whole_file
+from tests.archives import UNPACKED, archive_of, lying_archive, npy
 from tests.processes import run_process
 
 
@@ -38,64 +40,6 @@ def test_the_error_names_what_cannot_be_written(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_plain_data_round_trip(tmp_path: Path, protocol: int) -> None:
-    value = {
-        "a": [1, 2.5, "x", None, True, b"bytes", {3}, (4,), bytearray(b"\xff"), bytearray()],
-        "b": np.arange(6, dtype=np.float32).reshape(2, 3),
-        "c": np.float64(0.5),
-        "d": np.array(["p", "q"]),
-        "e": collections.OrderedDict(f=1),
-        "g": np.asfortranarray(np.arange(6, dtype=">i2").reshape(2, 3)),
-    }
-    file = tmp_path / "v.pkl"
-    file.write_bytes(pickle.dumps(value, protocol))
-    got = load_pickle(file)
-    np.testing.assert_array_equal(got.pop("b"), value["b"])
-    np.testing.assert_array_equal(got.pop("d"), value["d"])
-    np.testing.assert_array_equal(got.pop("g"), value["g"])
-    assert got == {k: value[k] for k in "ace"}
-
-
-class Evil:
-    def __init__(self, call, *args) -> None:
-        self.call = call, args
-
-    def __reduce__(self):
-        return self.call
-
-
-@pytest.mark.parametrize(
-    "call", [(os.system, "touch {}"), (eval, "open('{}', 'w')"), (getattr, [], "pop")]
-)
-def test_code_is_refused_before_it_runs(tmp_path: Path, call: tuple) -> None:
-    mark = tmp_path / "ran"
-    function, *args = call
-    args = [a.format(mark) if isinstance(a, str) else a for a in args]
-    for content in (Evil(function, *args), np.array([Evil(function, *args)], dtype=object)):
-        (tmp_path / "evil.pkl").write_bytes(pickle.dumps(content))
-        with pytest.raises(UserError, match=r"evil.pkl.*admitted"):
-            load_pickle(tmp_path / "evil.pkl")
-    assert not mark.exists()
-
-
-def test_a_number_allocates_no_memory(tmp_path: Path) -> None:
-    (tmp_path / "big.pkl").write_bytes(pickle.dumps(Evil(bytearray, 2**45)))
-    with pytest.raises(UserError, match=r"big.pkl: not a pickle of plain data: memoryview"):
-        load_pickle(tmp_path / "big.pkl")
-
-
-def test_pickles_cannot_change_functions_of_the_reader(tmp_path: Path) -> None:
-    """GLOBAL of an admitted name, then BUILD with attributes for it."""
-    state = pickle.dumps((None, {"__defaults__": ("bad",)}), 2)[2:-1]
-    for name in (b"c_codecs\nencode\n", b"cnumpy\nndarray\n"):
-        for content in (b"\x80\x02" + name + state + b"b.", b"\x80\x02" + name + b"."):
-            (tmp_path / "f.pkl").write_bytes(content)
-            with pytest.raises(UserError, match="not admitted"):
-                load_pickle(tmp_path / "f.pkl")
-    assert safe_io._encode_latin1.__defaults__ == ("latin1",)
-
-
 def test_two_writers_of_one_file_are_independent(tmp_path: Path) -> None:
     with whole_file(tmp_path / "a", "w") as first:
         with whole_file(tmp_path / "a", "w") as second:
@@ -113,33 +57,6 @@ def test_a_closed_pipe_is_no_bug() -> None:
     command = f'{sys.executable} -c "{code}" | head -1; exit ${{PIPESTATUS[0]}}'
     done = run_process(["bash", "-c", command])
     assert (done.returncode, done.stderr) == (141, "")
-
-
-def test_damaged_pickles_are_refused(tmp_path: Path) -> None:
-    whole = pickle.dumps({"a": np.arange(100), "b": ["text"] * 10})
-    rng = np.random.RandomState(0)
-    file = tmp_path / "d.pkl"
-    refused = 0
-    for case in range(300):
-        damaged = bytearray(whole[: rng.randint(len(whole))] if case % 2 else whole)
-        for _ in range(3):
-            if damaged:
-                damaged[rng.randint(len(damaged))] = rng.randint(256)
-        file.write_bytes(damaged)
-        try:
-            load_pickle(file)
-        except UserError as error:
-            assert str(file) in str(error)
-            refused += 1
-    assert refused > 100
-    with pytest.raises(UserError, match="No such file"):
-        load_pickle(tmp_path / "absent.pkl")
-
-
-def test_any_unpickler_reads_dumped_pickles(tmp_path: Path) -> None:
-    with whole_file(tmp_path / "p.pkl") as file:
-        dump_pickle((["a"], [1]), file)
-    assert pickle.loads((tmp_path / "p.pkl").read_bytes()) == (["a"], [1])
 
 
 def test_names_are_suggested() -> None:
@@ -175,3 +92,46 @@ def test_errors_of_the_block_pass_through(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="other"), whole_file(tmp_path / "a.txt", "w"):
         (tmp_path / "other").read_text()
     assert not list(tmp_path.iterdir())
+
+
+def peak_of(call: Callable[[], object]) -> int:
+    """Bytes that a call allocates at once."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archives_cannot_unpack_to_more_than_they_say(tmp_path: Path, method: int) -> None:
+    path = lying_archive(tmp_path / "a.npz", "logits.npy", npy(np.zeros(10)), method)
+
+    def read() -> None:
+        with pytest.raises(UserError, match="a.npz: not scores: 'logits.npy' is neither stored"):
+            read_npz(path, "scores")
+
+    assert path.stat().st_size < UNPACKED / 1000 and peak_of(read) < UNPACKED / 10
+
+
+def test_a_lying_deflated_member_is_read_as_far_as_it_says(tmp_path: Path) -> None:
+    path = lying_archive(tmp_path / "a.npz", "a.npy", npy(np.zeros(10**6)), zipfile.ZIP_DEFLATED)
+
+    def read() -> None:
+        with pytest.raises(UserError, match="a.npz: not scores: "):
+            read_npz(path, "scores")
+
+    assert peak_of(read) < UNPACKED / 4  # NumPy reserves the array that the header describes
+
+
+def test_archives_of_arrays_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = ("a.npy", npy(np.zeros(10**5))), ("b.npy", npy(np.ones(3)))
+    path = archive_of(tmp_path / "a.npz", *members)
+    assert read_npz(path, "scores").keys() == {"a", "b"}
+    monkeypatch.setattr(safe_io, "MAX_NPZ_BYTES", 800_000)
+    with pytest.raises(UserError, match="not scores: 800280 bytes unpacked; allowed: 800000"):
+        read_npz(path, "scores")
+    path = archive_of(tmp_path / "a.npz", members[1], members[1])
+    with pytest.raises(UserError, match="not scores: two members have the same name"):
+        read_npz(path, "scores")

@@ -229,7 +229,8 @@ def test_a_users_own_file(tmp_path: Path) -> None:
         ({"joints": 4}, "joints is 4; allowed: a list"),
         ({"joints": ["a", True]}, r"joints\[1\] is True; allowed: a name"),
         ({"joints": ["head", "hip", "head"]}, "joints: duplicate name 'head'"),
-        ({"joints": ["head"]}, "joints has 1 names; allowed: 2 or more"),
+        ({"joints": ["head"]}, "joints has 1 names; allowed: 2 to 600"),
+        ({"joints": [f"j{n}" for n in range(601)]}, "joints has 601 names; allowed: 2 to 600"),
         ({"edges": [["head", "spin"]]}, r"edges\[0\]\[1\] is 'spin', .*did you mean spine\?"),
         ({"edges": [[0, 4]]}, r"edges\[0\]\[1\] is 4, which is not a joint; .* 0 to 3"),
         ({"edges": [[0, -1]]}, r"edges\[0\]\[1\] is -1, which is not a joint"),
@@ -293,3 +294,30 @@ def test_layouts_are_loaded_on_demand() -> None:
     )
     done = run_python("-c", code)
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
+def test_the_largest_layouts_are_checked_at_once() -> None:
+    count = 600
+    chain = {
+        **{"name": "x", "joints": [f"j{n}" for n in range(count)], "centre": 0},
+        "edges": [[n, n + 1] for n in range(count - 1)],
+        "parents": {n: max(n - 1, 0) for n in range(count)},
+        "parts": [[*range(count)]],
+    }
+    layout = from_mapping(chain, "x.yaml")
+    assert layout.parents == (0, *range(count - 1))
+    del chain["parents"]
+    assert from_mapping(chain, "x.yaml") == layout
+    hop = hop_distance(np.array(layout.edges), count, count)
+    joint = np.arange(count)
+    np.testing.assert_array_equal(hop, np.abs(joint[:, None] - joint))
+    with pytest.raises(UserError, match=r"parts overlap: j0, j1, j10"):
+        from_mapping({**chain, "parts": [[*range(count)] * 100]}, "x.yaml")
+    with pytest.raises(UserError, match=r"edges\[598\] connects 0 and 1 again"):
+        from_mapping({**chain, "edges": [*chain["edges"][:598], [0, 1]]}, "x.yaml")
+
+
+def test_long_files_are_no_yaml(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("\n" * 2**22)
+    with pytest.raises(UserError, match=r"x.yaml: 4,194,304 letters; allowed in YAML: 2,097,152"):
+        skeleton(str(tmp_path / "x.yaml"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import safe_io
+import safe_pickle
 from dataset import tiny_data_gen
 from dataset.feeder import ClipFeeder, StepSampler, data_loader, eval_sampler
 from dataset.pipeline import ClipPipeline
@@ -144,6 +144,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
     [
         ({"a": 1}, "allowed: a pickle of"),
         ((["a"] * 10, [0] * 9), "9 labels for 10 clips"),
+        ((["a" * 1001] * 10, [0] * 10), "a name of 1001 letters; allowed: 1000"),
         ((["a"] * 10, [0.5] * 10), "integers"),
         ((["a"] * 10, ["x"] * 10), "integers"),
         ((["a"] * 10, [-1] * 10), "label -1"),
@@ -281,6 +282,6 @@ def test_labels_that_are_not_the_manifests_are_refused(tmp_path: Path) -> None:
     (data.parent / "manifest.json").write_text(json.dumps(manifest))
     assert len(open_clips(data)) == len(clips)
     with open(data.with_name("eval_label.pkl"), "wb") as file:
-        safe_io.dump_pickle((clips.names, clips.labels[::-1].tolist()), file)
+        safe_pickle.dump_pickle((clips.names, clips.labels[::-1].tolist()), file)
     with pytest.raises(UserError, match="not those of manifest.json"):
         open_clips(data)

@@ -26,7 +26,8 @@ from reader.keypoint.types import Wanted
 from reader.ntu.recordings import find_recordings
 from reader.recording import form_of, read_recording
 from report import read_scores
-from safe_io import file_hash, load_pickle, open_npy, read_npz, read_text, read_yaml_file
+from safe_io import file_hash, open_npy, read_npz, read_text, read_yaml_file
+from safe_pickle import load_pickle
 from training.checkpoint import load_checkpoint
 
 SECONDS = 20.0  # that a reader may take to refuse a file

@@ -18,7 +18,8 @@ from dataset.protocols import DataSpec
 from errors import UserError
 from model.build import build_network
 from model.network import ClipNetwork
-from safe_io import PathLike, load_pickle, whole_file
+from safe_io import PathLike, whole_file
+from safe_pickle import load_pickle
 from training import weight_names
 from training.torch_file import is_torch_file, read_torch
 from utils import set_seed

@@ -16,23 +16,19 @@ import struct
 import zipfile
 from math import prod
 from pickle import UnpicklingError
+from reprlib import repr as _show  # abbreviates long and deep values
 from typing import IO, Any, Literal
 
 import numpy as np
 
 from errors import UserError
-from safe_io import (
-    PathLike,
-    PlainUnpickler,
-    StandIn,
-    open_file,
-    pickle_mistakes,
-    without_stand_ins,
-)
+from safe_io import PathLike, check_members, open_file
+from safe_pickle import PlainUnpickler, StandIn, pickle_mistakes, plain_dict
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 _ZIP, _HEAD = b"PK\x03\x04", 512  # how zip archives begin; bytes that tell the formats apart
+_MAX_RANK = 32  # of a tensor; as NumPy before version 2
 _BFLOAT16 = "bfloat16"  # which NumPy does not have: the upper half of a float32
 _VALUES = {  # of the storage types FloatStorage etc.
     **{"Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": _BFLOAT16, "Bool": "?"},
@@ -70,8 +66,10 @@ class _Tensor(StandIn):
         numbers = (offset, *size, *stride)
         if not isinstance(storage, _Storage) or len(size) != len(stride):
             raise UnpicklingError("a tensor without storage, or with size unlike stride")
-        if any(type(n) is not int or n < 0 for n in numbers):
-            raise UnpicklingError(f"a tensor with {numbers} for offset, size and stride")
+        if len(size) > _MAX_RANK:
+            raise UnpicklingError(f"a tensor of {len(size)} dimensions; allowed: {_MAX_RANK}")
+        if any(type(n) is not int or not 0 <= n < 2**63 for n in numbers):
+            raise UnpicklingError(f"a tensor with {_show(numbers)} for offset, size and stride")
         last = offset + sum((n - 1) * step for n, step in zip(size, stride))
         if prod(size) and (prod(size) > storage.count or last >= storage.count):
             raise UnpicklingError(
@@ -98,14 +96,21 @@ def _tensor(storage: _Storage, offset: int, size: tuple, stride: tuple, *rest: A
     return _Tensor(storage, offset, size, stride)
 
 
+def _device(*parts: Any) -> str:
+    """Stands in for torch.device."""
+    if any(type(part) not in (str, int) for part in parts):  # others may be nested without end
+        raise UnpicklingError("a device that is not a text and a number")
+    return " ".join(map(str, parts))
+
+
 class _TorchUnpickler(PlainUnpickler):
     """Plain data, tensors and parameters. storages: the storages of the content, by key."""
 
     admitted = {
         **PlainUnpickler.admitted,
-        ("collections", "Counter"): dict,  # milestones of a learning rate schedule
-        ("torch", "Size"): tuple,
-        ("torch", "device"): lambda *text: " ".join(map(str, text)),
+        ("collections", "Counter"): plain_dict,  # milestones of a learning rate schedule
+        ("torch", "Size"): PlainUnpickler.admitted["builtins", "tuple"],
+        ("torch", "device"): _device,
         ("torch._utils", "_rebuild_tensor"): _tensor,
         ("torch._utils", "_rebuild_tensor_v2"): _tensor,
         ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
@@ -113,8 +118,8 @@ class _TorchUnpickler(PlainUnpickler):
     }
     drops_state_of = (dict,)  # a state_dict has the versions of its modules as an attribute
 
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(file, encoding="latin1")
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        super().__init__(file, size)
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -132,7 +137,7 @@ class _TorchUnpickler(PlainUnpickler):
         if not isinstance(kind, _ValueKind) or not isinstance(key, str) or view not in ([], [None]):
             raise UnpicklingError(f"a storage of an unknown kind; {_ONLY_WEIGHTS}")
         if type(count) is not int or count < 0:
-            raise UnpicklingError(f"a storage of {count} values")
+            raise UnpicklingError(f"a storage of {_show(count)} values")
         known = self.storages.setdefault(key, _Storage(kind, count))
         if (known.kind, known.count) != (kind, count):
             raise UnpicklingError(f"storage {key} has two different descriptions")
@@ -181,7 +186,12 @@ def _read_zip(file: IO[bytes]) -> Any:
 
 
 def _read_archive(archive: zipfile.ZipFile, file_size: int) -> Any:
-    names = archive.namelist()
+    # torch does not compress: a stored archive cannot contain more bytes than its file.
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise UnpicklingError("a compressed zip archive, which torch does not write")
+    check_members(entries, file_size)
+    names = {entry.filename for entry in entries}
     tops = [name[: -len("data.pkl")] for name in names if name.endswith("/data.pkl")]
     if len(tops) != 1:
         raise UnpicklingError(f"a zip archive with {len(tops)} data.pkl instead of 1")
@@ -191,14 +201,8 @@ def _read_archive(archive: zipfile.ZipFile, file_size: int) -> Any:
     order = archive.read(f"{top}byteorder") if f"{top}byteorder" in names else b"little"
     if order not in (b"little", b"big"):
         raise UnpicklingError(f"byteorder is {order[:20]!r}; allowed: little, big")
-    # torch does not compress: a stored archive cannot contain more bytes than its file.
-    entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise UnpicklingError("a compressed zip archive, which torch does not write")
-    if sum(entry.file_size for entry in entries) > file_size:
-        raise UnpicklingError("a zip archive that claims more bytes than its file has")
     with archive.open(f"{top}data.pkl") as pickled:
-        unpickler = _TorchUnpickler(pickled)
+        unpickler = _TorchUnpickler(pickled, file_size)
         content = unpickler.load()
     for key, storage in unpickler.storages.items():
         entry = f"{top}data/{key}"
@@ -210,21 +214,22 @@ def _read_archive(archive: zipfile.ZipFile, file_size: int) -> Any:
                 f"storage {key} has {len(raw)} bytes instead of {storage.num_byte}"
             )
         storage.array = storage.kind.read(raw, ">" if order == b"big" else "<")
-    return without_stand_ins(content)
+    return unpickler.plain(content)
 
 
 def _read_legacy(file: IO[bytes]) -> Any:
-    heads = []
+    heads, size = [], os.fstat(file.fileno()).st_size
     for _ in range(3):
-        heads.append(PlainUnpickler(file, encoding="latin1").load())
+        heads.append(PlainUnpickler(file, size).load())
         if heads[0] != _MAGIC_NUMBER:
             raise UnpicklingError("it does not begin like torch's files")
     if heads[1] != _LEGACY_VERSION:
-        raise UnpicklingError(f"format version {heads[1]!r}; allowed: {_LEGACY_VERSION}")
-    unpickler = _TorchUnpickler(file)
+        raise UnpicklingError(f"format version {_show(heads[1])}; allowed: {_LEGACY_VERSION}")
+    unpickler = _TorchUnpickler(file, size)
     content = unpickler.load()
-    keys = PlainUnpickler(file, encoding="latin1").load()
-    if not isinstance(keys, list) or sorted(keys) != sorted(unpickler.storages):
+    keys = PlainUnpickler(file, size).load()
+    is_listed = isinstance(keys, list) and all(type(key) is str for key in keys)
+    if not is_listed or sorted(keys) != sorted(unpickler.storages):
         raise UnpicklingError("its list of storages differs from its content")
     for key in keys:
         storage = unpickler.storages[key]
@@ -232,7 +237,7 @@ def _read_legacy(file: IO[bytes]) -> Any:
         if count != storage.count:
             raise UnpicklingError(f"storage {key} has {count} values instead of {storage.count}")
         storage.array = storage.kind.read(_read_exactly(file, storage.num_byte), "<")
-    return without_stand_ins(content)
+    return unpickler.plain(content)
 
 
 def _read_exactly(file: IO[bytes], num_byte: int) -> bytes:

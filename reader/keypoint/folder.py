@@ -22,12 +22,13 @@ import numpy as np
 from errors import UserError
 from reader.clip import BadRecording
 from reader.keypoint.labels import numbers_of
-from reader.keypoint.table import read_table
+from reader.keypoint.table import is_number, read_table
 from reader.keypoint.types import Entry, Raw, Wanted
 from reader.shared import files_below
-from safe_io import UnreadableFile, check_file, read_text
+from safe_io import UnreadableFile, check_file, check_members, read_text
 
 INDEX = "index.csv"
+MAX_ROWS = 500_000  # of it; Kinetics-400 has 260,000 clips
 SUFFIXES = (".npy", ".npz", ".csv")
 MAX_BYTES = 512 * 2**20  # of one array; 10,000 frames of ten persons with 133 joints are smaller
 _COLUMNS = ("file", "label", "split")
@@ -85,7 +86,13 @@ def _rows(index: str) -> list[tuple[int, dict[str, str]]]:
     lines = csv.reader(io.StringIO(read_text(index), newline=""), strict=True)
     try:
         head = [name.strip().lower() for name in next(lines, [])]
-        rows = [(lines.line_num, [cell.strip() for cell in row]) for row in lines]
+        rows = []
+        for row in filter(None, lines):
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                rows.append((lines.line_num, cells))
+            if len(rows) > MAX_ROWS:
+                raise UserError(f"{index}: more than {MAX_ROWS:,} rows; split the data")
     except csv.Error as error:
         raise UserError(f"{index}: not readable as CSV: {error}") from error
     missing = [name for name in _COLUMNS if name not in head]
@@ -94,13 +101,10 @@ def _rows(index: str) -> list[tuple[int, dict[str, str]]]:
             f"{index}: its first line is {','.join(head)[:80]!r}, without {', '.join(missing)}; "
             "allowed: file,label,split and optionally person,fps"
         )
-    kept = []
     for line, row in rows:
-        if any(row):
-            if len(row) != len(head):
-                raise UserError(f"{index}, line {line}: {len(row)} fields; must be {len(head)}")
-            kept.append((line, dict(zip(head, row))))
-    return kept
+        if len(row) != len(head):
+            raise UserError(f"{index}, line {line}: {len(row)} fields; must be {len(head)}")
+    return [(line, dict(zip(head, row))) for line, row in rows]
 
 
 def _stacked(
@@ -148,7 +152,7 @@ def _entry(row: Mapping[str, str], label: int, where: str) -> tuple[Entry, int |
     name, person = str(path), None
     if row.get("person"):
         ending = f"_p{row['person']}"
-        if not re.fullmatch(r"\d{1,3}", row["person"]) or not path.stem.endswith(ending):
+        if not re.fullmatch(r"[0-9]{1,3}", row["person"]) or not path.stem.endswith(ending):
             raise UserError(
                 f"{where}: person is {row['person']!r} and file {row['file']!r}; must be 0, 1, ... "
                 "and a file called <clip>_p<person>, or leave person blank (docs/data.md)"
@@ -160,10 +164,7 @@ def _entry(row: Mapping[str, str], label: int, where: str) -> tuple[Entry, int |
 
 
 def _fps(text: str, where: str) -> float:
-    try:
-        fps = float(text or 0)
-    except ValueError:
-        fps = -1.0
+    fps = float(text or 0) if is_number(text or "0") else -1.0
     if not 0 <= fps <= 1e5:
         raise UserError(f"{where}: fps is {text!r}; must be frames per second, or blank")
     return fps
@@ -193,6 +194,5 @@ def _read_numpy(file: str) -> np.ndarray:
             raise BadRecording(file, reason)
         name = names[0] if len(names) == 1 else "keypoint"
         # A small archive may unpack to more than fits into memory.
-        if content.zip.getinfo(f"{name}.npy").file_size > MAX_BYTES:
-            raise BadRecording(file, f"{name} has more than {MAX_BYTES} bytes")
+        check_members([content.zip.getinfo(f"{name}.npy")], MAX_BYTES)
         return content[name]

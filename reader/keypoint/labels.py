@@ -46,7 +46,8 @@ def _numbers_of_names(
         if text not in number:
             hint = nearest_hint(text, names)
             raise UserError(f"{place}: label is {text!r}, not in {KEY}class_names ({hint})")
-    listed = ", ".join(f"{number[name]} {name}" for name in names if name in set(texts))
+    used = set(texts)
+    listed = ", ".join(f"{number[name]} {name}" for name in names if name in used)
     return [number[text] for text in texts], [f"labels are names, numbered {how}: {listed}"]
 
 

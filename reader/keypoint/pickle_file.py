@@ -14,7 +14,7 @@ from errors import UserError
 from reader.clip import BadRecording
 from reader.keypoint.labels import numbers_of
 from reader.keypoint.types import Entry, Raw, Wanted
-from safe_io import load_pickle
+from safe_pickle import load_pickle
 
 
 class Pickle:

@@ -31,7 +31,7 @@ def read_table(file: str) -> tuple[np.ndarray, list[str]]:
     """
     lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
     head = [cell.strip(' \t"') for cell in lines[0].split(",")] if lines else []
-    is_named = not _is_number(next(filter(None, head), "0"))
+    is_named = not is_number(next(filter(None, head), "0"))
     is_numbered = len(lines) > 1 and _count(head[1:] if head[0] == "" else head, _MIN_COLUMNS)
     if is_named or is_numbered:
         lines = lines[1:]
@@ -74,15 +74,18 @@ def _has_index(head: Sequence[str], table: np.ndarray) -> bool:
 
 def _count(cells: Sequence[str] | np.ndarray, least: int) -> bool:
     """Whether they are 0, 1, 2, ... or 1, 2, 3, ..., and at least so many."""
-    if len(cells) < least or not all(map(_is_number, cells)):
+    if len(cells) < least:
+        return False
+    if not isinstance(cells, np.ndarray) and not all(map(is_number, cells)):
         return False
     numbers = np.array(cells, np.float64)
     return any((numbers == np.arange(len(cells)) + first).all() for first in (0, 1))
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether it is a number in ASCII; `float` would also read 1_0 and digits of other scripts."""
     try:
         float(text)
     except ValueError:
         return False
-    return True
+    return text.isascii() and "_" not in text

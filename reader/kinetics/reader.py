@@ -9,8 +9,10 @@ stores frame 1 at index 1 and drops frame 300.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from reprlib import repr as _show  # abbreviates long and deep values
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,8 @@ MAX_READ = 5  # persons read per frame; the NUM_PERSON with the highest scores a
 LOWEST, HIGHEST = -0.5, 1.5
 MAX_SCORE = 10.0  # confidences slightly exceed 1, but never this much
 MAX_NUMBER = 1e300  # larger integers do not fit into float64 arrays
+# Of a frame; larger ones may be chosen so that sets of them take time that grows with the square.
+MAX_INDEX = 10**9
 
 
 def parse(
@@ -104,14 +108,15 @@ def _frames(frames: Any) -> tuple[list[int], list[_Person], int]:
         if not isinstance(frame, dict) or not isinstance(frame.get("skeleton"), list):
             raise Unusable(f"data[{n}]: not an object with frame_index and skeleton")
         number = frame.get("frame_index")
-        if type(number) is not int:
-            raise Unusable(f"data[{n}]: frame_index {number!r} is not an integer")
+        if type(number) is not int or abs(number) > MAX_INDEX:
+            allowed = f"an integer of at most {MAX_INDEX:,}"
+            raise Unusable(f"data[{n}]: frame_index {_show(number)} is not {allowed}")
         numbers.append(number)
         most = max(most, len(frame["skeleton"]))
         for m, person in enumerate(frame["skeleton"][:MAX_READ]):
             people.append(_person(number, m, person))
-    if len(set(numbers)) < len(numbers):
-        twice = next(number for number in numbers if numbers.count(number) > 1)
+    twice, count = Counter(numbers).most_common(1)[0]
+    if count > 1:
         raise Unusable(f"duplicate frame_index {twice}")
     return numbers, people, most
 
@@ -147,14 +152,14 @@ def _poses(people: Sequence[_Person]) -> np.ndarray:
 
 
 def _numbers(people: Sequence[_Person]) -> np.ndarray:
-    try:
-        values = np.array([person.pose + person.score for person in people])
-    except ValueError:  # lists among the numbers
-        values = np.empty(0, object)
-    if values.dtype.kind in "iuf" and values.ndim == 2 and np.isfinite(values).all():
-        return values.astype(np.float64)
-    for person in people:
-        for value in person.pose + person.score:
+    rows = [person.pose + person.score for person in people]
+    # Types first: NumPy reads true as 1, and gives all values the space of the longest text.
+    if all(set(map(type, row)) <= {int, float} for row in rows):
+        values = np.array(rows)
+        if values.dtype.kind in "iuf" and np.isfinite(values).all():
+            return values.astype(np.float64)
+    for person, row in zip(people, rows):
+        for value in row:
             if type(value) not in (int, float) or not abs(value) < MAX_NUMBER:
-                raise Unusable(f"{person.where}: {value!r} is not a finite number")
-    raise Unusable("contains a value that is not a finite number")
+                raise Unusable(f"{person.where}: {_show(value)} is not a finite number")
+    return np.array(rows, np.float64)

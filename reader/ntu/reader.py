@@ -25,6 +25,7 @@ NUM_JOINT = skeleton("ntu-25").num_joint
 NUM_FIELD = 12  # in the line of a joint
 # A frame may list more bodies (false detections in furniture and mirrors); the first four count.
 MAX_BODY = 4
+MAX_LINE = 2_000_000  # of a file; four persons in 15,000 frames have fewer
 # Metres. Beyond any sensor's range, and the squares of much larger numbers would overflow float32.
 MAX_COORDINATE = 1e6
 
@@ -67,8 +68,10 @@ def parse(data: bytes, where: str, repair_order: bool = False, max_frame: int = 
     that are kept. Raises BadRecording, naming `where` and the line, for a truncated file, values
     that are not finite numbers, a wrong number of joints, or text after the last frame.
     """
-    text = _Text(data.removeprefix(codecs.BOM_UTF8))
     with reading(where):
+        if data.count(b"\n") > MAX_LINE:
+            raise Unusable(f"{data.count(bytes([10])):,} lines; allowed: {MAX_LINE:,}")
+        text = _Text(data.removeprefix(codecs.BOM_UTF8))
         layout = _find_bodies(text, max_frame)
         joints = _joints(text, layout.rows)
     length = min(layout.num_frame, max_frame)
@@ -119,7 +122,8 @@ def _count(text: _Text, row: int, what: str) -> int:
     """The number of `what` in line `row`."""
     begins = text.begins
     try:
-        count = int(text.data[begins[row] : begins[row + 1]])
+        field = text.data[begins[row] : begins[row + 1]]
+        count = -1 if b"_" in field else int(field)  # Python reads 1_0 as 10
     except IndexError as error:
         raise _ends_early(text) from error
     except ValueError:

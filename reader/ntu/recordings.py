@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from errors import UserError
 from reader.clip import BadRecording
 from reader.shared import files_below, read_file
-from safe_io import UnreadableFile, open_file, read_text
+from safe_io import UnreadableFile, check_members, open_file, read_text
 
 SUFFIX = ".skeleton"
 # The longest recordings of NTU RGB+D have a few MB. A larger file is not a recording, and reading
@@ -129,7 +129,9 @@ class RecordingFiles:
             if recording.file not in self._archives:
                 content = self._open.enter_context(open_file(recording.file))
                 self._archives[recording.file] = zipfile.ZipFile(content)
-            return self._archives[recording.file].read(recording.member)
+            archive = self._archives[recording.file]
+            check_members([archive.getinfo(recording.member)], MAX_BYTES)
+            return archive.read(recording.member)
         except UnreadableFile as error:
             reason = error.reason
         except OSError as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.engines.engine import AUTO, ENGINES
-from errors import UserError, run_command
+from errors import UserError, printable, run_command
 from safe_io import file_hash
 from utils import check_least, new_parser, num_cores, prepare_environment, setup_logging
 
@@ -208,7 +208,8 @@ def check(args: argparse.Namespace) -> tuple[int, int]:
 def print_answer(name: str, best: dict[str, Any], seconds: float) -> None:
     """'walk.csv, frame 96: drink water 0.981 (3.9 ms)', of the mean over the last positions."""
     latency = f"{1000 * seconds:.1f} ms"
-    print(f"{name}, frame {best['frame']}: {best['name']} {best['probability']:.3f} ({latency})")
+    what = f"{best['name']} {best['probability']:.3f}"
+    print(printable(f"{name}, frame {best['frame']}: {what} ({latency})"))
 
 
 def print_batch(rows: list[dict[str, Any]]) -> None:
@@ -223,7 +224,7 @@ def print_batch(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         best = ", ".join(f"{top['name']} {top['probability']:.3f}" for top in row["top"])
         persons = "; ".join(f"person {p['person']}: {p['name']}" for p in row.get("persons", []))
-        print(f"  {row['name']}: {best}" + (f" ({persons})" if persons else ""))
+        print(printable(f"  {row['name']}: {best}" + (f" ({persons})" if persons else "")))
 
 
 if __name__ == "__main__":

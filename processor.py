@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -176,6 +177,8 @@ class Processor:
         figures = metrics.write(self.run_dir, note) if self.run_dir is not None else {}
         if self.board is not None:
             for name, png in figures.items():
+                if not os.path.exists(png):  # it could not be drawn, which the log says
+                    continue
                 self.board.add_figure(name, png, epoch)
 
     def _bar(self, items: Iterable[Any]) -> Iterable[Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy.engines.engine import AUTO, ENGINES
-from errors import UserError, run_command
+from errors import UserError, printable, run_command
 from safe_io import check_writable, file_hash
 from utils import check_least, new_parser, num_cores, prepare_environment, setup_logging
 
@@ -288,11 +288,11 @@ def recogniser_of(args: argparse.Namespace, predictor: AnyPredictor, rate: float
 def show(tree: dict[str, Any]) -> None:
     """The best classes, then '0.0 to 3.4 s, scene: drink water 0.981' for each segment."""
     best = ", ".join(f"{top['name']} {top['probability']:.3f}" for top in tree["top"])
-    print(f"{tree['source']}: {best or 'nobody is there for long enough'}")
+    print(printable(f"{tree['source']}: {best or 'nobody is there for long enough'}"))
     for row in [*tree["scene"], *tree["persons"]]:
         who = f"person {row['person']}" if "person" in row else "scene"
         span = f"{row['start']:.1f} to {row['end']:.1f} s"
-        print(f"  {span}, {who}: {row['label']} {row['confidence']:.3f}")
+        print(printable(f"  {span}, {who}: {row['label']} {row['confidence']:.3f}"))
 
 
 if __name__ == "__main__":

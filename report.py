@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from errors import UserError
+from errors import UserError, printable
 from safe_io import PathLike, read_npz, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a formula of a spreadsheet may begin
 MAX_INCHES, MAX_NAMED = 36.0, 220  # of a confusion matrix, and classes whose names it shows
 
 
@@ -39,8 +41,8 @@ def write_evaluation(
     note: str = "",
 ) -> Path:
     """confusion.csv (rows true, columns predicted), per_class.csv and confusion.png, whose path is
-    returned. matrix[true, predicted]: clips. prefix: of the names of the files. note: second line
-    of the figure's title."""
+    returned; there is no figure where it cannot be drawn. matrix[true, predicted]: clips. prefix:
+    of the names of the files. note: second line of the figure's title."""
     table = [["true \\ predicted", *class_names]]
     table += [[name, *row] for name, row in zip(class_names, matrix.tolist())]
     write_csv(folder / f"{prefix}confusion.csv", table)
@@ -53,8 +55,10 @@ def write_evaluation(
         rival = class_names[worst[label]] if label in worst else ""
         per_class.append([label, class_names[label], clips, correct, accuracy, rival])
     write_csv(folder / f"{prefix}per_class.csv", per_class)
-    save_figure(folder / f"{prefix}confusion.png", _confusion_figure(matrix, class_names, note))
-    return folder / f"{prefix}confusion.png"
+    path = folder / f"{prefix}confusion.png"
+    with _drawing(path):
+        save_figure(path, _confusion_figure(matrix, class_names, note))
+    return path
 
 
 def write_curves(
@@ -69,7 +73,17 @@ def write_curves(
         return
     keys = list(history[0])
     write_csv(folder / "curves.csv", [keys, *([row[key] for key in keys] for row in history)])
-    save_figure(folder / "curves.png", _curves_figure(history, curves))
+    with _drawing(folder / "curves.png"):
+        save_figure(folder / "curves.png", _curves_figure(history, curves))
+
+
+@contextlib.contextmanager
+def _drawing(path: Path) -> Iterator[None]:
+    """A figure that cannot be drawn costs a warning, not the run whose result it shows."""
+    try:
+        yield
+    except Exception as error:  # Matplotlib's errors share no other base
+        logging.warning("%s: not drawn: %s: %s", path, type(error).__name__, error)
 
 
 @dataclass(frozen=True)
@@ -135,9 +149,17 @@ def _problem(scores: ClipScores) -> str:
 
 
 def write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:
-    """Write rows of values as UTF-8 CSV, atomically; None as an empty cell."""
+    """Write rows of values as UTF-8 CSV, atomically; None as an empty cell. Texts are printable,
+    and an apostrophe precedes those that a spreadsheet would take for a formula (OWASP)."""
     with whole_file(path, "w") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+        written = csv.writer(file, lineterminator="\n")
+        written.writerows([_cell(value) for value in row] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.startswith(_FORMULA) else printable(value)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -170,7 +192,8 @@ def _confusion_figure(matrix: np.ndarray, class_names: Sequence[str], note: str 
         axes.set_xticks(ticks, labels, rotation=90, **style)
         axes.set_yticks(ticks, labels, **style)
     title = f"top-1 {matrix.trace()}/{matrix.sum()}\n{note}".rstrip()
-    axes.set(xlabel="predicted", ylabel="true", title=title)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_title(title, parse_math=False)
     return figure
 
 

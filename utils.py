@@ -14,7 +14,7 @@ import warnings
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
-from errors import UserError
+from errors import UserError, printable
 from safe_io import read_text
 
 _LOG_FORMAT = "[ %(asctime)s ] %(message)s"
@@ -114,11 +114,19 @@ def set_seed(seed: int, epoch: int = 0, rank: int = 0) -> None:
     paddle.seed((seed * 1_000_003 + epoch + rank * 15_485_863) % 2**31)
 
 
+class _LineFormatter(logging.Formatter):
+    """Every message is one line, whatever names it quotes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - of the base class
+        return printable(super().formatMessage(record))
+
+
 def setup_logging(level: int = logging.INFO) -> None:
     """Log lines '[ time ] text' to the console, and buffer them for `log_to_file`."""
     console = logging.StreamHandler(sys.stdout)
     memory = MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL, flushOnClose=False)
-    logging.basicConfig(format=_LOG_FORMAT, level=level, handlers=[console, memory], force=True)
+    console.setFormatter(_LineFormatter(_LOG_FORMAT))
+    logging.basicConfig(level=level, handlers=[console, memory], force=True)
 
 
 def log_to_file(path: Path) -> None:
@@ -127,7 +135,7 @@ def log_to_file(path: Path) -> None:
         file = logging.FileHandler(path, mode="a", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-    file.setFormatter(logging.Formatter(_LOG_FORMAT))
+    file.setFormatter(_LineFormatter(_LOG_FORMAT))
     root = logging.getLogger()
     for memory in [h for h in root.handlers if isinstance(h, MemoryHandler)]:
         memory.setTarget(file)

@@ -89,7 +89,7 @@ def npy_header(rng: random.Random, path: Path) -> None:
         + [f"__import__('os').system('touch {CANARY}')"]
     )
     order = rng.choice(["False"] * 4 + ["True", "0", "None", "'C'"])
-    n, c, t, v, m = clips.shape
+    n, c, t, v, m = (1,) * (5 - clips.ndim) + clips.shape
     shape = rng.choice(
         [str(clips.shape)] * 3
         + [

@@ -8,20 +8,19 @@ selects others (default 0).
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import pickle
 import random
 import shutil
-import sys
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.fuzz_cases import CANARY, any_bytes, mutate
+from tests.fuzz_worker import Case, Outcome, fuzz, printed_line_of, to_file
 from tests.networks import network_of
 
 QUICK = int(os.environ.get("SKELETON_FUZZ", "40"))
@@ -138,13 +137,23 @@ class ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def run_case(number: int, folder: Path, base: Path, network: Network) -> str:
-    """Run infer.py on one mutated set of files. Returns what is wrong with the outcome, or ''."""
+def prepare(base: Path) -> Case:
+    """In the worker process: what runs infer.py on one mutated set of files."""
+    import utils
+
+    utils.prepare_process(cpu_setup=False)
     import deploy.engines.probe
+
+    deploy.engines.probe.SECONDS = HANG / 2
+    network = reference(base / "weights.pdparams")
+    return partial(run_case, base=base, network=network)
+
+
+def run_case(number: int, base: Path, network: Network) -> Outcome:
     import infer
     from errors import run_command
 
-    deploy.engines.probe.SECONDS = HANG / 2
+    folder = Path(f"case-{number}").absolute()
     rng = random.Random(f"{SEED}-{number}")
     is_port = number % PORT_EVERY == PORT_EVERY - 1
     shutil.copytree(base / ("port" if is_port else "own"), folder)
@@ -158,106 +167,29 @@ def run_case(number: int, folder: Path, base: Path, network: Network) -> str:
     engine = rng.choice(("paddle", "paddle", "paddle", "auto"))
     argv = ["--model_file", folder / "m.pdmodel", "--data_file", folder / "x_data.npy", "-np"]
     argv += ["--engine", engine, "--output", output, "--cpu_threads", 1, "--no_cpu_setup"]
-    with open(stderr, "wb") as file:
-        saved = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            code = run_command(lambda: infer.main([str(a) for a in argv]))
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, 2)
-            os.close(saved)
-    lines = stderr.read_text(encoding="utf-8", errors="replace").splitlines()
+    with to_file(stderr):
+        code = run_command(lambda: infer.main([str(a) for a in argv]))
     if any(base.parent.rglob(CANARY)) or Path(CANARY).exists():
-        return f"{what}: code of the file was run"
-    if code == 2:
-        clear = len(lines) == 1 and lines[0].startswith("error: ") and len(lines[0]) < 700
-        return "" if clear and not output.exists() else f"{what}: prints {lines}"
-    if code or lines:
-        return f"{what}: exit code {code}, prints {lines}"
-    wrong = answer_is_wrong(output, folder, network, is_port)
-    return f"{what}: wrong answer: {wrong}" if wrong else ""
-
-
-def serve(pipe: Connection, base: Path) -> None:
-    """The worker process: receives numbers of cases, sends (what is wrong, whether infer.py
-    answered)."""
-    import utils
-
-    utils.prepare_process(cpu_setup=False)
-    work = base / f"work-{os.getpid()}"
-    work.mkdir()
-    os.chdir(work)
-    os.dup2(os.open("stdout", os.O_WRONLY | os.O_CREAT), 1)
-    network = reference(base / "weights.pdparams")
-    while True:
-        number = pipe.recv()
-        folder = work / f"case-{number}"
-        try:
-            wrong = run_case(number, folder, base, network)
-        except Exception as error:  # a bug of infer.py, or of the case itself
-            import traceback
-
-            lines = traceback.format_exc().strip().splitlines()[-4:]
-            wrong = f"case {number}: {type(error).__name__}: {error}: {lines}"
-        answered = folder.with_suffix(".json").exists()
-        if not wrong:
-            shutil.rmtree(folder)
-        pipe.send((wrong, answered))
-
-
-class Worker:
-    """A process that runs one case after the other."""
-
-    def __init__(self, base: Path) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, base), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    def run(self, number: int) -> tuple[str, bool]:
-        self.pipe.send(number)
-        try:
-            if self.pipe.poll(HANG):
-                return self.pipe.recv()
-            return f"case {number}: did not end within {HANG:.0f} s", False
-        except EOFError:
-            self.process.join()
-            return f"case {number}: the process died ({self.process.exitcode})", False
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.join()
-
-
-def fuzz(base: Path, numbers: range) -> tuple[list[str], int]:
-    """Run cases. Returns everything that was wrong, and the number of answers."""
-    found: list[str] = []
-    answers = 0
-    worker = Worker(base)
-    try:
-        for number in numbers:
-            wrong, answered = worker.run(number)
-            answers += answered
-            if wrong:
-                found.append(wrong)
-            if "did not end" in wrong or "process died" in wrong:
-                worker.stop()
-                worker = Worker(base)
-    finally:
-        worker.stop()
-    return found, answers
+        return f"{what}: code of the file was run", False
+    if code or stderr.stat().st_size:
+        wrong = printed_line_of(stderr, code)
+        wrong = wrong or "a half-written file" * output.exists()
+    else:
+        wrong = answer_is_wrong(output, folder, network, is_port)
+    if wrong:
+        return f"{what}: {wrong}", False
+    shutil.rmtree(folder)
+    return "", code == 0
 
 
 def test_mutated_files(whole_files: Path) -> None:
-    found, answers = fuzz(whole_files, range(QUICK))
+    found, answers = fuzz(prepare, whole_files, range(QUICK), HANG)
     assert not found, "\n".join(found)
     assert QUICK // 20 <= answers <= QUICK // 2, "some mutations change no answer"
 
 
 @pytest.mark.slow
 def test_hundreds_of_mutated_files(whole_files: Path) -> None:
-    found, answers = fuzz(whole_files, range(QUICK, MANY))
+    found, answers = fuzz(prepare, whole_files, range(QUICK, MANY), HANG)
     assert not found, "\n".join(found)
     assert answers >= (MANY - QUICK) // 20

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,3 +112,39 @@ def test_figures_of_very_many_classes_are_bounded(tmp_path: Path) -> None:
     names = [f"${n}_{{" for n in range(1200)]
     path = report.write_evaluation(tmp_path, np.eye(1200, dtype=np.int64), names)
     assert max(imread(path).shape) <= 36.8 * 120 + 1
+
+
+def test_formulas_and_forged_lines_in_tables(tmp_path: Path) -> None:
+    """A spreadsheet would run the first; the second would look like a line of its own."""
+    names = ["=HYPERLINK(1)", "a\nb\r\x1b[2J", "+1", "-1", "@x", "\tx", "plain", "7-2"]
+    report.write_evaluation(tmp_path, np.eye(8, dtype=int), names)
+    with open(tmp_path / "per_class.csv", newline="", encoding="utf-8") as file:
+        text = file.read()
+    rows = list(csv.reader(text.splitlines()))
+    shown = ["'=HYPERLINK(1)", "a\\nb\\r\\x1b[2J", "'+1", "'-1", "'@x", "'\\tx", "plain", "7-2"]
+    assert [row[1] for row in rows[1:]] == shown
+    assert [row[2] for row in rows[1:]] == ["1"] * 8
+    assert len(text.splitlines()) == 9 and "\r" not in text
+
+
+def test_a_figure_that_fails_costs_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("glyph")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    report.write_evaluation(tmp_path, np.eye(3, dtype=int), ["a", "b", "c"])
+    report.write_curves(tmp_path, [{"epoch": 1, "learning_rate": 0.1}], {})
+    assert sorted(os.listdir(tmp_path)) == ["confusion.csv", "curves.csv", "per_class.csv"]
+    assert [r.getMessage().split(": ")[1:] for r in caplog.records] == [
+        ["not drawn", "RuntimeError", "glyph"]
+    ] * 2
+
+
+def test_mathematics_in_names_is_drawn_as_text(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ["$\\frac{1", "$x$", "\\", "a$"]
+    report.write_evaluation(tmp_path, np.eye(4, dtype=int), names, note="$\\bad{")
+    assert (tmp_path / "confusion.png").exists() and not caplog.records

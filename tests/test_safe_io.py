@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import safe_io
-from errors import UserError, choose, nearest_hint, run_command
+from errors import LONGEST, UserError, choose, nearest_hint, one_line, printable, run_command
 from safe_io import read_npz, whole_file
 from tests.archives import UNPACKED, archive_of, lying_archive, npy
 from tests.processes import run_process
@@ -135,3 +135,16 @@ def test_archives_of_arrays_are_limited(tmp_path: Path, monkeypatch: pytest.Monk
     path = archive_of(tmp_path / "a.npz", members[1], members[1])
     with pytest.raises(UserError, match="not scores: two members have the same name"):
         read_npz(path, "scores")
+
+
+def test_messages_are_one_printable_line_of_bounded_length() -> None:
+    forged = one_line("class 'x\nInfer Mean Accuracy: 1\x1b[2J\u202e\ud800\u2028' of 動作")
+    assert forged == "class 'x Infer Mean Accuracy: 1\\x1b[2J\\u202e\\ud800\\u2028' of 動作"
+    assert printable("a\nb") == "a\\nb" and printable("plain é") == "plain é"
+    value = one_line(f"k is '{'v' * 5000}'; allowed: 1 to 9")
+    assert len(value) < 200 and value.endswith("; allowed: 1 to 9")
+    long = one_line(f"names are {', '.join(map(str, range(500)))}; allowed: two of them")
+    assert len(long) <= LONGEST and long.startswith("names are 0, 1")
+    assert long.endswith("allowed: two of them") and " ... " in long
+    path = f"{os.getcwd()}/{'deep/' * 100}x.npy"
+    assert one_line(f"{path}: no such file").count("...") == 1  # it does not exist

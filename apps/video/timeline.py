@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from deploy.predictions import probabilities
-from errors import UserError
+from errors import UserError, printable
 from report import write_csv
 from safe_io import whole_file
 
@@ -135,7 +135,7 @@ def _subtitles(rows: Sequence[Row]) -> str:
     shown = [row for row in rows if row["label"] != NO_ACTION]
     return "".join(
         f"{n}\n{_clock(row['start'])} --> {_clock(row['end'])}\n"
-        f"{row['label']} ({100 * row['confidence']:.0f} %)\n\n"
+        f"{printable(row['label'])} ({100 * row['confidence']:.0f} %)\n\n"
         for n, row in enumerate(shown, 1)
     )
 

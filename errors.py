@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 Choice = TypeVar("Choice")
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no space, no quota, nothing may be written
 LONGEST, LONGEST_WORD = 280, 120  # characters of a message without its paths, and of a word
+_QUICK = 20_000  # characters of a message that are looked at word by word
 
 
 class UserError(Exception):
@@ -27,23 +30,45 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A message as one printable line. Long words that are no paths are shortened, then the middle
-    of what is longer than LONGEST; paths do not count."""
+    """A message as one printable line. Long words are shortened, and the middle of what is longer
+    than LONGEST; paths that exist do not count."""
+    if len(text) > _QUICK:
+        text = f"{text[: _QUICK // 2]} ... {text[-_QUICK // 2 :]}"
     words = [_shortened(printable(word)) for word in text.split()]
-    excess = len(" ".join(words)) - sum(len(w) for w in words if os.sep in w) - LONGEST
-    if excess <= 0:
+    if sum(map(_length, words)) <= LONGEST:
         return " ".join(words)
-    middle = 2 * len(words) // 3
-    before, after = words[:middle], words[middle:]
-    while excess + len(" ...") > 0 and before:
-        excess -= len(before.pop()) + 1
-    return " ".join([*before, "...", *after])
+    end = _that_fit(words[::-1], 2 * LONGEST // 5)[::-1]
+    return " ".join([*_that_fit(words, LONGEST - 2 * LONGEST // 5 - len(" ... ")), "...", *end])
+
+
+def _that_fit(words: Iterable[str], room: int) -> list[str]:
+    """The first words, as long as there is room for them."""
+    kept: list[str] = []
+    for word in words:
+        room -= _length(word)
+        if room < 0:
+            break
+        kept.append(word)
+    return kept
+
+
+def _length(word: str) -> int:
+    return 0 if _is_path(word) else len(word) + 1
 
 
 def _shortened(word: str) -> str:
-    if len(word) <= LONGEST_WORD or os.path.lexists(word.strip("'\",;:")):
+    if len(word) <= LONGEST_WORD or _is_path(word):
         return word
     return f"{word[: LONGEST_WORD // 2]}...{word[-LONGEST_WORD // 4 :]}"
+
+
+def _is_path(word: str) -> bool:
+    return os.sep in word and os.path.lexists(word.strip("'\",;:()"))
+
+
+def _discard_output() -> None:
+    """What stdout has buffered goes nowhere, instead of an error at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def nearest_hint(name: str, allowed: Iterable[str]) -> str:
@@ -61,10 +86,13 @@ def choose(table: Mapping[str, Choice], name: str, where: str) -> Choice:
 
 
 def run_command(main: Callable[[], int]) -> int:
-    """The exit code of a command line: that of main, or 2 after printing a user error, or that the
-    memory is exhausted, as one line. Any other exception is a bug and keeps its traceback."""
+    """The exit code of a command line: that of main, or 2 after printing a user error, or that
+    memory or disk is exhausted, as one line. Any other exception is a bug and keeps its
+    traceback."""
     try:
-        return main()
+        code = main()
+        sys.stdout.flush()  # here, where its errors are handled
+        return code
     except UserError as error:
         print(f"error: {one_line(str(error))}", file=sys.stderr)
         return 2
@@ -77,8 +105,16 @@ def run_command(main: Callable[[], int]) -> int:
         )
         return 2
     except BrokenPipeError:  # the process that reads our output, e.g. `head`, has exited
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 141
+    except OSError as error:
+        if error.errno not in _DISK and "temporary directory" not in str(error):
+            raise
+        where = error.filename or "output or temporary files"
+        cause = one_line(error.strerror or str(error))
+        print(f"error: {where}: {cause}; free space, or set TMPDIR", file=sys.stderr)
+        _discard_output()
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

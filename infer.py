@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.engines.engine import AUTO, ENGINES
 from errors import UserError, printable, run_command
-from safe_io import file_hash
-from utils import check_least, new_parser, num_cores, prepare_environment, setup_logging
+from safe_io import check_writable, file_hash
+from utils import check_counts, new_parser, num_cores, prepare_environment, setup_logging
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,9 +186,10 @@ def check(args: argparse.Namespace) -> tuple[int, int]:
     from deploy.predictions import check_output
 
     check_accepted(args.accept)
-    check_least(args, "batch_size", "cpu_threads", "topk")
+    check_counts(args, "batch_size", "cpu_threads", "topk")
     if args.output:
         check_output(args.output)
+        check_writable(args.output, args.data_file, args.model_file)
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", args.shard)
     part, parts = (int(number) for number in match.groups()) if match else (0, 0)
     if not 1 <= part <= parts:

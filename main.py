@@ -26,7 +26,7 @@ from deploy.engines.engine import AUTO, CPU_ENGINES, ENGINES
 from errors import UserError, run_command
 from training import parallel
 from training.run_folder import last_checkpoint, new_run_dir, record_session
-from utils import log_to_file, num_cores, prepare_process, setup_logging
+from utils import check_counts, log_to_file, num_cores, prepare_process, setup_logging
 
 if TYPE_CHECKING:
     from deploy.predictor import Predictor
@@ -115,8 +115,9 @@ def resolve(args: argparse.Namespace) -> Config:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     config = resolve(args)
-    if not 0 <= args.delay_hours < 10_000 or args.workers < 1:
-        raise UserError("--delay_hours must be 0 to 10000, and --workers 1 or more")
+    check_counts(args, "workers")
+    if not 0 <= args.delay_hours <= 10_000:
+        raise UserError(f"--delay_hours is {args.delay_hours:g}; allowed: 0 to 10000")
     if args.engine != DYGRAPH:
         check_engine(args, config)
     if args.generate_data or args.extract:

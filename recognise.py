@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from deploy.engines.engine import AUTO, ENGINES
 from errors import UserError, printable, run_command
 from safe_io import check_writable, file_hash
-from utils import check_least, new_parser, num_cores, prepare_environment, setup_logging
+from utils import check_counts, new_parser, num_cores, prepare_environment, setup_logging
 
 if TYPE_CHECKING:
     import numpy as np
@@ -164,7 +164,7 @@ def check(args: argparse.Namespace) -> None:
     from apps.video.output import check_video
     from apps.video.timeline import check_output
 
-    check_least(args, "cpu_threads", "topk", "hold")
+    check_counts(args, "cpu_threads", "topk", "hold")
     for name, (low, high) in LIMITS.items():
         value = getattr(args, name)
         if value is not None and not low <= value <= high:
@@ -174,7 +174,7 @@ def check(args: argparse.Namespace) -> None:
     for path, check_name in ((args.output, check_output), (args.video, check_video)):
         if path:
             check_name(path)
-            check_writable(path)
+            check_writable(path, args.source, args.model_file)
 
 
 def is_media(args: argparse.Namespace) -> bool:

@@ -58,8 +58,12 @@ def whole_file(path: PathLike, mode: str = "wb") -> Iterator[IO[Any]]:
         raise
 
 
-def check_writable(path: PathLike) -> None:
-    """Raises UserError where `whole_file` could not write: to be known before long work."""
+def check_writable(path: PathLike, *sources: PathLike) -> None:
+    """Raises UserError where `whole_file` could not write, or would write over one of the files
+    that the result is made from: to be known before long work."""
+    for source in sources:
+        if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
+            raise UserError(f"{path}: cannot be written: it is also read; give another name")
     folder = Path(path).absolute().parent
     while not os.path.exists(folder):
         folder = folder.parent
@@ -234,9 +238,13 @@ def read_npz(path: PathLike, what: str) -> dict[str, np.ndarray]:
     try:
         with open_file(path) as content, np.load(content, allow_pickle=False) as file:
             check_members(file.zip.infolist(), MAX_NPZ_BYTES)
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except _NO_NPZ as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{path}: not {what}: {reason}") from error
+    others = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if others:  # NumPy gives the bytes of a member that does not begin like an array
+        raise UserError(f"{path}: not {what}: {others[0]} is no array")
+    return arrays

@@ -17,6 +17,7 @@ from pathlib import Path
 from errors import UserError, printable
 from safe_io import read_text
 
+MOST_THREADS, MOST_COUNT = 1024, 10**6  # of options: more is a typing error
 _LOG_FORMAT = "[ %(asctime)s ] %(message)s"
 # glibc's numbers of mallopt parameters
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
@@ -121,9 +122,24 @@ class _LineFormatter(logging.Formatter):
         return printable(super().formatMessage(record))
 
 
+class _Strict(logging.Handler):
+    """A handler whose errors, of a full disk or a closed pipe, end the command."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - of the base class
+        raise
+
+
+class _Console(_Strict, logging.StreamHandler):
+    pass
+
+
+class _LogFile(_Strict, logging.FileHandler):
+    pass
+
+
 def setup_logging(level: int = logging.INFO) -> None:
     """Log lines '[ time ] text' to the console, and buffer them for `log_to_file`."""
-    console = logging.StreamHandler(sys.stdout)
+    console = _Console(sys.stdout)
     memory = MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL, flushOnClose=False)
     console.setFormatter(_LineFormatter(_LOG_FORMAT))
     logging.basicConfig(level=level, handlers=[console, memory], force=True)
@@ -132,7 +148,7 @@ def setup_logging(level: int = logging.INFO) -> None:
 def log_to_file(path: Path) -> None:
     """Append all log lines since `setup_logging` to a file, and all that follow."""
     try:
-        file = logging.FileHandler(path, mode="a", encoding="utf-8")
+        file = _LogFile(path, mode="a", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
     file.setFormatter(_LineFormatter(_LOG_FORMAT))
@@ -150,11 +166,12 @@ def new_parser(doc: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=doc, formatter_class=kept)
 
 
-def check_least(args: argparse.Namespace, *names: str, least: int = 1) -> None:
-    """Raises UserError where an option of these names is a smaller number."""
+def check_counts(args: argparse.Namespace, *names: str) -> None:
+    """Raises UserError where an option of these names is not 1 or more, or is beyond all use."""
     for name in names:
-        if getattr(args, name) < least:
-            raise UserError(f"--{name} is {getattr(args, name)}; allowed: {least} or more")
+        most = MOST_THREADS if name in ("cpu_threads", "workers") else MOST_COUNT
+        if not 1 <= getattr(args, name) <= most:
+            raise UserError(f"--{name} is {getattr(args, name)}; allowed: 1 to {most}")
 
 
 def format_duration(seconds: float) -> str:

@@ -15,6 +15,12 @@ def check(holds: bool, key: str, value: object, allowed: str) -> None:
         raise ConfigError(f"{key} is {value!r}; allowed: {allowed}")
 
 
+def check_range(key: str, value: float, least: float, most: float) -> None:
+    """`check` for a number from `least` to `most`. The limits are far above what is useful: they
+    stop a typing error before it fills the memory."""
+    check(least <= value <= most, key, value, f"{least} to {most}")
+
+
 def one_of(key: str, value: str, *allowed: str) -> None:
     """`check` for one of a list of words."""
     check(value in allowed, key, value, ", ".join(allowed))

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
-from configs.checks import ConfigError, check, one_of
+from configs.checks import ConfigError, check, check_range, one_of
 
 BENCHMARK_FRAMES = 300  # frames kept of a clip of NTU RGB+D and Kinetics-skeleton, by convention
 MOST_CLASSES = 100_000
 MOST_FRAMES, MOST_PERSONS = 100_000, 100  # of a clip on disk of a user's own data
+MOST_PIXELS, MOST_BATCH, MOST_WORKERS = 100_000, 65_536, 1024
 KINETICS = "kinetics-skeleton"
 
 
@@ -50,10 +51,10 @@ class ClipArgs:
     def __post_init__(self) -> None:
         key = f"dataset_args.{self.group}."
         for name in ("train_batch_size", "eval_batch_size"):
-            check(getattr(self, name) >= 1, key + name, getattr(self, name), "1 or more")
-        fits = 4 <= self.num_frame <= self.max_frame
-        check(fits, key + "num_frame", self.num_frame, f"4 to {self.max_frame}")
-        check(self.num_workers >= 0, key + "num_workers", self.num_workers, "0 or more")
+            check_range(key + name, getattr(self, name), 1, MOST_BATCH)
+        check_range(key + "num_frame", self.num_frame, 4, self.max_frame)
+        check_range(key + "num_workers", self.num_workers, 0, MOST_WORKERS)
+        check(bool(self.root_folder), key + "root_folder", "", "a folder; '.' for this one")
         one_of(key + "on_bad_file", self.on_bad_file, "error", "skip")
         self._check_inputs(key)
         self._check_augment(key + "augment.")
@@ -184,16 +185,15 @@ class KeypointArgs(ClipArgs):
     def __post_init__(self) -> None:
         super().__post_init__()
         key = "dataset_args.keypoint."
-        allowed = f"the number of classes, up to {MOST_CLASSES}"
-        check(0 <= self.num_class <= MOST_CLASSES, key + "num_class", self.num_class, allowed)
-        persons, frames = self.num_person, self.max_frame
-        check(1 <= persons <= MOST_PERSONS, key + "num_person", persons, f"1 to {MOST_PERSONS}")
-        check(4 <= frames <= MOST_FRAMES, key + "max_frame", frames, f"4 to {MOST_FRAMES}")
+        check_range(key + "num_class", self.num_class, 0, MOST_CLASSES)
+        check_range(key + "num_person", self.num_person, 1, MOST_PERSONS)
+        check_range(key + "max_frame", self.max_frame, 4, MOST_FRAMES)
         check(self.first_label in (0, 1), key + "first_label", self.first_label, "0 or 1")
         one_of(key + "unit", self.unit, "metre", "millimetre", "pixel", "normalised")
         size = self.image_size
-        sound = len(size) in (0, 2) and all(side >= 1 for side in size)
-        check(sound, key + "image_size", list(size), "[width, height] in pixels, or []")
+        sound = len(size) in (0, 2) and all(1 <= side <= MOST_PIXELS for side in size)
+        allowed = f"[width, height] in pixels, up to {MOST_PIXELS}, or []"
+        check(sound, key + "image_size", list(size), allowed)
         upright = self.up == "y" or (self.up == "z" and self.num_axis == 3)
         check(upright, key + "up", self.up, "y, or z for unit metre or millimetre")
         letters = "".join(sorted(self.axes))

@@ -6,7 +6,7 @@ import typing
 from dataclasses import dataclass
 from typing import ClassVar
 
-from configs.checks import check, one_of
+from configs.checks import check, check_range, one_of
 
 ACT_TYPES = ("relu", "relu6", "hswish", "swish")
 CAUSAL = "-causal"
@@ -16,6 +16,7 @@ ATT_TYPES = (
 )
 LAYER_TYPES = ("Basic", "Bottleneck", "Sep", "SG")
 STRATEGIES = ("uniform", "distance", "spatial")
+MOST_CHANNELS, MOST_BLOCKS, MOST_TAPS = 4096, 100, 999
 Blocks = tuple[tuple[int, int, float], ...]  # channel, stride, depth of each
 
 
@@ -47,9 +48,11 @@ class EfficientGCNArgs:
     def __post_init__(self) -> None:
         key = "model_args."
         for n, row in enumerate(self.block_args):
-            ok = len(row) == 3 and row[0] >= 1 and row[1] in (1, 2) and row[2] >= 0
-            check(ok, f"{key}block_args[{n}]", row, "[channel >= 1, stride 1 or 2, depth >= 0]")
+            ok = len(row) == 3 and 1 <= row[0] <= MOST_CHANNELS and row[1] in (1, 2)
+            allowed = f"[channel 1 to {MOST_CHANNELS}, stride 1 or 2, depth 0 to {MOST_BLOCKS}]"
+            check(ok and 0 <= row[2] <= MOST_BLOCKS, f"{key}block_args[{n}]", row, allowed)
         fusion, blocks = self.fusion_stage, len(self.block_args)
+        check_range(key + "block_args: number of rows", blocks, 0, MOST_BLOCKS)
         allowed = f"0 to {blocks} (the number of block_args)"
         check(0 <= fusion <= blocks, key + "fusion_stage", fusion, allowed)
         one_of(key + "act_type", self.act_type, *ACT_TYPES)
@@ -57,13 +60,14 @@ class EfficientGCNArgs:
         one_of(key + "layer_type", self.layer_type, *LAYER_TYPES)
         check(0 <= self.drop_prob < 1, key + "drop_prob", self.drop_prob, "0 to below 1")
         kernel, hops = self.kernel_size
-        ok = kernel >= 1 and kernel % 2 == 1 and 0 <= hops <= 10
-        allowed = "[odd number of frames, largest hop 0 to 10]"
+        ok = 1 <= kernel <= MOST_TAPS and kernel % 2 == 1 and 0 <= hops <= 10
+        allowed = f"[odd number of frames up to {MOST_TAPS}, largest hop 0 to 10]"
         check(ok, key + "kernel_size", self.kernel_size, allowed)
-        check(self.reduct_ratio >= 1, key + "reduct_ratio", self.reduct_ratio, "1 or more")
-        check(self.expand_ratio >= 0, key + "expand_ratio", self.expand_ratio, "0 or more")
-        check(min(self.scale_args) > 0, key + "scale_args", self.scale_args, "two numbers above 0")
-        check(self.stem_channel >= 1, key + "stem_channel", self.stem_channel, "1 or more")
+        check_range(key + "reduct_ratio", self.reduct_ratio, 1, MOST_CHANNELS)
+        check_range(key + "expand_ratio", self.expand_ratio, 0, 100)
+        ok, allowed = all(0 < scale <= 4 for scale in self.scale_args), "two numbers above 0 to 4"
+        check(ok, key + "scale_args", self.scale_args, allowed)
+        check_range(key + "stem_channel", self.stem_channel, 1, MOST_CHANNELS)
 
 
 @dataclass(frozen=True)
@@ -87,16 +91,19 @@ class STGCNArgs:
 
     def __post_init__(self) -> None:
         key = "model_args."
-        check(bool(self.block_args), key + "block_args", [], "at least one block")
+        blocks = len(self.block_args)
+        check_range(key + "block_args: number of rows", blocks, 1, MOST_BLOCKS)
         for n, (channel, stride) in enumerate(self.block_args):
-            ok = channel >= 1 and stride in (1, 2)
-            check(ok, f"{key}block_args[{n}]", [channel, stride], "[channel >= 1, stride 1 or 2]")
+            ok = 1 <= channel <= MOST_CHANNELS and stride in (1, 2)
+            allowed = f"[channel 1 to {MOST_CHANNELS}, stride 1 or 2]"
+            check(ok, f"{key}block_args[{n}]", [channel, stride], allowed)
         one_of(key + "strategy", self.strategy, *STRATEGIES)
-        check(self.max_hop >= 1, key + "max_hop", self.max_hop, "1 or more")
-        check(self.dilation >= 1, key + "dilation", self.dilation, "1 or more")
+        check_range(key + "max_hop", self.max_hop, 1, 100)
+        check_range(key + "dilation", self.dilation, 1, 100)
         check(0 <= self.drop_prob < 1, key + "drop_prob", self.drop_prob, "0 to below 1")
-        odd = self.kernel_size >= 1 and self.kernel_size % 2 == 1
-        check(odd, key + "kernel_size", self.kernel_size, "an odd number of frames")
+        odd = 1 <= self.kernel_size <= MOST_TAPS and self.kernel_size % 2 == 1
+        allowed = f"an odd number of frames, up to {MOST_TAPS}"
+        check(odd, key + "kernel_size", self.kernel_size, allowed)
 
 
 @dataclass(frozen=True)
@@ -119,14 +126,16 @@ class RTSTGCNArgs:
 
     def __post_init__(self) -> None:
         key = "model_args."
-        check(bool(self.block_args), key + "block_args", [], "at least one block")
+        blocks = len(self.block_args)
+        check_range(key + "block_args: number of rows", blocks, 1, MOST_BLOCKS)
         for n, (channel, spacing) in enumerate(self.block_args):
-            ok, allowed = channel >= 1 and spacing >= 1, "[channel >= 1, tap spacing >= 1]"
+            ok = 1 <= channel <= MOST_CHANNELS and 1 <= spacing <= MOST_TAPS
+            allowed = f"[channel 1 to {MOST_CHANNELS}, tap spacing 1 to {MOST_TAPS}]"
             check(ok, f"{key}block_args[{n}]", [channel, spacing], allowed)
         one_of(key + "strategy", self.strategy, *STRATEGIES)
         check(0 <= self.drop_prob < 1, key + "drop_prob", self.drop_prob, "0 to below 1")
-        check(self.kernel_size >= 1, key + "kernel_size", self.kernel_size, "1 or more")
-        check(self.in_channel >= 1, key + "in_channel", self.in_channel, "1 or more")
+        check_range(key + "kernel_size", self.kernel_size, 1, MOST_TAPS)
+        check_range(key + "in_channel", self.in_channel, 1, MOST_CHANNELS)
 
 
 ModelArgs = EfficientGCNArgs | STGCNArgs | RTSTGCNArgs

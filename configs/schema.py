@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from configs.checks import ConfigError, check, one_of
-from configs.data import DataArgs, DatasetArgs, select_group
+from configs.checks import ConfigError, check, check_range, one_of
+from configs.data import MOST_BATCH, DataArgs, DatasetArgs, select_group
 from configs.model import EfficientGCNArgs, ModelArgs
 
 # Settings in which data, weights, models and the configuration may differ where `accept` names them
@@ -30,6 +30,11 @@ DIFFERENCES = (
 )
 
 
+def _check_rates(key: str, learning_rate: float, weight_decay: float) -> None:
+    check(0 < learning_rate <= 1000, key + "learning_rate", learning_rate, "above 0 to 1000")
+    check_range(key + "weight_decay", weight_decay, 0, 1000)
+
+
 @dataclass(frozen=True)
 class MomentumArgs:
     """`optimizer_args.Momentum`: SGD with (Nesterov) momentum."""
@@ -41,9 +46,8 @@ class MomentumArgs:
 
     def __post_init__(self) -> None:
         key = "optimizer_args.Momentum."
-        check(self.learning_rate > 0, key + "learning_rate", self.learning_rate, "above 0")
+        _check_rates(key, self.learning_rate, self.weight_decay)
         check(0 <= self.momentum < 1, key + "momentum", self.momentum, "0 to below 1")
-        check(self.weight_decay >= 0, key + "weight_decay", self.weight_decay, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,9 @@ class AdamArgs:
 
     def __post_init__(self) -> None:
         key = "optimizer_args.Adam."
-        check(self.learning_rate > 0, key + "learning_rate", self.learning_rate, "above 0")
+        _check_rates(key, self.learning_rate, self.weight_decay)
         for name in ("beta1", "beta2"):
             check(0 <= getattr(self, name) < 1, key + name, getattr(self, name), "0 to below 1")
-        check(self.weight_decay >= 0, key + "weight_decay", self.weight_decay, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class CosineArgs:
 
 
 def _check_epochs(key: str, max_epoch: int, warm_up: int) -> None:
-    check(max_epoch >= 1, key + "max_epoch", max_epoch, "1 or more")
+    check_range(key + "max_epoch", max_epoch, 1, 100_000)
     check(0 <= warm_up < max_epoch, key + "warm_up", warm_up, f"0 to below max_epoch ({max_epoch})")
 
 
@@ -143,9 +146,11 @@ class Config:
     def __post_init__(self) -> None:
         one_of("optimizer", self.optimizer, "Momentum", "Adam")
         one_of("lr_scheduler", self.lr_scheduler, "step", "cosine")
-        check(0 <= self.seed < 2**31, "seed", self.seed, "0 to 2147483647")
-        for name, least in (("base_batch_size", 0), ("accumulate", 1), ("log_every", 0)):
-            check(getattr(self, name) >= least, name, getattr(self, name), f"{least} or more")
+        check_range("seed", self.seed, 0, 2**31 - 1)
+        check_range("base_batch_size", self.base_batch_size, 0, 10**6)
+        check_range("accumulate", self.accumulate, 1, MOST_BATCH)
+        check_range("log_every", self.log_every, 0, 10**9)
+        check(bool(self.work_dir), "work_dir", "", "a folder; '.' for this one")
         for name in self.accept:
             one_of("accept", name, *DIFFERENCES)
         check(self.clip_norm >= 0, "clip_norm", self.clip_norm, "0 (off) or more")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -232,10 +232,36 @@ def read(path: Path) -> Part:
     content = read_json(path)
     if not isinstance(content, dict) or set(content) != KEYS:
         raise UserError(f"{path}: not written by infer.py --output")
+    if not _has(content, {"engine": str, "model": str, "data": str}):
+        raise UserError(f"{path}: engine, model and data must be texts; run that part again")
     shard, rows = content["shard"], content["clips"]
     is_shard = isinstance(shard, list) and [type(n) for n in shard] == [int] * 3
-    if not is_shard or not isinstance(rows, list) or len(rows) != shard[1] - shard[0]:
-        raise UserError(f"{path}: its clips do not fit its shard {shard}; run that part again")
+    if not is_shard or not 0 <= shard[0] <= shard[1] <= shard[2] or not isinstance(rows, list):
+        raise UserError(f"{path}: shard is {shard!r}; run that part again")
+    if len(rows) != shard[1] - shard[0]:
+        raise UserError(f"{path}: {len(rows)} clips do not fit shard {shard}; run that part again")
+    for number, row in enumerate(rows):
+        if not _is_row(row):
+            raise UserError(f"{path}: clips[{number}] is no prediction; run that part again")
     name, model, data = content["engine"], content["model"], content["data"]
     start, stop, total = shard
     return Part(name, model, data, start, stop, total, rows, source=str(path))
+
+
+def _is_row(row: Any) -> bool:
+    """Whether a value of a file is what `row_of` makes."""
+    if not _has(row, {"name": str, "top": list}) or not row["top"]:
+        return False
+    if "label" in row and not _has(row, {"label": int, "label_name": str}):
+        return False
+    persons = row.get("persons", [])
+    return (
+        all(_has(top, {"class": int, "name": str, "probability": float}) for top in row["top"])
+        and isinstance(persons, list)
+        and all(_has(person, {"person": int, "class": int, "name": str}) for person in persons)
+    )
+
+
+def _has(value: Any, kinds: Mapping[str, type]) -> bool:
+    """Whether a value is a dict with these keys, of these types."""
+    return isinstance(value, dict) and all(type(value.get(k)) is kind for k, kind in kinds.items())

@@ -103,7 +103,7 @@ def test_synthetic_clips_have_one_and_two_persons(both: Path) -> None:
     [
         (["none"], "none: no such model; allowed: one of none.pdmodel, none.json, none.onnx"),
         (["none.v2.onnx"], "allowed: one of none.v2.pdmodel"),
-        (["none", "--clips", "0"], "--clips is 0; allowed: 1 or more"),
+        (["none", "--clips", "0"], "--clips is 0; allowed: 1 to"),
         (["{both}", "--data_file", "none.npy"], "none.npy: no such file"),
     ],
 )

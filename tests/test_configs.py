@@ -102,6 +102,48 @@ def test_long_and_crowded_clips_of_own_data(key: str, highest: int) -> None:
         configs.load("1001", {**own, key: highest + 1})
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "highest"),
+    [
+        *(("2001", "dataset_args.ntu.num_workers", 1024), ("2001", "log_every", 10**9)),
+        *(("2001", f"dataset_args.ntu.{phase}_batch_size", 65_536) for phase in ("train", "eval")),
+        *(("2001", "accumulate", 65_536), ("2001", "base_batch_size", 10**6)),
+        *(("2001", f"scheduler_args.{name}.max_epoch", 100_000) for name in ("cosine", "step")),
+        *(("2001", f"optimizer_args.{name}.learning_rate", 1000) for name in ("Momentum", "Adam")),
+        *(("2001", f"optimizer_args.{name}.weight_decay", 1000) for name in ("Momentum", "Adam")),
+        *(("2001", "model_args.stem_channel", 4096), ("2001", "model_args.reduct_ratio", 4096)),
+        *(("2001", "model_args.expand_ratio", 100), ("1001", "model_args.max_hop", 100)),
+        *(("1001", "model_args.dilation", 100), ("1001", "model_args.kernel_size", 999)),
+        *(("4211", "model_args.in_channel", 4096), ("4211", "model_args.kernel_size", 999)),
+    ],
+)
+def test_numbers_have_limits(name: str, key: str, highest: int) -> None:
+    configs.load(name, {key: highest})
+    with pytest.raises(ConfigError, match=rf"{key} is {highest + 1}(\.0)?; allowed: .*{highest}"):
+        configs.load(name, {key: highest + 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "allowed"),
+    [
+        ("2001", "model_args.block_args", [[4097, 1, 1]] * 2, "channel 1 to 4096"),
+        ("2001", "model_args.block_args", [[16, 1, 101]] * 2, "depth 0 to 100"),
+        ("2001", "model_args.block_args", [[16, 1, 1]] * 101, "0 to 100"),
+        ("1001", "model_args.block_args", [[4097, 1]], "channel 1 to 4096"),
+        ("1001", "model_args.block_args", [[16, 1]] * 101, "1 to 100"),
+        ("4211", "model_args.block_args", [[16, 1000]], "spacing 1 to 999"),
+        ("2001", "model_args.kernel_size", [1001, 2], "up to 999"),
+        ("2001", "model_args.scale_args", [1, 4.1], "above 0 to 4"),
+        ("1001", "dataset_args.keypoint.image_size", [100_001, 1], "up to 100000"),
+        ("2001", "dataset_args.ntu.root_folder", "", "a folder"),
+        ("2001", "work_dir", "", "a folder"),
+    ],
+)
+def test_lists_and_folders_have_limits(name: str, key: str, value: object, allowed: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key}.* is .*; allowed: .*{allowed}"):
+        configs.load(name, {key: value})
+
+
 @pytest.mark.parametrize("name", ["1001", "2014", "9001"])
 def test_dump_reads_back(name: str, tmp_path: Path) -> None:
     config = configs.load(name, {"seed": 7})
@@ -136,10 +178,13 @@ def test_another_family_starts_its_model_args_afresh() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ({"model_args.block_args": []}, "at least one block"),
-        ({"model_args.block_args": [[64, 0]]}, r"block_args\[0\] is \[64, 0\].*tap spacing >= 1"),
-        ({"model_args.kernel_size": 0}, "model_args.kernel_size is 0; allowed: 1 or more"),
-        ({"model_args.in_channel": 0}, "model_args.in_channel is 0; allowed: 1 or more"),
+        ({"model_args.block_args": []}, "number of rows is 0; allowed: 1 to 100"),
+        (
+            {"model_args.block_args": [[64, 0]]},
+            r"block_args\[0\] is \[64, 0\].*tap spacing 1 to 999",
+        ),
+        ({"model_args.kernel_size": 0}, "model_args.kernel_size is 0; allowed: 1 to 999"),
+        ({"model_args.in_channel": 0}, "model_args.in_channel is 0; allowed: 1 to 4096"),
         ({"model_args.drop_prob": 1}, "0 to below 1"),
         ({"model_args.strategy": "far"}, "allowed: uniform, distance, spatial"),
         ({"model_args.max_hop": 2}, "max_hop is unknown"),

@@ -237,7 +237,7 @@ def test_bad_input_is_one_line(folder, tmp_path, capsys) -> None:
         ({"data_file": tmp_path / "no.npy"}, "no.npy: no such file"),
         ({"output": tmp_path / "t.txt"}, "t.txt; allowed: a name that ends in .csv"),
         ({"figure": tmp_path / "t.jpg"}, "t.jpg; allowed: a name that ends in .png"),
-        ({"cpu_threads": 0}, "--cpu_threads is 0; allowed: 1 or more"),
+        ({"cpu_threads": 0}, "--cpu_threads is 0; allowed: 1 to"),
     ]
     for changes, message in cases:
         assert early(folder, **changes) == 2, message

@@ -98,12 +98,22 @@ def test_shards_merge_to_the_whole(models: Path, tiny_data: Path, tmp_path: Path
     (tmp_path / "other.json").write_text(json.dumps({**other, "model": "another"}))
     (tmp_path / "again.json").write_text(json.dumps(other))
     (tmp_path / "cut.json").write_text(json.dumps({**other, "clips": other["clips"][1:]}))
+    odd_rows = [None, {}, {**other["clips"][0], "top": []}, {**other["clips"][0], "top": [3]}]
+    odd_rows += [{**other["clips"][0], **odd} for odd in ({"label": "1"}, {"persons": [{}]})]
+    for n, odd in enumerate(odd_rows):
+        clips = [*other["clips"][:3], odd, *other["clips"][4:]]
+        (tmp_path / f"row{n}.json").write_text(json.dumps({**other, "clips": clips}))
+    (tmp_path / "engine.json").write_text(json.dumps({**other, "engine": ["paddle"]}))
+    (tmp_path / "shard.json").write_text(json.dumps({**other, "shard": [8, 4, 24]}))
     for files, message in (
+        *(([tmp_path / f"row{n}.json"], "clips[3] is no prediction") for n in range(6)),
+        ([tmp_path / "engine.json"], "engine, model and data must be texts"),
+        ([tmp_path / "shard.json"], "shard is [8, 4, 24]; run that part again"),
         ([parts[0], parts[2]], "part3.json: clips 8 to 15 are missing"),
         (parts[:2], "clips 16 to 23 are missing: give every part"),
         ([*parts, tmp_path / "again.json"], "clips 8 to 15 come twice"),
         ([parts[0], tmp_path / "other.json"], "differ in model; merge parts of one run"),
-        ([tmp_path / "cut.json"], "do not fit its shard"),
+        ([tmp_path / "cut.json"], "7 clips do not fit shard [8, 16, 24]"),
         ([model], "not UTF-8 text"),
         ([tmp_path / "none.json"], "cannot be read: No such file"),
     ):

@@ -550,6 +550,17 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(
             keypoint_folder.read_array(str(tmp_path / name))
 
 
+def test_a_signalling_nan_gives_no_warning_of_numpy(tmp_path: Path, recwarn):
+    """The check of the values names it."""
+    arrays, rows = four_clips()
+    values = np.frombuffer(b"\x01\x00\xa0\x7f" * arrays["train0.npy"].size, "<f4")
+    arrays["train0.npy"] = values.reshape(arrays["train0.npy"].shape)
+    write_folder(tmp_path, arrays, rows)
+    with pytest.raises(UserError, match="train0"):
+        made(tmp_path, tmp_path / "out")
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
 # --- pickles ---------------------------------------------------------------------------------
 
 

@@ -158,7 +158,12 @@ def test_what_cannot_be_resumed_is_named(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "change", [{"opt": {}}, {"epoch": "x"}, {"history": [{}]}, {"best_state": {}}], ids=str
+    "change",
+    [
+        *({"opt": {}}, {"epoch": "x"}, {"epoch": -5}, {"epoch": True}, {"history": [{}]}),
+        *({"history": [{"epoch": "1"}]}, {"history": []}, {"best_state": {}}, {"best_state": 5}),
+    ],
+    ids=str,
 )
 def test_a_damaged_checkpoint_is_named(
     finished: Finished, change: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -168,6 +173,35 @@ def test_a_damaged_checkpoint_is_named(
     argv = ["-r", *finished.argv(tmp_path), "-pp", str(tmp_path / "odd.pdparams")]
     assert run_command(lambda: cli.main(argv)) == 2
     assert "odd.pdparams" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_odd_parts_of_a_checkpoint_are_named(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = load_checkpoint(finished.run_dir / "last.pdparams")
+    best, (row, *rows) = content["best_state"], content["history"]
+    name, velocity = next(iter(content["opt"].items()))
+    odd = {
+        "best_state": [
+            {**best, "cm": -best["cm"]},
+            {**best, "cm": np.zeros((2, *best["cm"].shape))},
+        ],
+        "history": [[{**row, "train_loss": "low"}, *rows], [{**row, "epoch": 2}, *rows]],
+        "opt": [
+            {**content["opt"], name: value}
+            for value in (velocity[None], velocity * np.nan, velocity.astype("U"), [1.0], None)
+        ],
+    }
+    odd["best_state"] += [{**best, "epoch": 99}, {**best, "acc_top5": np.inf}, {**best, "cm": "x"}]
+    for part, values in odd.items():
+        for value in values:
+            save_checkpoint(tmp_path / "odd.pdparams", {**content, part: value})
+            argv = ["-r", *finished.argv(tmp_path), "-pp", str(tmp_path / "odd.pdparams")]
+            assert run_command(lambda argv=argv: cli.main(argv)) == 2, value
+            error = capsys.readouterr().err
+            what = name if part == "opt" else part
+            assert what in error and error.count("\n") == 1, error
 
 
 @pytest.mark.slow
@@ -230,7 +264,7 @@ def test_evaluating_the_training_split(tiny_keys: list[str], tmp_path: Path, cap
             ["-c", "9001", "--set", "model_args.reduct_ratio=17"],
             "allowed: 1 to 16",
         ),
-        (["-c", "9001", "-gd", "--workers", "0"], "--workers 1 or more"),
+        (["-c", "9001", "-gd", "--workers", "0"], "--workers is 0; allowed: 1 to 1024"),
         (["-c", "9001", "seed"], "key=value"),
     ],
 )

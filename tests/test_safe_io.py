@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import tracemalloc
 import zipfile
@@ -16,7 +17,7 @@ import safe_io
 from errors import LONGEST, UserError, choose, nearest_hint, one_line, printable, run_command
 from safe_io import read_npz, whole_file
 from tests.archives import UNPACKED, archive_of, lying_archive, npy
-from tests.processes import run_process
+from tests.processes import run_process, run_python
 
 
 def test_whole_file_appears_only_at_the_end(tmp_path: Path) -> None:
@@ -64,6 +65,34 @@ def test_names_are_suggested() -> None:
     assert nearest_hint("zzz", ["b", "a"]) == "allowed: a, b"
     with pytest.raises(UserError, match="mode is 'c'; allowed: a, b"):
         choose({"b": 1, "a": 2}, "c", "mode")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize("how", ["print", "log"])
+def test_a_full_disk_is_one_line(how: str) -> None:
+    code = (
+        "import logging, sys, errors, utils\n"
+        "def main():\n"
+        "    utils.setup_logging()\n"
+        "    {'print': print, 'log': logging.info}[sys.argv[1]]('x' * 10)\n"
+        "    return 0\n"
+        "sys.exit(errors.run_command(main))"
+    )
+    words = shlex.join([sys.executable, "-c", code, how])
+    done = run_process(["sh", "-c", f"{words} > /dev/full"])
+    message = "error: output or temporary files: No space left on device; free space, or set TMPDIR"
+    assert (done.returncode, done.stderr) == (2, f"{message}\n")
+
+
+def test_no_place_for_temporary_files_is_one_line(tmp_path: Path) -> None:
+    code = (
+        "import sys, tempfile, errors\n"
+        "tempfile._candidate_tempdir_list = lambda: [sys.argv[1]]\n"
+        "sys.exit(errors.run_command(lambda: tempfile.mkdtemp() and 0))"
+    )
+    done = run_python("-c", code, tmp_path / "none")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "No usable temporary directory" in done.stderr and "set TMPDIR" in done.stderr
 
 
 def test_run_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,16 +164,21 @@ def test_archives_of_arrays_are_limited(tmp_path: Path, monkeypatch: pytest.Monk
     path = archive_of(tmp_path / "a.npz", members[1], members[1])
     with pytest.raises(UserError, match="not scores: two members have the same name"):
         read_npz(path, "scores")
+    path = archive_of(tmp_path / "a.npz", members[1], ("a.npy", b"no array"))
+    with pytest.raises(UserError, match="not scores: a is no array"):
+        read_npz(path, "scores")
 
 
 def test_messages_are_one_printable_line_of_bounded_length() -> None:
     forged = one_line("class 'x\nInfer Mean Accuracy: 1\x1b[2J\u202e\ud800\u2028' of 動作")
-    assert forged == "class 'x Infer Mean Accuracy: 1\\x1b[2J\\u202e\\ud800\\u2028' of 動作"
+    assert forged == "class 'x Infer Mean Accuracy: 1\\x1b[2J\\u202e\\ud800 ' of 動作"
     assert printable("a\nb") == "a\\nb" and printable("plain é") == "plain é"
     value = one_line(f"k is '{'v' * 5000}'; allowed: 1 to 9")
     assert len(value) < 200 and value.endswith("; allowed: 1 to 9")
     long = one_line(f"names are {', '.join(map(str, range(500)))}; allowed: two of them")
     assert len(long) <= LONGEST and long.startswith("names are 0, 1")
     assert long.endswith("allowed: two of them") and " ... " in long
+    slashes = one_line("/ x " * 10**6)
+    assert len(slashes) <= 2 * LONGEST
     path = f"{os.getcwd()}/{'deep/' * 100}x.npy"
     assert one_line(f"{path}: no such file").count("...") == 1  # it does not exist

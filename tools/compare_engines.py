@@ -30,7 +30,7 @@ from deploy.engines.engine import SUFFIXES, engines_for
 from deploy.exporting.verify import TOLERANCE
 from deploy.predictor import Predictor
 from errors import UserError, run_command
-from utils import check_least, new_parser, num_cores, num_gpus, prepare_process
+from utils import check_counts, new_parser, num_cores, num_gpus, prepare_process
 
 REAL_SHARE = 80 / 300  # of a synthetic clip's frames, as in NTU RGB+D on average
 
@@ -47,7 +47,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
-    check_least(args, "clips", "cpu_threads", "rounds")
+    check_counts(args, "clips", "cpu_threads", "rounds")
     files = model_files(args.model)
     prepare_process()
     clips: np.ndarray | None = None

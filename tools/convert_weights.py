@@ -22,6 +22,7 @@ if __name__ == "__main__":  # run as a script: the project's root replaces this 
 import configs
 from dataset.protocols import data_spec
 from errors import UserError, run_command
+from safe_io import check_writable
 from utils import new_parser, prepare_process, setup_logging
 
 
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"-o is {args.output!r}; allowed: a name that ends in .pdparams")
     if not os.path.isfile(Path(args.source)):
         raise UserError(f"{args.source}: no such file of weights")
+    check_writable(args.output, args.source)
     overrides = {**configs.parse_set(args.set), "pretrained_path": args.source, "finetune": False}
     config = configs.load(args.config, overrides)
     prepare_process(config.cpu_setup)

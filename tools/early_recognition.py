@@ -37,7 +37,7 @@ from deploy.stream_input import whole_clips, without_centring
 from deploy.stream_predictor import StreamPredictor
 from errors import UserError, run_command
 from report import new_figure, save_figure, write_csv
-from utils import check_least, new_parser, num_cores, prepare_environment, setup_logging
+from utils import check_counts, new_parser, num_cores, prepare_environment, setup_logging
 
 SHARES = range(10, 101, 10)  # of the recorded frames, in percent
 COLUMNS = ("stream", "flushed", "clip")
@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(args: argparse.Namespace) -> None:
     """Raises UserError for arguments that are not allowed."""
-    check_least(args, "cpu_threads")
+    check_counts(args, "cpu_threads")
     for flag, suffix in (("output", ".csv"), ("figure", ".png")):
         path = getattr(args, flag)
         if path and path.suffix != suffix:

@@ -29,6 +29,7 @@ import numpy as np
 from dataset import identity
 from errors import UserError, run_command
 from report import ClipScores, read_scores, save_scores, write_evaluation
+from safe_io import check_writable
 from training.tasks import Confusion
 from utils import new_parser
 
@@ -274,6 +275,8 @@ def _check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--weights are {args.weights}; allowed: 0 or more, and not all 0")
     if args.output and not args.output.endswith(".npz"):
         raise UserError(f"--output is {args.output!r}; allowed: a name that ends in .npz")
+    if args.output:
+        check_writable(args.output, *args.files, *(args.validate or []))
 
 
 if __name__ == "__main__":

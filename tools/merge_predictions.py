@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from deploy.predictions import accuracy_line, check_output, merge, read, write
 from errors import run_command
+from safe_io import check_writable
 from utils import new_parser
 
 
@@ -27,6 +28,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     check_output(args.output)
+    check_writable(args.output, *args.parts)
     whole = merge([read(path) for path in args.parts])
     write(args.output, whole)
     print(accuracy_line(whole))

@@ -259,18 +259,34 @@ def optimizer_state(network: nn.Layer, optimizer: Any) -> dict[str, Any]:
     }
 
 
-def load_optimizer_state(
-    network: nn.Layer, optimizer: Any, stored: Mapping[str, np.ndarray], source: PathLike
-) -> None:
-    """Restore what `optimizer_state` returned. Raises UserError where it belongs to another
-    network or optimizer, or is incomplete."""
-    parameters = {n: p.name for n, p in network.named_parameters() if not p.stop_gradient}
+def fitting_optimizer_state(
+    network: nn.Layer, optimizer: Any, stored: Mapping[str, Any], source: PathLike
+) -> dict[str, np.ndarray]:
+    """What `optimizer_state` returned, under Paddle's names, for `optimizer.set_state_dict`. Raises
+    UserError where it belongs to another network or optimizer, is incomplete, or not finite."""
+    parameters = {n: p for n, p in network.named_parameters() if not p.stop_gradient}
     accumulators = _ACCUMULATORS[type(optimizer).__name__]
-    expected = {f"{n}.{m}": f"{p}_{m}" for n, p in parameters.items() for m in accumulators}
-    odd = sorted(set(expected) ^ set(stored))
+    shapes = {
+        f"{name}.{kind}": [1] if kind.endswith("pow_acc_0") else list(parameter.shape)
+        for name, parameter in parameters.items()
+        for kind in accumulators
+    }
+    odd = [
+        f"{key} missing or unexpected" for key in sorted(map(str, shapes.keys() ^ stored.keys()))
+    ]
+    for key, shape in shapes.items() if not odd else ():
+        if list(np.shape(stored[key])) != shape:
+            odd.append(f"{key} is {list(np.shape(stored[key]))} instead of {shape}")
+        elif not _is_finite(np.asarray(stored[key])):
+            odd.append(f"{key} holds values that are not finite numbers")
     if odd:
+        more = f"; {len(odd)} in all" * (len(odd) > 3)
         raise UserError(
-            f"{source}: its optimizer state does not fit: {', '.join(odd[:3])} missing or "
-            f"unexpected ({len(odd)} in all); it cannot be resumed"
+            f"{source}: its optimizer state does not fit: {'; '.join(odd[:3])}{more}; it cannot be "
+            "resumed"
         )
-    optimizer.set_state_dict({expected[key]: array for key, array in stored.items()})
+    return {
+        f"{parameter.name}_{kind}": stored[f"{name}.{kind}"]
+        for name, parameter in parameters.items()
+        for kind in accumulators
+    }

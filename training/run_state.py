@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,12 +97,15 @@ def restore(path: Path, step: TrainingStep) -> Progress:
     _check_settings(path, content, session)
     try:
         best.load_state(content["best_state"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: best_state is invalid: {error}") from error
+    state = checkpoint.fitting_optimizer_state(
+        session.network, session.optimizer, content["opt"], source=path
+    )
     checkpoint.load_weights(
         session.network, content["model"], source=path, accept=session.config.accept
     )
-    checkpoint.load_optimizer_state(session.network, session.optimizer, content["opt"], source=path)
+    session.optimizer.set_state_dict(state)
     if step.scaler is not None:
         step.scaler.load_state_dict(content["scaler"])
     session.scheduler.last_epoch = content["epoch"] * session.train.sampler.num_steps
@@ -116,18 +119,31 @@ def _check(path: Path, content: dict[str, Any], metrics: Metrics, *, has_scaler:
     kinds = {"opt": dict, "epoch": int, "best_state": dict, "history": list, "config": str}
     if has_scaler:
         kinds["scaler"] = dict
-    odd = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
+    odd = [key for key, kind in kinds.items() if type(content.get(key)) is not kind]
     if not odd:
-        if not content["best_state"].keys() >= {"epoch", *metrics.state()}:
+        best, epoch, keys = content["best_state"], content["epoch"], columns(metrics)
+        best_epoch = best.get("epoch")
+        if epoch != len(content["history"]):
+            odd.append("epoch")
+        if not best.keys() >= {"epoch", *metrics.state()} or best_epoch not in range(epoch + 1):
             odd.append("best_state")
-        keys = set(columns(metrics))
-        if any(not isinstance(row, dict) or set(row) != keys for row in content["history"]):
+        if not all(_is_row(row, keys, n) for n, row in enumerate(content["history"], 1)):
             odd.append("history")
     if odd:
         raise UserError(
             f"{path}: not a checkpoint that a run can resume from (missing or invalid: "
             f"{', '.join(odd)}); to start from its weights, leave out -r"
         )
+
+
+def _is_row(row: Any, keys: Sequence[str], epoch: int) -> bool:
+    """Whether a value of a file is the curves' row of an epoch."""
+    return (
+        isinstance(row, dict)
+        and row.keys() == set(keys)
+        and all(value is None or type(value) in (int, float) for value in row.values())
+        and row["epoch"] == epoch
+    )
 
 
 def _check_settings(path: Path, content: dict[str, Any], session: TrainingSession) -> None:

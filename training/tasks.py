@@ -138,8 +138,12 @@ class Confusion(Metrics):
         return {"acc_top1": top1, "acc_top5": top5, "cm": self.matrix}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore the counts; the loss is not stored. 'cm' may be 0: no evaluation yet."""
-        self.sums["matrix"] = np.zeros_like(self.matrix) + np.asarray(state["cm"])
+        """Restore the counts; the loss is not stored. 'cm' may be 0: no evaluation yet. Raises
+        ValueError or TypeError for other values."""
+        matrix = np.broadcast_to(np.asarray(state["cm"]), self.matrix.shape)
+        if matrix.dtype.kind not in "iu" or matrix.min() < 0:
+            raise ValueError("cm are not the counts of a confusion matrix")
+        self.sums["matrix"] = matrix.astype(np.int64)
         self.sums["top5"] = np.array([round(float(state["acc_top5"]) * self.num_sample)])
         self.sums["loss"] = np.array([np.nan])
 

@@ -141,7 +141,8 @@ def _with_persons(array: np.ndarray, wanted: Wanted) -> np.ndarray:
     if isinstance(array, np.ma.MaskedArray):
         absent = np.ma.getmaskarray(array).any(axis=3, keepdims=True)
         array = np.where(absent, 0, np.ma.getdata(array))
-    return array.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # the values are checked later
+        return array.astype(np.float64)
 
 
 def _num_axis(table: np.ndarray, wanted: Wanted) -> int:

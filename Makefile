@@ -3,8 +3,10 @@
 PYTHON ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
+CASES := 1000
+KIND := kind
 
-.PHONY: help setup demo demo-video test lint check format clean
+.PHONY: help setup demo demo-video test fuzz lint check format clean
 
 help:  ## list these targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -e 's/:.*## /\t/'
@@ -25,6 +27,9 @@ demo-video: setup  ## who does what, and when: a synthetic recording -> demo/rec
 
 test: setup  ## every test
 	$(RUN) -m pytest -n auto --dist loadfile
+
+fuzz: setup  ## 1,000 mutated files of each kind; hours. make fuzz CASES=100 KIND=onnx
+	SKELETON_FUZZ=$(CASES) $(RUN) -m pytest -n auto tests/test_fuzz_kinds.py -k "$(KIND)"
 
 lint: setup  ## format, lint and types
 	$(VENV)/bin/ruff format --check .

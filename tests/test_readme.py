@@ -164,6 +164,7 @@ def test_every_flag_in_the_documents_exists() -> None:
     dropped = {"--visualize", "--static", "--dataset_args", "--model_args", "--optimizer_args"}
     dropped |= {"--scheduler_args", "--help"}
     others = {"--nproc_per_node", "--master", "--nnodes", "--rank", "--devices", "--log_dir"}
+    others |= {"--host", "--elastic_level"}  # with those above, of Paddle's launcher
     others |= {"--framework", "--model", "--input_shape", "--soc_version"}  # Ascend's compiler
     others |= {"--dirname", "--model_filename", "--params_filename", "--serving_server"}
     others |= {"--serving_client", "--port", "--thread", "--array"}  # Paddle Serving, Slurm

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 Choice = TypeVar("Choice")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no space, no quota, nothing may be written
-LONGEST, LONGEST_WORD = 280, 120  # characters of a message without its paths, and of a word
+LONGEST, LONGEST_WORD = 250, 120  # characters of a message without its paths, and of a word
 _QUICK = 20_000  # characters of a message that are looked at word by word
 
 

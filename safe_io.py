@@ -191,15 +191,11 @@ def file_hash(path: PathLike) -> str:
     return digest.hexdigest()
 
 
-# What NumPy raises for damaged .npz files, files of other kinds, and pickled objects.
-_NO_NPZ = (
+# What NumPy raises for damaged .npy and .npz files, files of other kinds, and pickled objects.
+NO_ARRAY = (
     *(ValueError, TypeError, AttributeError, KeyError, EOFError, MemoryError, RuntimeError),
-    *(SyntaxError, OverflowError, zipfile.BadZipFile, zlib.error),
+    *(SyntaxError, OverflowError, zipfile.BadZipFile, zlib.error, TokenError, OSError),
 )
-
-
-# The same for damaged .npy files.
-_NO_NPY = (*_NO_NPZ, OSError, RecursionError, TokenError)
 
 
 def open_npy(path: PathLike) -> np.ndarray:
@@ -211,7 +207,7 @@ def open_npy(path: PathLike) -> np.ndarray:
     try:
         with np.errstate(over="ignore"):  # a damaged header may give an enormous size
             data = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _NO_NPY as error:
+    except NO_ARRAY as error:
         raise UserError(f"{path}: not an npy file: {' '.join(str(error).split())}") from error
     if not isinstance(data, np.ndarray):
         raise UserError(f"{path}: an npz archive; allowed: one npy array (N, 3, T, V, M)")
@@ -241,7 +237,7 @@ def read_npz(path: PathLike, what: str) -> dict[str, np.ndarray]:
             arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except _NO_NPZ as error:
+    except NO_ARRAY as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{path}: not {what}: {reason}") from error
     others = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]

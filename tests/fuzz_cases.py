@@ -66,7 +66,7 @@ def replaced_file(rng: random.Random, path: Path) -> None:
         path.symlink_to(path.name)
     elif what == 3:
         os.mkfifo(path)
-    elif what == 4:
+    elif what == 4 and others:
         path.write_bytes(rng.choice(others).read_bytes())
     elif what == 5:
         path.symlink_to("/dev/null")

@@ -28,7 +28,7 @@ demo-video: setup  ## who does what, and when: a synthetic recording -> demo/rec
 test: setup  ## every test
 	$(RUN) -m pytest -n auto --dist loadfile
 
-fuzz: setup  ## 1,000 mutated files of each kind; hours. make fuzz CASES=100 KIND=onnx
+fuzz: setup  ## 1,000 mutated files of each kind. make fuzz CASES=100 KIND=onnx
 	SKELETON_FUZZ=$(CASES) $(RUN) -m pytest -n auto tests/test_fuzz_kinds.py -k "$(KIND)"
 
 lint: setup  ## format, lint and types

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 Choice = TypeVar("Choice")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no space, no quota, nothing may be written
-LONGEST, LONGEST_WORD = 250, 120  # characters of a message without its paths, and of a word
+# Characters of a message without its paths, of a word that is no path, of all paths together.
+LONGEST, LONGEST_WORD, LONGEST_PATHS = 270, 120, 3000
 _QUICK = 20_000  # characters of a message that are looked at word by word
 
 
@@ -31,14 +32,16 @@ def printable(text: str) -> str:
 
 def one_line(text: str) -> str:
     """A message as one printable line. Long words are shortened, and the middle of what is longer
-    than LONGEST; paths that exist do not count."""
+    than LONGEST; paths do not count."""
     if len(text) > _QUICK:
         text = f"{text[: _QUICK // 2]} ... {text[-_QUICK // 2 :]}"
     words = [_shortened(printable(word)) for word in text.split()]
-    if sum(map(_length, words)) <= LONGEST:
-        return " ".join(words)
+    whole = " ".join(words)
+    if sum(map(_length, words)) <= LONGEST and len(whole) <= LONGEST + LONGEST_PATHS:
+        return whole
     end = _that_fit(words[::-1], 2 * LONGEST // 5)[::-1]
-    return " ".join([*_that_fit(words, LONGEST - 2 * LONGEST // 5 - len(" ... ")), "...", *end])
+    start = _that_fit(words, LONGEST - 2 * LONGEST // 5 - len(" ... "))
+    return " ".join([*start, "...", *end])
 
 
 def _that_fit(words: Iterable[str], room: int) -> list[str]:
@@ -46,7 +49,7 @@ def _that_fit(words: Iterable[str], room: int) -> list[str]:
     kept: list[str] = []
     for word in words:
         room -= _length(word)
-        if room < 0:
+        if room < 0 or sum(map(len, kept)) > LONGEST_PATHS:
             break
         kept.append(word)
     return kept
@@ -63,7 +66,11 @@ def _shortened(word: str) -> str:
 
 
 def _is_path(word: str) -> bool:
-    return os.sep in word and os.path.lexists(word.strip("'\",;:()"))
+    """Whether a word ends with a path that exists, or could be made in a folder that exists; its
+    beginning may be `key=` or a quotation mark."""
+    path = word[word.find(os.sep) :].strip("'\",;:()") if os.sep in word else ""
+    folder, name = os.path.split(path)
+    return len(name) < 256 and folder not in ("", os.sep) and os.path.isdir(folder)
 
 
 def _discard_output() -> None:

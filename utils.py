@@ -123,9 +123,11 @@ class _LineFormatter(logging.Formatter):
 
 
 class _Strict(logging.Handler):
-    """A handler whose errors, of a full disk or a closed pipe, end the command."""
+    """A handler with which a full disk or a closed pipe ends the command."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - of the base class
+        if not isinstance(sys.exc_info()[1], OSError):
+            return super().handleError(record)
         raise
 
 

@@ -31,8 +31,8 @@ DIFFERENCES = (
 
 
 def _check_rates(key: str, learning_rate: float, weight_decay: float) -> None:
-    check(0 < learning_rate <= 1000, key + "learning_rate", learning_rate, "above 0 to 1000")
-    check_range(key + "weight_decay", weight_decay, 0, 1000)
+    check(learning_rate > 0, key + "learning_rate", learning_rate, "above 0")
+    check(weight_decay >= 0, key + "weight_decay", weight_decay, "0 or more")
 
 
 @dataclass(frozen=True)

@@ -434,6 +434,39 @@ def _read_own(folder: Path, rng: random.Random) -> int:
     return run_command(run)
 
 
+# --- generated data ------------------------------------------------------------------------------
+
+
+def _make_data(folder: Path) -> None:
+    import configs
+    from dataset.synthetic.recordings import write_recordings
+    from generator import generate
+    from tests.small_models import SMALL
+
+    _export(folder)
+    write_recordings(folder / "recordings", subjects=(1, 2), cameras=(2,))
+    keys = {
+        **SMALL,
+        "dataset_args.ntu.root_folder": str(folder / "npy"),
+        "dataset_args.ntu.synthetic_path": str(folder / "recordings"),
+    }
+    generate(configs.load("9001", keys), workers=1, progress=False)
+
+
+def _read_data(folder: Path, rng: random.Random) -> int:
+    """A smaller set of them, which a model then predicts."""
+    import infer
+    from dataset import tiny_data_gen
+    from errors import run_command
+
+    data, tiny = folder / DATA, folder / "tiny"
+    argv = ["--source_path", str(data), "--save_dir", str(tiny), "--data_num", "4"]
+    if code := run_command(lambda: tiny_data_gen.main(argv)):
+        return code
+    files = ["--model_file", str(folder / "m.pdmodel"), "--data_file", str(tiny / "eval_data.npy")]
+    return run_command(lambda: infer.main([*files, "-np", "--cpu_threads", "1", "--no_cpu_setup"]))
+
+
 # --- settings, predictions, scores ---------------------------------------------------------------
 
 
@@ -500,6 +533,7 @@ def _fuse(folder: Path, rng: random.Random) -> int:
     return run_command(lambda: main(argv))
 
 
+DATA = "npy/original/synthetic-xsub"
 BYTES = [any_bytes, any_bytes, replaced_file]
 KINDS: dict[str, Kind] = {
     "pdmodel": Kind(
@@ -555,6 +589,14 @@ KINDS: dict[str, Kind] = {
             "walk.csv": [*BYTES, table_cell, table_cell],
         },
         _read_own,
+    ),
+    "data": Kind(
+        _make_data,
+        {
+            f"{DATA}/manifest.json": [any_bytes, json_value, json_value, json_value, json_text],
+            f"{DATA}/eval_label.pkl": [any_bytes, label_opcodes, hostile_labels],
+        },
+        _read_data,
     ),
     "settings": Kind(
         _make_settings,

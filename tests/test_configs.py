@@ -109,8 +109,6 @@ def test_long_and_crowded_clips_of_own_data(key: str, highest: int) -> None:
         *(("2001", f"dataset_args.ntu.{phase}_batch_size", 65_536) for phase in ("train", "eval")),
         *(("2001", "accumulate", 65_536), ("2001", "base_batch_size", 10**6)),
         *(("2001", f"scheduler_args.{name}.max_epoch", 100_000) for name in ("cosine", "step")),
-        *(("2001", f"optimizer_args.{name}.learning_rate", 1000) for name in ("Momentum", "Adam")),
-        *(("2001", f"optimizer_args.{name}.weight_decay", 1000) for name in ("Momentum", "Adam")),
         *(("2001", "model_args.stem_channel", 4096), ("2001", "model_args.reduct_ratio", 4096)),
         *(("2001", "model_args.expand_ratio", 100), ("1001", "model_args.max_hop", 100)),
         *(("1001", "model_args.dilation", 100), ("1001", "model_args.kernel_size", 999)),
@@ -119,7 +117,7 @@ def test_long_and_crowded_clips_of_own_data(key: str, highest: int) -> None:
 )
 def test_numbers_have_limits(name: str, key: str, highest: int) -> None:
     configs.load(name, {key: highest})
-    with pytest.raises(ConfigError, match=rf"{key} is {highest + 1}(\.0)?; allowed: .*{highest}"):
+    with pytest.raises(ConfigError, match=rf"{key} is {highest + 1}; allowed: .*{highest}"):
         configs.load(name, {key: highest + 1})
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import sys
 from functools import partial
@@ -63,7 +64,7 @@ def run_case(number: int, name: str, files: Path) -> Outcome:
         return f"{what}: code of the file was run", False
     if code:
         text = stderr.read_text(encoding="utf-8", errors="replace")
-        length = len(text.replace(str(folder), ""))
+        length = len(re.sub(rf"{re.escape(str(folder))}[^\s'\",;:]*", "", text))
         wrong = printed_line_of(stderr, code) or f"{length} characters" * (length > LONGEST)
         made = [f.name for top in folder.glob("out*") for f in (top, *top.rglob("*"))]
         left = [name for name in made if Path(name).suffix and name != "report.txt"]

@@ -135,7 +135,8 @@ def test_a_figure_that_fails_costs_no_result(
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
     report.write_evaluation(tmp_path, np.eye(3, dtype=int), ["a", "b", "c"])
-    report.write_curves(tmp_path, [{"epoch": 1, "learning_rate": 0.1}], {})
+    row = {"epoch": 1, "learning_rate": 0.1, "train_loss": 1.0, "eval_loss": None}
+    report.write_curves(tmp_path, [row], {"loss": None})
     assert sorted(os.listdir(tmp_path)) == ["confusion.csv", "curves.csv", "per_class.csv"]
     assert [r.getMessage().split(": ")[1:] for r in caplog.records] == [
         ["not drawn", "RuntimeError", "glyph"]

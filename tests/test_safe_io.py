@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 
 import safe_io
-from errors import LONGEST, UserError, choose, nearest_hint, one_line, printable, run_command
+from errors import (
+    LONGEST,
+    LONGEST_PATHS,
+    UserError,
+    choose,
+    nearest_hint,
+    one_line,
+    printable,
+    run_command,
+)
 from safe_io import read_npz, whole_file
 from tests.archives import UNPACKED, archive_of, lying_archive, npy
 from tests.processes import run_process, run_python
@@ -180,5 +189,8 @@ def test_messages_are_one_printable_line_of_bounded_length() -> None:
     assert long.endswith("allowed: two of them") and " ... " in long
     slashes = one_line("/ x " * 10**6)
     assert len(slashes) <= 2 * LONGEST
+    assert len(one_line(f"{os.getcwd()}/x " * 10**4)) < 3 * LONGEST_PATHS
+    quoted = f"add: --set 'dataset_args.kinetics.class_names={os.getcwd()}/{'x' * 200}'"
+    assert one_line(f"{'long ' * 40}{quoted}; or skip it").endswith(f"{quoted}; or skip it")
     path = f"{os.getcwd()}/{'deep/' * 100}x.npy"
     assert one_line(f"{path}: no such file").count("...") == 1  # it does not exist

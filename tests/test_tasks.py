@@ -140,7 +140,7 @@ def test_the_state_of_clip_metrics() -> None:
 def test_a_damaged_best_state_is_a_user_error(tiny_keys: list[str], tmp_path: Path) -> None:
     config = configs.load("9001", configs.parse_set([*tiny_keys[1:], "no_progress_bar=true"]))
     session = Initializer(config).for_training(load_weights=False)
-    progress = Progress(session.task.new_metrics(), epoch=1)
+    progress = Progress(session.task.new_metrics())
     run_state.save(tmp_path / "w.pdparams", TrainingStep(session), progress)
     content = load_checkpoint(tmp_path / "w.pdparams")
     content["best_state"]["cm"] = np.zeros((3, 5), np.int64)

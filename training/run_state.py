@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def _is_row(row: Any, keys: Sequence[str], epoch: int) -> bool:
     return (
         isinstance(row, dict)
         and row.keys() == set(keys)
-        and all(value is None or type(value) in (int, float) for value in row.values())
+        and all(value is None or isinstance(value, Real) for value in row.values())
         and row["epoch"] == epoch
     )
 

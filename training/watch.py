@@ -152,11 +152,12 @@ class Watch:
             address = "an unknown address"
             with contextlib.suppress(OSError):
                 address = connection.getpeername()[0]
-            logging.warning(
-                "closed a connection from %s that is not of this training (further ones are not "
-                "logged): can others reach this network?",
-                address,
-            )
+            with contextlib.suppress(OSError):  # of a full disk: this thread watches on
+                logging.warning(
+                    "closed a connection from %s that is not of this training (further ones are "
+                    "not logged): can others reach this network?",
+                    address,
+                )
         del self.waiting[connection]
         self._close(connection)
 

@@ -19,7 +19,14 @@ _QUICK = 20_000  # characters of a message that are looked at word by word
 class UserError(Exception):
     """An error that the user can fix. The text is one line: what is wrong, the value found, what
     is allowed, the command to run next. Command lines print it and exit with 2; any other
-    exception is a bug and keeps its traceback."""
+    exception is a bug and keeps its traceback.
+
+    command: the part of the text that repeats the user's own settings, which is never shortened.
+    """
+
+    def __init__(self, text: str, command: str = "") -> None:
+        super().__init__(text)
+        self.command = command
 
 
 def printable(text: str) -> str:
@@ -30,9 +37,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def one_line(text: str) -> str:
+def one_line(text: str, command: str = "") -> str:
     """A message as one printable line. Long words are shortened, and the middle of what is longer
-    than LONGEST; paths do not count."""
+    than LONGEST; paths do not count. A command in it is kept whole, and what is before and after
+    it shortened."""
+    if command:
+        before, _, after = text.partition(command)
+        return f"{one_line(before)} {printable(command)}{one_line(after)}"
     if len(text) > _QUICK:
         text = f"{text[: _QUICK // 2]} ... {text[-_QUICK // 2 :]}"
     words = [_shortened(printable(word)) for word in text.split()]
@@ -101,7 +112,7 @@ def run_command(main: Callable[[], int]) -> int:
         sys.stdout.flush()  # here, where its errors are handled
         return code
     except UserError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        print(f"error: {one_line(str(error), error.command)}", file=sys.stderr)
         return 2
     except MemoryError as error:  # of NumPy and of Paddle
         reason = " ".join(str(error).partition("\n")[0].split())

@@ -118,7 +118,8 @@ def compare(
         more = f"; and {len(different) - 4} more" if len(different) > 4 else ""
         raise UserError(
             f"{source}: {found}{more}. {fix}; if the difference is deliberate: "
-            f"--accept {' '.join(different)}"
+            f"--accept {' '.join(different)}",
+            command=fix,
         )
 
 

@@ -192,5 +192,8 @@ def test_messages_are_one_printable_line_of_bounded_length() -> None:
     assert len(one_line(f"{os.getcwd()}/x " * 10**4)) < 3 * LONGEST_PATHS
     quoted = f"add: --set 'dataset_args.kinetics.class_names={os.getcwd()}/{'x' * 200}'"
     assert one_line(f"{'long ' * 40}{quoted}; or skip it").endswith(f"{quoted}; or skip it")
+    command = f"main.py --set {'key=value ' * 99}k=v"  # repeats what the user typed
+    kept = one_line(f"{'long ' * 99}: {command}; or skip it", command)
+    assert kept.endswith(f" {command}; or skip it") and len(kept) < LONGEST + len(command) + 20
     path = f"{os.getcwd()}/{'deep/' * 100}x.npy"
     assert one_line(f"{path}: no such file").count("...") == 1  # it does not exist

@@ -24,8 +24,8 @@ class UserError(Exception):
     command: the part of the text that repeats the user's own settings, which is never shortened.
     """
 
-    def __init__(self, text: str, command: str = "") -> None:
-        super().__init__(text)
+    def __init__(self, *text: str, command: str = "") -> None:
+        super().__init__(*text)  # several in derived classes, which are pickled with them
         self.command = command
 
 

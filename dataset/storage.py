@@ -99,7 +99,7 @@ def open_split(folder: PathLike, phase: str, command: str) -> ClipSet:
     label_path = path.with_name(f"{phase}_label.pkl")
     for file in (path, label_path):
         if not os.path.isfile(file):
-            raise UserError(f"{file.name} not found in {folder}; run: {command}", command)
+            raise UserError(f"{file.name} not found in {folder}; run: {command}", command=command)
     return open_clips(path, label_path)
 
 

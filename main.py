@@ -13,7 +13,6 @@ import dataclasses
 import logging
 import shlex
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from configs.schema import Config
 from dataset.protocols import data_spec
 from deploy.engines.engine import AUTO, CPU_ENGINES, ENGINES
 from errors import UserError, run_command
+from safe_io import temporary_folder
 from training import parallel
 from training.run_folder import last_checkpoint, new_run_dir, record_session
 from utils import check_counts, log_to_file, num_cores, prepare_process, setup_logging
@@ -185,8 +185,8 @@ def static_model(session: Session, engine: str) -> Predictor:
     options = ExportOptions(format="paddle" if runs_paddle else "onnx", per_person=True)
     config = session.config
     spec = data_spec(config.dataset, config.data.own_layout)
-    with tempfile.TemporaryDirectory() as folder:
-        program = export_network(session.network, config, spec, options, Path(folder))
+    with temporary_folder() as folder:
+        program = export_network(session.network, config, spec, options, folder)
         return Predictor.load(program, engine=engine)
 
 

@@ -7,7 +7,11 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import stat
+import sys
+import tempfile
+import threading
 import uuid
 import zipfile
 import zlib
@@ -29,6 +33,22 @@ MODEL_BYTES = 2**31  # of a program or its weights: the limit of protocol buffer
 _READ = os.O_RDONLY | sum(getattr(os, f"O_{n}", 0) for n in ("NONBLOCK", "BINARY", "CLOEXEC"))
 MAX_YAML_LETTERS = 2 * 2**20  # the parser takes a second or more for a million
 MAX_YAML_VALUES = 100_000  # of one file; an aliased value counts once per reference
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is removed at the end of the block, also where SIGTERM ends the process."""
+    previous = signal.getsignal(signal.SIGTERM)
+    # Python runs handlers in its main thread; somebody else's handler has its own purpose.
+    ours = threading.current_thread() is threading.main_thread() and not callable(previous)
+    if ours:
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,11 @@ import importlib
 import io
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
 from logging.handlers import MemoryHandler
 from pathlib import Path
 
@@ -54,11 +57,32 @@ def prepare_environment(cpu_setup: bool = True) -> None:
 
 def import_paddle_quietly() -> None:
     """Import Paddle without its messages on a missing ccache and on the number of threads."""
-    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+    with (
+        _later_interrupts(),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         importlib.import_module("paddle")
     # A warning of every BatchNorm in training mode, about what every framework does.
     warnings.filterwarnings("ignore", message="When training, we now always track global mean")
+
+
+@contextlib.contextmanager
+def _later_interrupts() -> Iterator[None]:
+    """Ctrl-C takes effect at the end of the block: Paddle's import would fail with an error of its
+    own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if seen:
+        raise KeyboardInterrupt
 
 
 def num_cores() -> int:

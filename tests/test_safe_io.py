@@ -104,6 +104,21 @@ def test_no_place_for_temporary_files_is_one_line(tmp_path: Path) -> None:
     assert "No usable temporary directory" in done.stderr and "set TMPDIR" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="ends processes without a signal")
+def test_a_temporary_folder_does_not_outlive_its_process(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, safe_io\n"
+        "with safe_io.temporary_folder() as folder:\n"
+        "    (folder / 'draft').touch()\n"
+        "    with safe_io.temporary_folder() as inner:\n"
+        "        print(len(list(folder.parent.iterdir())), flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    done = run_python("-c", code, environ={"TMPDIR": str(tmp_path)})
+    assert (done.stdout, done.stderr, done.returncode) == ("2\n", "", 128 + 15)
+    assert not list(tmp_path.iterdir())
+
+
 def test_run_command(capsys: pytest.CaptureFixture[str]) -> None:
     def fails() -> int:
         raise UserError("first\nsecond")

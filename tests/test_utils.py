@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,16 @@ def test_cpu_set_up_yields_to_the_user(set_up: bool, own: str | None, expected: 
     environ = dict.fromkeys(k for k in os.environ if "threads" in k.lower())
     done = run_python("-c", SHOW.format(set_up), environ={**environ, "OMP_NUM_THREADS": own})
     assert (done.stdout.strip(), done.stderr) == (expected, "")  # Paddle itself sets 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal ends the process there")
+def test_ctrl_c_waits_for_the_import_of_paddle(tmp_path: Path) -> None:
+    interrupted = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('imported')"
+    (tmp_path / "paddle.py").write_text(interrupted)
+    code = "import errors, sys, utils\nsys.path.insert(0, sys.argv[1])\n"
+    code += "sys.exit(errors.run_command(utils.import_paddle_quietly))"
+    done = run_python("-c", code, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "imported\n", "interrupted\n")
 
 
 def test_amd_and_malloc_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from deploy.predictor import Predictor
 from deploy.stream_play import played
 from deploy.stream_predictor import StreamPredictor
 from errors import UserError, run_command
-from safe_io import MODEL_BYTES, read_bytes, whole_file
+from safe_io import MODEL_BYTES, read_bytes, temporary_folder, whole_file
 from utils import num_cores
 
 Feeds = dict[str, np.ndarray]
@@ -130,8 +129,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{len(feeds)} runs"
     )
     target = args.model_file.with_name(f"{args.model_file.stem}_int8.onnx")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / target.name
+    with temporary_folder() as folder:
+        file = folder / target.name
         quantise(source, file, meta, feeds, nodes)
         rows = list(range(len(compared))) if args.eval_file else others
         int8 = open_model(OnnxEngine(file, num_cores()), meta)

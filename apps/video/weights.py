@@ -13,7 +13,6 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from errors import UserError, run_command
-from safe_io import TEXT_BYTES, file_hash, read_bytes, user_cache, whole_file
+from safe_io import TEXT_BYTES, file_hash, read_bytes, temporary_folder, user_cache, whole_file
 
 WHEEL = "mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl"
 WHEEL_SIZE = 35_622_638  # bytes
@@ -79,8 +78,8 @@ def _fetch(files: dict[str, Path]) -> None:
     """files: member of the wheel -> where it is published."""
     size = f"{WHEEL_SIZE / 1e6:.0f} MB"
     logging.info("fetching the pose networks, once: %s (%s), by pip", WHEEL, size)
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = _download(Path(folder))
+    with temporary_folder() as folder:
+        wheel = _download(folder)
         if wheel.stat().st_size != WHEEL_SIZE or file_hash(wheel) != WHEEL_HASH:
             raise UserError(
                 f"{WHEEL}: size or SHA-256 differs from the pinned one; pip's index gave another "

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import logging
 import os
-import tempfile
 from pathlib import Path
 
 import paddle
@@ -27,7 +26,7 @@ from deploy.meta import StaticMeta, meta_path
 from errors import UserError
 from model.network import ClipNetwork
 from model.streaming.plan import Plan
-from safe_io import MODEL_BYTES, file_hash, read_bytes, whole_file
+from safe_io import MODEL_BYTES, file_hash, read_bytes, temporary_folder, whole_file
 from utils import num_cores
 
 
@@ -65,9 +64,9 @@ def export_network(
     reference.persons = 1 if options.per_person or streams else spec.num_person
     wrapper = CONTRACTS[options.contract].wrapper(reference, options)
     meta = static_meta(reference, config, spec, options, wrapper.plan)
-    with tempfile.TemporaryDirectory() as folder:
-        _write_proven(wrapper, meta, spec.skeleton.num_joint, options.format, Path(folder) / name)
-        publish(Path(folder) / name, target, chosen.files)
+    with temporary_folder() as folder:
+        _write_proven(wrapper, meta, spec.skeleton.num_joint, options.format, folder / name)
+        publish(folder / name, target, chosen.files)
     # Proven above; the names of the draft's files do not count.
     program = Path(f"{target}{chosen.program}")
     engines = [AUTO, *CPU_ENGINES[chosen.program]]

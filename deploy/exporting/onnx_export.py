@@ -8,7 +8,6 @@ import platform
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +21,7 @@ from deploy.exporting.graph_check import OPSET
 from deploy.meta import StaticMeta
 from deploy.onnx_file import read_onnx
 from errors import UserError
-from safe_io import whole_file
+from safe_io import temporary_folder, whole_file
 
 
 def check_converter() -> None:
@@ -53,8 +52,8 @@ def _converted(program: Path) -> onnx.ModelProto:
     """The output of Paddle2ONNX. It prints from C++, hides its errors and aborts its process on
     some of them, so it runs in a subprocess."""
     root = Path(__file__).resolve().parents[2]
-    with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "raw.onnx"
+    with temporary_folder() as folder:
+        raw = folder / "raw.onnx"
         command = [sys.executable, "-m", "deploy.exporting.paddle_to_onnx"]
         command += [str(program.resolve()), str(raw), str(OPSET)]
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, errors="replace")
@@ -78,8 +77,8 @@ def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     """Without the converter's hundreds of Identity and Constant nodes, and with constants folded.
     ONNX Runtime's basic optimisations write standard ONNX, the same on every CPU; its transpose
     optimiser suits only its own kernels and stays off."""
-    with tempfile.TemporaryDirectory() as folder:
-        simple = Path(folder) / "simple.onnx"
+    with temporary_folder() as folder:
+        simple = folder / "simple.onnx"
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(simple)

@@ -51,6 +51,9 @@ def plain_transform(clip: np.ndarray) -> np.ndarray:
     """Pre-normalisation of one clip (C, T, V, M), joint by joint."""
     people = clip.transpose(3, 1, 2, 0).copy()  # M, T, V, C
     for person in people:
+        if not person[0].any():  # recorded later: moved to the start, gaps left out
+            seen = person[person.any(axis=(1, 2))]
+            person[: len(seen)], person[len(seen) :] = seen, 0
         length = int(np.flatnonzero(person.any(axis=(1, 2))).max(initial=-1)) + 1
         for t in range(length, len(person) if length else 0):
             person[t] = person[t - length]

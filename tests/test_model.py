@@ -133,7 +133,7 @@ def test_the_mean_of_score_map_and_of_persons_is_the_logits(network_of) -> None:
 
 
 @pytest.mark.parametrize(
-    ("phi", "count"), enumerate([306_201, 410_337, 534_465, 754_601, 1_119_945])
+    ("phi", "count"), list(enumerate([306_201, 410_337, 534_465, 754_601, 1_119_945]))
 )
 def test_efficientgcn_scaling(phi: int, count: int) -> None:
     assert num_trainable(efficientgcn(phi)) == count

@@ -13,6 +13,7 @@ Choice = TypeVar("Choice")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no space, no quota, nothing may be written
 # Characters of a message without its paths, of a word that is no path, of all paths together.
 LONGEST, LONGEST_WORD, LONGEST_PATHS = 270, 120, 3000
+LONGEST_NAME = 256  # of a file, or of a path in an archive
 _QUICK = 20_000  # characters of a message that are looked at word by word
 
 
@@ -77,11 +78,17 @@ def _shortened(word: str) -> str:
 
 
 def _is_path(word: str) -> bool:
-    """Whether a word ends with a path that exists, or could be made in a folder that exists; its
-    beginning may be `key=` or a quotation mark."""
+    """Whether a word ends with a path that exists, or could be made in a folder that exists, or is
+    that of a file in an archive; its beginning may be `key=` or a quotation mark."""
     path = word[word.find(os.sep) :].strip("'\",;:()") if os.sep in word else ""
     folder, name = os.path.split(path)
-    return len(name) < 256 and folder not in ("", os.sep) and os.path.isdir(folder)
+    if len(name) < LONGEST_NAME and folder not in ("", os.sep) and os.path.isdir(folder):
+        return True
+    while len(path) - len(folder) < LONGEST_NAME and folder not in ("", os.sep):
+        if os.path.isfile(folder):
+            return True
+        folder = os.path.dirname(folder)
+    return False
 
 
 def _discard_output() -> None:

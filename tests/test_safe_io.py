@@ -212,3 +212,6 @@ def test_messages_are_one_printable_line_of_bounded_length() -> None:
     assert kept.endswith(f" {command}; or skip it") and len(kept) < LONGEST + len(command) + 20
     path = f"{os.getcwd()}/{'deep/' * 100}x.npy"
     assert one_line(f"{path}: no such file").count("...") == 1  # it does not exist
+    member = f"{safe_io.__file__}/{'m' * 150}/x.skeleton, line 1"  # as if it were an archive
+    assert one_line(f"{member}: {'long ' * 99}").startswith(f"{member}: long ")
+    assert "..." in one_line(f"{safe_io.__file__}/{'m' * 300}: damaged")

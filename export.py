@@ -36,6 +36,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--per_person", action="store_true", help="input of one person: skips empty person slots")
     add("--with_feature", action="store_true", help="second output: feature (P, C', T', V)")
     add("--dilated", action="store_true", help="with stream: an answer for every frame")
+    add("--chunk", type=int, default=0, help="with stream: frames of a step (default: the fewest)")
     add("--whole_clips", action="store_true", help="static T, one input: no truncated clips")
     add(
         "--format", choices=FORMATS, default="paddle",

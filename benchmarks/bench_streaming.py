@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 WINDOW, FRAME_RATE = 300, 30
 CAUSAL = {"model_args.att_type": "stja-causal"}
-# Name -> configuration, changes, whether a clip network on a window does the same.
-NETWORKS: dict[str, tuple[str, dict[str, Any], bool]] = {
-    "ST-GCN": ("1001", {}, True),
-    "EfficientGCN-B0, causal": ("2001", CAUSAL, False),
-    "RT-ST-GCN": ("4211", {}, False),
+# Name -> configuration, changes, whether a clip network on a window does the same, frames of steps.
+NETWORKS: dict[str, tuple[str, dict[str, Any], bool, tuple[int, ...]]] = {
+    "ST-GCN": ("1001", {}, True, (4, 8, 16)),
+    "EfficientGCN-B0, causal": ("2001", CAUSAL, False, (4, 8, 16)),
+    "RT-ST-GCN": ("4211", {}, False, (1, 4, 8)),
 }
 SLOW = ("onednn", "paddle")  # several times slower at such small sizes
 SUFFIXES = {"paddle": ".pdmodel", "onnx": ".onnx"}
@@ -59,8 +59,9 @@ def one_person(number: str, changes: dict[str, Any]) -> Config:
     return configs.load(number, {"dataset": "own", "dataset_args": {"keypoint": own}, **changes})
 
 
-def exported(config: Config, folder: Path, contract: str) -> dict[str, tuple[Path, Engine]]:
-    """Engine -> model file and opened engine, one thread each."""
+def exported(config: Config, folder: Path, chunk: int = 0) -> dict[str, tuple[Path, Engine]]:
+    """Engine -> model file and opened engine, one thread each. chunk: frames of a step; 0: the clip
+    network."""
     from deploy.exporting.contracts import ExportOptions
     from deploy.exporting.export import export_network
     from training.checkpoint import load_network
@@ -68,7 +69,8 @@ def exported(config: Config, folder: Path, contract: str) -> dict[str, tuple[Pat
     spec = data_spec(config.dataset, config.data.own_layout)
     found: dict[str, tuple[Path, Engine]] = {}
     for kind, suffix in SUFFIXES.items():
-        options = ExportOptions(format=kind, contract=contract, whole_clips=contract == "clips")
+        contract = {"contract": "stream", "chunk": chunk} if chunk else {"whole_clips": True}
+        options = ExportOptions(format=kind, **contract)
         program = export_network(load_network(config, spec), config, spec, options, folder)
         for name in CPU_ENGINES[suffix]:
             if name not in found and name not in SLOW:
@@ -122,44 +124,45 @@ def step_of(config: Config) -> tuple[Any, list[list[int]]]:
     return step, shapes + [[1, *shape] for shape in plan.states.values()]
 
 
-def against_the_window(name: str, config: Config, folder: Path, args: Any) -> None:
-    """Operations and time of one prediction."""
+def against_the_window(name: str, config: Config, folders: dict[int, Path], args: Any) -> None:
+    """Operations and time of one prediction. folders: frames of a step -> its folder."""
     from model.build import build_network
 
     spec = data_spec(config.dataset, config.data.own_layout)
     step, shapes = step_of(config)
     network = build_network(config, spec, persons=1)
     clip = [1, spec.skeleton.num_joint, sum(network.branch_channels), WINDOW]
-    work = common.multiply_adds(network, clip), common.multiply_adds(step, *shapes)
+    counts = common.multiply_adds(network, clip), common.multiply_adds(step, *shapes)
     print(
-        f"{name}: multiply-adds of a prediction: {1e-6 * work[0]:.1f} M on a window, "
-        f"{1e-6 * work[1]:.1f} M as a step: {work[0] / work[1]:.1f} times fewer"
+        f"{name}: multiply-adds of a prediction: {1e-6 * counts[0]:.1f} M on a window, "
+        f"{1e-6 * counts[1]:.1f} M as a step: {counts[0] / counts[1]:.1f} times fewer"
     )
-    clips = exported(config, folder / "clips", "clips")
-    steps = exported(config, folder / "steps", "stream")
-    for engine, (_, opened) in clips.items():
+    streams = {chunk: opened_steps(config, folder, chunk) for chunk, folder in folders.items()}
+    for engine, (_, opened) in exported(config, next(iter(folders.values())) / "clips").items():
         feeds = {"clips": np.random.RandomState(0).standard_normal(clip).astype(np.float32)}
-        meta = read_meta(steps[engine][0])
-        assert meta is not None  # of a model just exported
-        stream = Steps(steps[engine][1], meta.plan())
-        repeat(stream, 60)
+        work = {"sliding window": (partial(opened.run, feeds), 1)}
+        for chunk, steps in streams.items():
+            repeat(steps[engine], 60)
+            predictions = 20 * chunk // steps[engine].plan.stride
+            work[f"steps of {chunk} frames"] = partial(repeat, steps[engine], 20), predictions
         print(f"{name}, {engine}, one thread, throughput (predictions/s)")
-        common.measure(
-            {
-                "sliding window": (partial(opened.run, feeds), 1),
-                "step": (partial(repeat, stream, 20), 20),
-            },
-            args.rounds,
-        )
+        common.measure(work, args.rounds)
 
 
-def frame_latency(name: str, config: Config, folder: Path, args: Any) -> None:
-    """Median and 95th percentile of a step on one core, and per frame, of every engine."""
-    for engine, (program, opened) in exported(config, folder / "steps", "stream").items():
+def opened_steps(config: Config, folder: Path, chunk: int) -> dict[str, Steps]:
+    """Engine -> a stream through it."""
+    found = {}
+    for engine, (program, opened) in exported(config, folder, chunk).items():
         meta = read_meta(program)
-        assert meta is not None
-        steps = Steps(opened, meta.plan())
-        chunk, state = steps.plan.chunk, steps.state.num_bytes
+        assert meta is not None  # of a model just exported
+        found[engine] = Steps(opened, meta.plan())
+    return found
+
+
+def frame_latency(name: str, config: Config, folder: Path, chunk: int, args: Any) -> None:
+    """Median and 95th percentile of a step on one core, and per frame, of every engine."""
+    for engine, steps in opened_steps(config, folder, chunk).items():
+        state = steps.state.num_bytes
         millis = latencies(steps, args.steps)
         middle, tail = np.median(millis), np.percentile(millis, 95)
         print(
@@ -178,9 +181,9 @@ def many_streams(name: str, predictor: StreamPredictor, args: Any) -> None:
     due = 1000 * chunk / FRAME_RATE
     middle = float(np.median(millis))
     print(
-        f"{name}, {predictor.engine.name}, {count} streams, {num_cores()} cores: a step of all "
-        f"{middle:.0f} ms (95 % below {np.percentile(millis, 95):.0f}), {due:.0f} ms are due at "
-        f"{FRAME_RATE} frames/s: up to {int(count * due / middle)} streams"
+        f"{name}, {predictor.engine.name}, {count} streams, {num_cores()} cores: a step of {chunk} "
+        f"frames of all {middle:.0f} ms (95 % below {np.percentile(millis, 95):.0f}), {due:.0f} ms "
+        f"are due at {FRAME_RATE} frames/s: up to {int(count * due / middle)} streams"
     )
     for stream_id in predictor.streams:
         predictor.reset(stream_id)
@@ -211,17 +214,18 @@ def main() -> int:
 
     print(f"{common.machine('paddlepaddle', 'openvino', 'onnxruntime')}; {args.rounds} rounds")
     with tempfile.TemporaryDirectory() as temporary:
-        for name, (number, changes, window) in NETWORKS.items():
+        for name, (number, changes, window, chunks) in NETWORKS.items():
             if args.only not in (None, name):
                 continue
-            folder = Path(temporary) / number
             config = one_person(number, changes)
+            folders = {chunk: Path(temporary) / f"{number}_{chunk}" for chunk in chunks}
             if window:
-                against_the_window(name, config, folder, args)
-            frame_latency(name, config, folder, args)
-            for suffix in SUFFIXES.values():
-                (program,) = (folder / "steps").glob(f"*{suffix}")
-                many_streams(name, StreamPredictor.load(program), args)
+                against_the_window(name, config, folders, args)
+            for chunk, folder in folders.items():
+                frame_latency(name, config, folder, chunk, args)
+                for suffix in SUFFIXES.values():
+                    (program,) = folder.glob(f"*{suffix}")
+                    many_streams(name, StreamPredictor.load(program), args)
             if args.endurance:
                 endurance(name, StreamPredictor.load(program), args.endurance)
     return 0

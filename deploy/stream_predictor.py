@@ -142,15 +142,21 @@ class Stream:
         return np.ascontiguousarray(frames), self.length if ends else None
 
     def answer(self, logits: np.ndarray, length: int | None) -> list[Answer]:
-        """The answer of the step that has just been made: none before the first position."""
-        frame = self.plan.position(self.state.first - self.plan.chunk, length)
-        if frame is None:
-            return []
-        self.mean.push(logits)
-        if frame % self.plan.stride == 0:
-            self.total += logits
-            self.count += 1
-        return [self.newest(frame)]
+        """The answers of the step that has just been made, none before the first position. logits:
+        (M, num_class, positions)."""
+        answers = []
+        for frame, row in zip(self.positions(length), np.moveaxis(logits, 2, 0)):
+            if frame is not None:
+                self.mean.push(row)
+                if frame % self.plan.stride == 0:
+                    self.total += row
+                    self.count += 1
+                answers.append(self.newest(frame))
+        return answers
+
+    def positions(self, length: int | None) -> list[int | None]:
+        """Of the step that has just been made: see `Plan.positions`."""
+        return self.plan.positions(self.state.first - self.plan.chunk, length)
 
     def newest(self, frame: int) -> Answer:
         """The last answer, which was for this position."""
@@ -310,9 +316,8 @@ class StreamPredictor:
         finally:
             del self._streams[stream_id]
         if not answers:
-            frame = self.plan.position(stream.state.first - self.plan.chunk, stream.length)
-            assert frame is not None  # no frame is missing, so the last step gave it
-            answers = [stream.newest(frame)]
+            found = [frame for frame in stream.positions(stream.length) if frame is not None]
+            answers = [stream.newest(found[-1])]  # no frame is missing, so the last step gave it
         persons = stream.total / stream.count
         last = dataclasses.replace(answers[-1], clip=persons.mean(axis=0), persons=persons)
         return [*answers[:-1], last]
@@ -402,8 +407,8 @@ class StreamPredictor:
         return [ready[start : start + size] for start in range(0, len(ready), size)]
 
     def _step(self, names: list[str], shared: bool) -> list[tuple[np.ndarray, int | None]]:
-        """One step of streams in one batch: the logits of each, (M, num_class), and its length
-        where it is known."""
+        """One step of streams in one batch: the logits of each, (M, num_class, positions), and its
+        length where it is known."""
         streams = [self._streams[name] for name in names]
         chunks = [stream.next_chunk() for stream in streams]
         lengths = [length for _, length in chunks]

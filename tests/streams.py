@@ -45,9 +45,9 @@ class Player:
         states = [self.states[n] for n in numbers]
         rows = advance(self.streaming.run, self.plan, states, chunks, lengths)
         for n, first, length, row in zip(numbers, firsts, lengths, rows):
-            position = self.plan.position(first, length)
-            if position is not None:
-                self.logits[n][position] = row[0]
+            for at, position in enumerate(self.plan.positions(first, length)):
+                if position is not None:
+                    self.logits[n][position] = row[0, :, at]
 
     @property
     def open(self) -> list[int]:

@@ -29,7 +29,8 @@ FRAMES = 16  # of a training clip
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A causal network: its clip model, and its step with dynamic, fixed and dilated form."""
+    """A causal network: its clip model, and its step with dynamic, fixed and dilated form, and of
+    more frames."""
     folder = tmp_path_factory.mktemp("steps")
     write_weights(configs.load("9001", CAUSAL), folder / "small.pdparams")
     sets = [f"{key}={value}".replace("'", '"') for key, value in CAUSAL.items()]
@@ -39,9 +40,19 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "step": ["--contract", "stream"],
         "fixed": ["--contract", "stream", "--batch_size", "4"],
         "dilated": ["--contract", "stream", "--dilated"],
+        "longer": ["--contract", "stream", "--chunk", "6"],
     }.items():
         assert export_cli.main([*argv, "--save_dir", str(folder / name), *flags]) == 0
     return folder
+
+
+def test_a_step_that_does_not_fit_the_stride_is_one_line(tmp_path: Path) -> None:
+    argv = ["-c", "9001", "--contract", "stream", "--save_dir", str(tmp_path), "--set"]
+    argv += [f"{key}={value}".replace("'", '"') for key, value in CAUSAL.items()]
+    for chunk in ("3", "-2", "66"):
+        with pytest.raises(UserError, match=f"step of {chunk} frames; allowed: multiples of 2 up"):
+            export_cli.main([*argv, "--chunk", chunk])
+    assert list(tmp_path.iterdir()) == []
 
 
 def load(steps: Path, name: str = "step", **options: float | str) -> StreamPredictor:
@@ -80,7 +91,7 @@ def same(a: Sequence[Answer], b: Sequence[Answer], atol: float = 1e-5) -> None:
     np.testing.assert_allclose(a[-1].clip, b[-1].clip, atol=atol)
 
 
-@pytest.mark.parametrize("name", ["step", "fixed", "dilated"])
+@pytest.mark.parametrize("name", ["step", "fixed", "dilated", "longer"])
 @pytest.mark.parametrize("parts", [(), (1,) * 15, (3, 1, 7), (16,)])
 def test_a_flushed_clip_has_the_clip_models_logits(
     steps: Path, name: str, parts: Sequence[int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,9 @@ KINDS += ["ST-GCN, two strides in a row"]
 KINDS += [f"EfficientGCN, {layer}" for layer in ("Basic", "Bottleneck", "Sep", "SG")]
 KINDS += [f"EfficientGCN, {a}-causal" for a in ("stja", "pa", "ca", "ja")] + ["EfficientGCN, fa"]
 KINDS += [f"RT-ST-GCN, {taps} taps" for taps in (1, 3, 9, 69)]
-both_forms = pytest.mark.parametrize("dilated", [False, True], ids=["strided", "dilated"])
+FORMS: dict[str, dict[str, Any]] = {"strided": {}, "dilated": {"dilated": True}}
+FORMS["8 frames a step"] = {"chunk": 8}
+every_form = pytest.mark.parametrize("form", FORMS)
 
 
 def played(streaming: StreamingNetwork, clips: list[np.ndarray]) -> Player:
@@ -80,25 +83,25 @@ def played(streaming: StreamingNetwork, clips: list[np.ndarray]) -> Player:
     return player
 
 
-@both_forms
+@every_form
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_flushed_stream_equals_the_clip_network(kind: str, dilated: bool) -> None:
+def test_a_flushed_stream_equals_the_clip_network(kind: str, form: str) -> None:
     """Start, end and all, although the frames behind the end are not zeros."""
     network = network_of(kind)
     clips = [tensors_of(network, length, seed=length) for length in LENGTHS]
-    player = played(StreamingNetwork(network, dilated=dilated), clips)
+    player = played(StreamingNetwork(network, **FORMS[form]), clips)
     for n, clip in enumerate(clips):
         assert relative(player.clip_logits(n), clip_logits(network, clip)[0]) < 1e-5
 
 
 @pytest.mark.slow
-@both_forms
-def test_every_length_up_to_350(dilated: bool) -> None:
+@every_form
+def test_every_length_up_to_350(form: str) -> None:
     network = stgcn(block_args=((4, 1), (4, 2), (4, 2)), kernel_size=9, persons=1)
     randomise(network)
     network.eval()
     clips = [tensors_of(network, length, seed=length) for length in range(1, 351)]
-    player = played(StreamingNetwork(network, dilated=dilated), clips)
+    player = played(StreamingNetwork(network, **FORMS[form]), clips)
     for n, clip in enumerate(clips):
         assert relative(player.clip_logits(n), clip_logits(network, clip)[0]) < 1e-5
 
@@ -117,12 +120,12 @@ def test_the_full_size_network_of_the_paper() -> None:
     assert relative(player.clip_logits(0), clip_logits(network, clip)[0]) < 1e-5
 
 
-@both_forms
+@every_form
 @pytest.mark.parametrize("kind", ["ST-GCN", "EfficientGCN, stja-causal", "RT-ST-GCN, 9 taps"])
-def test_streams_of_one_batch_start_when_they_like(kind: str, dilated: bool) -> None:
+def test_streams_of_one_batch_start_when_they_like(kind: str, form: str) -> None:
     network = network_of(kind)
     clips = [tensors_of(network, length, seed=length) for length in (40, 23, 61)]
-    streaming = StreamingNetwork(network, dilated=dilated)
+    streaming = StreamingNetwork(network, **FORMS[form])
     alone = [played(streaming, [clip]).clip_logits(0) for clip in clips]
     player = Player(streaming, clips)
     for step in range(10_000):
@@ -136,21 +139,22 @@ def test_streams_of_one_batch_start_when_they_like(kind: str, dilated: bool) -> 
         assert relative(player.clip_logits(n), expected) < 1e-5
 
 
-@both_forms
+@every_form
 @pytest.mark.parametrize("kind", ["ST-GCN", "EfficientGCN, Basic", "RT-ST-GCN, 3 taps"])
-def test_receptive_field_delay_and_stride_are_as_declared(kind: str, dilated: bool) -> None:
+def test_receptive_field_delay_and_stride_are_as_declared(kind: str, form: str) -> None:
     """Perturbing one frame changes exactly the positions whose field it is in."""
     network = network_of(kind)
-    streaming = StreamingNetwork(network, dilated=dilated)
+    streaming = StreamingNetwork(network, **FORMS[form])
     plan, frame, length = streaming.plan, 40, 80
     clip = tensors_of(network, length)
     other = clip.copy()
     other[..., frame] += 10
     before, after = played(streaming, [clip]), played(streaming, [other])
+    stride = 1 if form == "dilated" else plan.stride
     changed = {at for at, row in before.logits[0].items() if (row != after.logits[0][at]).any()}
     first = frame - plan.delay
     last = first + plan.receptive_field - 1
-    assert changed and set(before.logits[0]) == set(range(0, length, 1 if dilated else plan.stride))
+    assert changed and set(before.logits[0]) == set(range(0, length, stride))
     if kind == "RT-ST-GCN, 3 taps":  # with taps two frames apart, not every frame is in the field
         assert min(changed) == first and max(changed) == last
     else:
@@ -177,23 +181,27 @@ def test_golden_logits_of_rt_stgcn_frame_by_frame(samples: Path) -> None:
     network = RTSTGCN(Shape((3,), 1, 52), golden["A"], args.in_channel, layers, args.drop_prob)
     randomise(network)
     x = np.random.RandomState(1).standard_normal((1, 3, 60, 25)).astype(np.float32)
-    player = played(StreamingNetwork(network), [x.transpose(0, 3, 1, 2)])
-    got = np.stack([player.logits[0][t] for t in range(60)], axis=1)  # (52, 60)
-    assert relative(got, golden["logits"][0]) < 1e-5
+    for chunk in (1, 7):
+        player = played(StreamingNetwork(network, chunk=chunk), [x.transpose(0, 3, 1, 2)])
+        got = np.stack([player.logits[0][t] for t in range(60)], axis=1)  # (52, 60)
+        assert relative(got, golden["logits"][0]) < 1e-5
 
 
+@pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize(("taps", "spacing"), [(1, 1), (3, 2), (69, 2)])
-def test_a_running_sum_does_not_drift(taps: int, spacing: int) -> None:
+def test_a_running_sum_does_not_drift(taps: int, spacing: int, count: int) -> None:
+    """Also where a step has more frames than the window."""
     rng = np.random.RandomState(0)
-    frames = (100 * rng.standard_normal((20_000, 1, 2, 1, 3))).astype(np.float32)
-    total = RunningSum(WindowSum(taps, spacing), (1, 2, 1, 3))
-    for t, frame in enumerate(frames):
-        past = total.past(t)
-        if t in (0, 1, 5, 140, 19_998, 19_999):
-            window = range(t - spacing, max(t - taps * spacing, -1), -spacing)
-            expected = sum((frames[i].astype(np.float64) for i in window), np.zeros((1, 2, 1, 3)))
-            np.testing.assert_allclose(past, expected, rtol=1e-6, atol=1e-6)
-        total.push(t, frame)
+    frames = (100 * rng.standard_normal((1, 2, 20_000, 3))).astype(np.float32)
+    total = RunningSum(WindowSum(taps, spacing), (1, 2, count, 3))
+    for first in range(0, 20_000, count):
+        past = total.past(first, count)
+        for n in range(count) if first in (0, 5, 140, 19_990, 19_995) else ():
+            t = first + n
+            window = [i for i in range(t, max(t - taps * spacing, -1), -spacing) if i < first]
+            expected = frames[:, :, window].astype(np.float64).sum(axis=2)
+            np.testing.assert_allclose(past[:, :, n], expected, rtol=1e-6, atol=1e-6)
+        total.push(first, frames[:, :, first : first + count])
 
 
 def test_a_state_goes_through_a_file_and_back() -> None:
@@ -231,7 +239,10 @@ def test_the_mask_is_zero_outside_of_the_clip() -> None:
     assert plan.mask(8, None).reshape(-1).tolist() == [1, 1, np.float32(1 / 3)]
     assert plan.mask(12, 9).reshape(-1).tolist() == [1, 1, 1 / 4]
     assert plan.mask(16, 9).reshape(-1).tolist() == [0, 0, np.float32(1 / 5)]
-    assert [plan.position(first, 9) for first in (0, 4, 8, 12, 16)] == [None, 0, 4, 8, None]
+    assert [plan.positions(first, 9) for first in (0, 4, 12, 16)] == [[None], [0], [8], [None]]
+    longer = dataclasses.replace(plan, chunk=8, output=Frames(4, 1, 1, 2))
+    assert [longer.positions(first, 9) for first in (0, 8)] == [[None, 0], [4, 8]]
+    assert longer.positions(16, None) == [12, 16] and longer.steps(9) == 2
     assert plan.steps(9) == 4
 
 
@@ -250,6 +261,19 @@ def test_plans_are_read_strictly() -> None:
     ):
         with pytest.raises(UserError, match="meta: not of a streaming model"):
             Plan.from_mapping(broken, "meta")
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ({"chunk": 6}, "a step of 6 frames; allowed: multiples of 4 up to 64"),
+        ({"chunk": 68}, "a step of 68 frames; allowed: multiples of 4 up to 64"),
+        ({"chunk": 4, "dilated": True}, "a step of 4 frames; allowed: 1 in the dilated form"),
+    ],
+)
+def test_steps_of_other_lengths_are_refused(form: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        StreamingNetwork(network_of("ST-GCN"), **form)
 
 
 def test_what_needs_the_whole_clip_is_refused() -> None:

@@ -5,7 +5,8 @@ clips   clips (N, M*V, I*C, T), and cut (N, 1, 1, 1) where clips may be truncate
 ailia   data (1, C, T, V, M), T and M dynamic
         -> output (1, num_class, T', V, M), feature (1, C', T', V, M)
 stream  frames (P, V, I*C, chunk), mask (P, 1, S, 1), and the states, each (P, C, frames, V)
-        -> logits (P, num_class), and the states after this step (model/streaming/)
+        -> logits (P, num_class), or (P, num_class, positions) where a step has several, and the
+        states after this step (model/streaming/)
 
 All tensors of the first and the last have rank 4. The second follows a public sample of ST-GCN:
 rank 5 at the inputs and outputs, rank 4 inside; the mean of `output` over T', V and M is the
@@ -37,7 +38,7 @@ class ExportOptions:
     """format: a key of FORMATS (deploy/exporting/formats.py). contract: a key of CONTRACTS.
     batch_size: fixed N; 0: dynamic. per_person: the input holds one person. with_feature: adds the
     output `feature`. whole_clips: T is static, and clips cannot be truncated. dilated: a streaming
-    network gives an answer for every frame."""
+    network gives an answer for every frame. chunk: frames of its step; 0: the fewest."""
 
     format: str = "paddle"
     contract: str = "clips"
@@ -46,6 +47,7 @@ class ExportOptions:
     with_feature: bool = False
     whole_clips: bool = False
     dilated: bool = False
+    chunk: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _stream_inputs(sizes: Sizes) -> dict[str, Shape]:
 def _stream_wrapper(network: ClipNetwork, options: ExportOptions) -> Wrapper:
     from deploy.exporting.wrappers import StreamWrapper
 
-    return StreamWrapper(network, options.dilated)
+    return StreamWrapper(network, options.dilated, options.chunk)
 
 
 CONTRACTS: dict[str, Contract] = {
@@ -135,7 +137,7 @@ CONTRACTS: dict[str, Contract] = {
         outputs=("logits",),
         wrapper=_stream_wrapper,
         batch_outputs=lambda name: True,
-        options=frozenset({"batch_size", "dilated"}),
+        options=frozenset({"batch_size", "dilated", "chunk"}),
     ),
 }
 

@@ -95,8 +95,8 @@ class ScoreMaps(Wrapper):
 class StreamWrapper(Wrapper):
     """See `StreamingNetwork.forward`."""
 
-    def __init__(self, network: ClipNetwork, dilated: bool) -> None:
-        super().__init__(StreamingNetwork(network, dilated=dilated))
+    def __init__(self, network: ClipNetwork, dilated: bool, chunk: int) -> None:
+        super().__init__(StreamingNetwork(network, dilated=dilated, chunk=chunk))
         self.plan: Plan = self.network.plan
 
     def forward(self, frames: Tensor, others: list[Tensor]) -> list[Tensor]:

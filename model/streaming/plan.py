@@ -62,7 +62,8 @@ class Slot:
 @dataclass(frozen=True)
 class WindowSum:
     """An unweighted sum over time of the last `taps` frames at this spacing: computed outside of
-    the step, which gets the sum of all but the newest and gives the newest."""
+    the step, which gets for each of its frames the sum of those before the step, and gives its
+    frames."""
 
     taps: int
     spacing: int
@@ -74,7 +75,7 @@ class Plan:
 
     chunk: frames of a step. slots: parts of the input `mask`, in order. states: name -> (C, frames,
     V) of each state, in order: an input and an output of the step; zeros at the start. sums: those
-    states that are sums over time. output: the frames of its logits, one in a step.
+    states that are sums over time. output: the frames of its logits.
     receptive_field, delay: of a position (model/timing.py), in frames. stride: frames from one
     position of the clip network to the next.
     """
@@ -93,12 +94,15 @@ class Plan:
         parts = [slot.values(first, length) for slot in self.slots]
         return np.concatenate(parts).astype(np.float32).reshape(1, 1, -1, 1)
 
-    def position(self, first: int, length: int | None) -> int | None:
-        """The input frame that the logits of a step belong to; None outside of the clip."""
-        index = int(self.output.indices(first)[0])
-        if index < 0 or (length is not None and index >= self.output.size(length)):
-            return None
-        return index * self.output.spacing
+    def positions(self, first: int, length: int | None) -> list[int | None]:
+        """The input frames that the logits of a step belong to; None for those outside of the
+        clip."""
+        size = None if length is None else self.output.size(length)
+        indices = self.output.indices(first).tolist()
+        return [
+            None if n < 0 or (size is not None and n >= size) else n * self.output.spacing
+            for n in indices
+        ]
 
     def steps(self, length: int) -> int:
         """Steps after which a clip of `length` frames, at least 1, has all of its positions."""

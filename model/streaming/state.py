@@ -22,24 +22,32 @@ class RunningSum:
     """
 
     def __init__(self, window: WindowSum, shape: tuple[int, ...]) -> None:
-        """shape: (P, C, 1, V)."""
+        """shape: of the frames of a step, (P, C, count, V)."""
         p, c, _, v = shape
         self.spacing = window.spacing
         # The newest frame of a phase replaces the one that leaves the sum.
         self.ring = np.zeros((max(window.taps - 1, 0) * window.spacing, p, c, 1, v), np.float32)
         self.total = np.zeros((window.spacing, p, c, 1, v))
 
-    def past(self, first: int) -> np.ndarray:
-        """(P, C, 1, V) float32: the sum of all but the newest frame. first: its number."""
-        return self.total[first % self.spacing].astype(np.float32)
+    def past(self, first: int, count: int) -> np.ndarray:
+        """(P, C, count, V) float32: for each of the next frames, the sum of those in its window
+        that came before them all. first: the number of the first one."""
+        total, sums = self.total.copy(), []
+        for frame in range(first, first + count):
+            phase = frame % self.spacing
+            sums.append(total[phase].astype(np.float32))
+            if frame - first < len(self.ring):
+                total[phase] -= self.ring[frame % len(self.ring)]
+        return sums[0] if count == 1 else np.concatenate(sums, axis=2)
 
     def push(self, first: int, x: np.ndarray) -> None:
-        if len(self.ring):
-            oldest = self.ring[first % len(self.ring)]
-            total = self.total[first % self.spacing]
-            total += x
+        """The next frames, (P, C, count, V)."""
+        for n in range(x.shape[2] if len(self.ring) else 0):
+            oldest = self.ring[(first + n) % len(self.ring)]
+            total = self.total[(first + n) % self.spacing]
+            total += x[:, :, n : n + 1]
             total -= oldest
-            oldest[:] = x
+            oldest[:] = x[:, :, n : n + 1]
 
 
 class StreamState:
@@ -97,7 +105,8 @@ def advance(
 
     frames: of each stream, (P, V, I*C, chunk) float32. lengths: of each stream's clip, where known:
     frames from there on do not belong to it, and their values do not matter as long as they are
-    finite. Returns the logits of each stream, (P, num_class); `Plan.position` says of which frame.
+    finite. Returns the logits of each stream, (P, num_class, positions); `Plan.positions` says of
+    which frames.
     """
     feeds = {FRAMES: _joined(frames)}
     if plan.slots:
@@ -105,7 +114,8 @@ def advance(
         feeds[MASK] = _joined(masks)
     for name in plan.states:
         if name in plan.sums:
-            feeds[name] = _joined([state.sums[name].past(state.first) for state in states])
+            count = plan.states[name][1]
+            feeds[name] = _joined([state.sums[name].past(state.first, count) for state in states])
         else:
             feeds[name] = _joined([state.carried[name] for state in states])
     logits, *news = run(feeds)
@@ -118,7 +128,7 @@ def advance(
                 state.carried[name] = part
     for state in states:
         state.first += plan.chunk
-    return np.split(logits, ends[:-1])
+    return np.split(logits.reshape(*logits.shape[:2], -1), ends[:-1])
 
 
 def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:

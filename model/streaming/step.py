@@ -122,22 +122,19 @@ class Step:
             x = x + past[:, :, :1]  # the dilated form: one frame in a step
             self._keep("sum", paddle.concat([past[:, :, 1:], x], axis=2))
         else:
-            if frames.count > 1:
-                ones = np.tril(np.ones((frames.count, frames.count), np.float32))
-                x = paddle.matmul(paddle.to_tensor(ones), x)
-            x = x + past
+            x = past + _summed(x, frames.count, WindowSum(taps=frames.count, spacing=1))
             self._keep("sum", x[:, :, frames.count - 1 :])
         return x * self._mask(SHARE, frames)
 
     def window_sum(self, signal: Signal, window: WindowSum) -> Signal:
-        """Sum over the last frames of the clip, one frame in a step. The state is the sum of all
-        but the newest: the caller keeps it (model/streaming/state.py), at a cost that does not
-        depend on the number of frames."""
-        name = self._name("sum")
-        self.sums[name] = window
-        past = self._state("sum", signal.x, 1)
+        """Sum over the last frames of the clip. The state is the part of it from before the step:
+        the caller keeps it (model/streaming/state.py), at a cost that does not depend on the number
+        of frames in the window."""
+        count = signal.frames.count
+        self.sums[self._name("sum")] = window
+        past = self._state("sum", signal.x, count)
         self._keep("sum", signal.x)
-        return signal.replaced(past + signal.x)
+        return signal.replaced(past + _summed(signal.x, count, window))
 
     def _mask(self, kind: str, frames: Frames) -> Tensor | float:
         slot = Slot(kind, frames)
@@ -162,3 +159,13 @@ class Step:
 
     def _name(self, name: str) -> str:
         return "_".join([*self._path, name])
+
+
+def _summed(x: Tensor, count: int, window: WindowSum) -> Tensor:
+    """Each frame of a step, (P, C, count, V), and those of the same step in its window."""
+    if count == 1:
+        return x
+    before = np.subtract.outer(np.arange(count), np.arange(count))
+    inside = (before >= 0) & (before < window.taps * window.spacing)
+    inside &= before % window.spacing == 0
+    return paddle.matmul(paddle.to_tensor(inside.astype(np.float32)), x)
